@@ -1,0 +1,18 @@
+"""
+The device in a test's hands, and the way to it.
+
+- `portal`: the one event loop beside the tests, in which Jumpstarter's driver clients and the tunnel run.
+- `tunnel`: a unix socket on this side, the exporter's gRPC server on the other.
+- `connection`: the driver clients that Jumpstarter builds over such a socket, or over one that a shell already made.
+- `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing.
+- `device`: `Device`, the stable handle that a fixture yields.
+- `console`: `Console`, a serial console in pexpect's words.
+
+Nothing here knows pytest, leases or the lab controller.
+"""
+
+from __future__ import annotations
+
+from pytest_jumpstarter.device.device import Device, ExporterIdentity
+
+__all__ = ["Device", "ExporterIdentity"]

@@ -1,0 +1,156 @@
+"""
+From a socket to a tree of driver clients, built with Jumpstarter's own code.
+
+Two ways to the exporter: through a tunnel of our own, or over the socket (or `host:port`) that a `jmp shell` gave us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
+from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.errors import DeviceUnreachable, DriverMissing, JumpstarterError
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+    from jumpstarter.client import DriverClient
+
+    from pytest_jumpstarter.device.tunnel import Tunnel
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds for the exporter to describe itself; gRPC's own handshake gives up after about 20."""
+
+
+def warm_up() -> None:
+    """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
+    import pytest_jumpstarter.device.tunnel  # noqa: F401
+
+    with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
+        import jumpstarter_driver_composite.client  # noqa: F401
+
+
+class Connection:
+    """A device's driver clients, from `open_…` to `close()`."""
+
+    def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
+        self.portal = portal.start()
+        self._policy = policy
+        self._stack = ExitStack()
+
+    def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> DriverClient:
+        """
+        Build the driver clients over `tunnel`.
+
+        Raises:
+            DeviceUnreachable: The exporter named `exporter` does not answer.
+            DriverMissing, DriverNotAllowed: Nothing of the device can be used.
+        """
+        return self._open(_over_tunnel(tunnel, self.portal, self._stack, self._policy), exporter)
+
+    def open_host(self, host: str, *, insecure: bool, passphrase: str | None, exporter: str) -> DriverClient:
+        """
+        Build the driver clients over a socket path or `host:port` that someone else serves.
+
+        Args:
+            host: A socket path or `host:port`, as in `JUMPSTARTER_HOST`.
+            insecure: Whether a `host:port` is spoken to in plain text.
+            passphrase: What the exporter asks for, if anything.
+            exporter: Words for the exporter in error messages.
+
+        Raises:
+            DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
+        """
+        return self._open(
+            _over_host(host, self.portal, self._stack, self._policy, insecure=insecure, passphrase=passphrase), exporter
+        )
+
+    def close(self) -> None:
+        """Close every stream and channel; a second call does nothing."""
+        self._stack.close()
+
+    def _open(self, manager: AbstractAsyncContextManager[DriverClient], exporter: str) -> DriverClient:
+        try:
+            client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
+            self._stack.callback(client.close)
+            mark_missing(client, self._policy)
+        except BaseException as exc:
+            self.close()
+            _explain(exc, exporter)
+            raise
+        return client
+
+
+def _explain(exc: BaseException, exporter: str) -> None:
+    """Raise the error of ours that `exc` amounts to; return where it is one already, or none."""
+    import grpc
+    from jumpstarter.common.exceptions import JumpstarterException
+
+    if isinstance(exc, JumpstarterError):
+        return  # some of ours are ConnectionErrors too
+    if isinstance(exc, grpc.aio.AioRpcError):
+        raise DeviceUnreachable(f"{exporter} does not answer: {exc.details()} ({exc.code().name})") from exc
+    if isinstance(exc, TimeoutError):
+        raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
+    if isinstance(exc, ImportError):
+        raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc
+    if isinstance(exc, (JumpstarterException, OSError)):
+        cause = exc.__cause__
+        details = cause.details() if isinstance(cause, grpc.aio.AioRpcError) else exc
+        raise DeviceUnreachable(f"{exporter} does not answer: {details}") from exc
+
+
+@asynccontextmanager
+async def _over_tunnel(
+    tunnel: Tunnel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy
+) -> AsyncIterator[DriverClient]:
+    import grpc
+    from anyio import fail_after
+    from jumpstarter.client.client import client_from_channel
+
+    try:
+        path = await tunnel.open()
+        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+        async with grpc.aio.secure_channel(f"unix:{path}", credentials, options=_INNER_OPTIONS) as channel:
+            with fail_after(CONNECT_TIMEOUT):
+                client = await client_from_channel(channel, portal, stack, list(policy.allow), policy.unsafe)
+            yield client
+    finally:
+        await tunnel.close()
+
+
+# A broken tunnel is dialled again by the next call, so waiting long before that helps nobody.
+_INNER_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 20_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+
+
+@asynccontextmanager
+async def _over_host(
+    host: str, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy, *, insecure: bool, passphrase: str | None
+) -> AsyncIterator[DriverClient]:
+    from jumpstarter.client.client import client_from_path
+
+    async with client_from_path(
+        host,
+        portal,
+        stack,
+        list(policy.allow),
+        policy.unsafe,
+        insecure=insecure,
+        passphrase=passphrase,
+        grpc_options=_proxy_options(host),
+    ) as client:
+        yield client
+
+
+def _proxy_options(host: str) -> dict[str, int] | None:
+    """Return the options that keep a loopback address away from any proxy."""
+    name = host.rpartition(":")[0].strip("[]")
+    return {"grpc.enable_http_proxy": 0} if name in ("localhost", "::1") or name.startswith("127.") else None

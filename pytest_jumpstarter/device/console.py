@@ -1,0 +1,177 @@
+"""
+`Console`: a serial console in pexpect's words.
+
+pexpect reads from one end of a socket pair in the test's thread; at the other end two tasks in the portal's loop copy
+to and from the driver's stream. So the board's output is taken off the wire whether a test reads or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pexpect
+from pexpect.fdpexpect import fdspawn
+
+from pytest_jumpstarter.errors import DeviceUnreachable
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+    from anyio.from_thread import BlockingPortal
+
+CHUNK_BYTES = 1 << 16
+DEFAULT_TIMEOUT = 30.0
+_SHOWN_LINES = 20
+
+
+class Console:
+    """
+    One console of a device, from the first use to the end of the lease.
+
+    The words are pexpect's: `expect` and `expect_exact` return the index of the pattern that matched and leave the
+    text in `before`, `after` and `match`. Text is UTF-8; bytes that are not are shown as U+FFFD.
+
+    Attributes:
+        name: Words for this console in messages.
+        spawn: The pexpect session itself, for what has no twin here (`logfile_read`, `linesep`, …).
+    """
+
+    def __init__(self, driver: Any, portal: BlockingPortal, *, name: str) -> None:
+        self.name = name
+        self._end, far = socket.socketpair()
+        try:
+            self._task: Future[None]
+            self._task, _ = portal.start_task(_copy, driver, far)
+        except Exception as exc:
+            self._end.close()
+            far.close()
+            raise DeviceUnreachable(f"console {name} cannot be opened: {_words(exc)}") from exc
+        self.spawn: fdspawn[str] = fdspawn(
+            self._end.fileno(), timeout=DEFAULT_TIMEOUT, encoding="utf-8", codec_errors="replace"
+        )
+
+    def expect(self, pattern: Any, timeout: float = DEFAULT_TIMEOUT) -> int:
+        """
+        Wait until the output matches a regular expression, or one of a list, and return its index.
+
+        Args:
+            pattern: A string or compiled expression, `pexpect.EOF`, `pexpect.TIMEOUT`, or a list of such.
+            timeout: Seconds.
+
+        Raises:
+            pexpect.TIMEOUT: Nothing matched in time; the message shows what was seen.
+            pexpect.EOF: The console closed.
+        """
+        return self._expect(self.spawn.expect, pattern, timeout)
+
+    def expect_exact(self, pattern: Any, timeout: float = DEFAULT_TIMEOUT) -> int:
+        """Wait for a plain string, or one of a list, and return its index; else as `expect`."""
+        return self._expect(self.spawn.expect_exact, pattern, timeout)
+
+    def send(self, text: str) -> int:
+        """Write `text` and return the number of bytes."""
+        return int(self.spawn.send(text))
+
+    def sendline(self, text: str = "") -> int:
+        """Write `text` and the end of a line, and return the number of bytes."""
+        return int(self.spawn.sendline(text))
+
+    def sendcontrol(self, char: str) -> int:
+        """Write the control character of `char`: `c` for Ctrl-C."""
+        return self.send(chr(ord(char.upper()) - ord("@")))
+
+    @property
+    def before(self) -> str:
+        """The text before the last match."""
+        return str(self.spawn.before or "")
+
+    @property
+    def after(self) -> str:
+        """The text that matched last."""
+        return self.spawn.after if isinstance(self.spawn.after, str) else ""
+
+    @property
+    def match(self) -> Any:
+        """The match object of the last `expect`, the string of the last `expect_exact`."""
+        return self.spawn.match
+
+    def discard(self) -> str:
+        """Drop what came in and was not yet expected, and return it."""
+        with suppress(pexpect.TIMEOUT, pexpect.EOF):
+            for _ in range(1024):  # bounded, since a board may print faster than we read
+                self.spawn.buffer += self.spawn.read_nonblocking(CHUNK_BYTES, timeout=0)
+        dropped = str(self.spawn.buffer)
+        self.spawn.buffer = ""
+        return dropped
+
+    def close(self) -> None:
+        """Close the stream to the driver; a second call does nothing."""
+        self._task.cancel()
+        self._end.close()
+
+    def __repr__(self) -> str:
+        return f"<Console {self.name}>"
+
+    def _expect(self, expect: Any, pattern: Any, timeout: float) -> int:
+        try:
+            return int(expect(pattern, timeout=timeout))
+        except (pexpect.TIMEOUT, pexpect.EOF) as exc:
+            happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
+            raise type(exc)(
+                f"console {self.name} {happened} for {_shown(pattern)}; it said:\n{_tail(self.before)}"
+            ) from None
+
+
+async def _copy(driver: Any, far: socket.socket, *, task_status: TaskStatus[None]) -> None:
+    """Copy between the driver's stream and our end of the pair until either closes."""
+    from anyio import create_task_group
+
+    far.setblocking(False)
+    with far:
+        async with driver.stream_async("connect") as stream:
+            task_status.started()
+            async with create_task_group() as group:
+                group.start_soon(_from_board, stream, far)
+                await _to_board(far, stream)
+                group.cancel_scope.cancel()
+
+
+async def _from_board(stream: Any, far: socket.socket) -> None:
+    from anyio import BrokenResourceError, EndOfStream
+
+    loop = asyncio.get_running_loop()
+    with suppress(EndOfStream, BrokenResourceError, OSError):
+        while True:
+            await loop.sock_sendall(far, await stream.receive())
+    with suppress(OSError):
+        far.shutdown(socket.SHUT_WR)
+
+
+async def _to_board(far: socket.socket, stream: Any) -> None:
+    from anyio import BrokenResourceError, ClosedResourceError
+
+    loop = asyncio.get_running_loop()
+    with suppress(BrokenResourceError, ClosedResourceError, OSError):
+        while data := await loop.sock_recv(far, CHUNK_BYTES):
+            await stream.send(data)
+
+
+def _words(exc: Exception) -> str:
+    """Return what a gRPC error says, without the debug block that its text is."""
+    details = getattr(exc, "details", None)
+    return str(details()) if callable(details) else f"{type(exc).__name__}: {exc}"
+
+
+def _shown(pattern: Any) -> str:
+    return (
+        " or ".join(map(_shown, pattern)) if isinstance(pattern, list) else repr(getattr(pattern, "pattern", pattern))
+    )
+
+
+def _tail(text: str) -> str:
+    lines = text.splitlines()
+    skipped = [f"  … {len(lines) - _SHOWN_LINES} lines before"] if len(lines) > _SHOWN_LINES else []
+    return "\n".join([*skipped, *(f"  {line}" for line in lines[-_SHOWN_LINES:])]) or "  (nothing)"

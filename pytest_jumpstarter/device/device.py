@@ -1,0 +1,159 @@
+"""`Device`: the stable handle that a fixture yields."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_jumpstarter.device.drivers import MissingDriver, driver_paths
+from pytest_jumpstarter.errors import ConsoleNotFound, DeviceReleased
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+    from jumpstarter.client import DriverClient
+
+    from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.device.console import Console
+
+_CONSOLE_NAMES = ("console", "serial", "uart")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExporterIdentity:
+    """
+    Which exporter serves the device.
+
+    Attributes:
+        name: The exporter's name; empty where a shell does not tell it.
+        labels: Its labels; None where they cannot be known (a shell of Jumpstarter before 0.9).
+    """
+
+    name: str
+    labels: Mapping[str, str] | None = field(default_factory=dict)
+
+
+class Device:
+    """
+    A connected device (DUT) of one role.
+
+    The drivers that the exporter serves are attributes: `dut.power.on()` calls the driver named `power`; the objects
+    are Jumpstarter's own driver clients. When the board goes back to the lab, this handle raises `DeviceReleased`.
+
+    Attributes:
+        role: The name of the fixture that yields this device.
+        exporter: Which exporter serves it.
+        lease: The lease by which it is ours, as it was when it became ready; None in a shell.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        exporter: ExporterIdentity,
+        lease: Lease | None,
+        client: DriverClient,
+        portal: BlockingPortal,
+    ) -> None:
+        self.role = role
+        self.exporter = exporter
+        self.lease = lease
+        self._client: DriverClient | None = client
+        self._portal = portal
+        self._drivers = driver_paths(client)
+        self._consoles: dict[str, Console] = {}
+        self._released = ""
+
+    @property
+    def client(self) -> DriverClient:
+        """
+        The root driver client, of Jumpstarter's own class.
+
+        Raises:
+            DeviceReleased: The board went back to the lab.
+        """
+        if self._client is None:
+            raise DeviceReleased(f"device {self.role!r} is no longer ours: {self._released}")
+        return self._client
+
+    @property
+    def drivers(self) -> Mapping[str, Any]:
+        """Every driver client by its dotted path, such as `storage` or `rack.port1.power`."""
+        return self._drivers if self.client else {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        client = self.client
+        if name in client.children:
+            return client.children[name]
+        try:
+            return getattr(client, name)
+        except AttributeError:
+            raise AttributeError(f"{self} has no driver {name!r}; {self._offer(name)}") from None
+
+    def console(self, path: str | None = None) -> Console:
+        """
+        Return the console at the dotted `path`, opened at the first call and kept until the board goes back.
+
+        Without a path: the one serial port of the device, or the one driver named console, serial or uart.
+
+        Raises:
+            ConsoleNotFound: There is no such driver, or none or several could be meant.
+            DeviceUnreachable: The driver there has no stream to open.
+            DeviceReleased: The board went back to the lab.
+        """
+        from pytest_jumpstarter.device.console import Console
+
+        found = self._console_path(path)
+        if found not in self._consoles:
+            self._consoles[found] = Console(self.drivers[found], self._portal, name=f"{found} of {self}")
+        return self._consoles[found]
+
+    def release(self, reason: str) -> None:
+        """Close the consoles and give up the driver clients; `reason` is told to whoever uses this handle later."""
+        self._released = reason
+        self._client = None
+        for console in self._consoles.values():
+            console.close()
+        self._consoles.clear()
+
+    def __str__(self) -> str:
+        return f"{self.role} ({self.exporter.name})" if self.exporter.name else self.role
+
+    def __repr__(self) -> str:
+        state = f"released: {self._released}" if self._client is None else f"drivers: {', '.join(self._drivers)}"
+        return f"<Device {self} {state}>"
+
+    def _console_path(self, path: str | None) -> str:
+        if path is not None:
+            if path not in self.drivers:
+                raise ConsoleNotFound(f"{self} has no driver {path!r} to use as a console; {self._offer(path)}")
+            return path
+        candidates = self._console_candidates()
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            raise ConsoleNotFound(
+                f"{self} has {len(candidates)} consoles ({', '.join(candidates)}); "
+                "say which one: dut.console('PATH'), or a `console` fixture of your own in conftest.py"
+            )
+        raise ConsoleNotFound(f"{self} has no console; {self._offer('console')}")
+
+    def _console_candidates(self) -> list[str]:
+        """Return the paths of serial ports; where there is none, of drivers that are named like one."""
+        ports = [path for path, driver in self.drivers.items() if _is_serial_port(driver)]
+        return ports or [path for path in self.drivers if path.rpartition(".")[2] in _CONSOLE_NAMES]
+
+    def _offer(self, wanted: str) -> str:
+        near = difflib.get_close_matches(wanted, self._drivers, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"it has {', '.join(self._drivers) or 'none'}{hint}"
+
+
+def _is_serial_port(driver: Any) -> bool:
+    """Tell whether the driver client, or a class it derives from, is that of Jumpstarter's serial port driver."""
+    if isinstance(driver, MissingDriver):
+        return False
+    return any(base.__module__ == "jumpstarter_driver_pyserial.client" for base in type(driver).__mro__)

@@ -1,0 +1,40 @@
+"""The one event loop beside the tests: Jumpstarter's driver clients and the tunnel run in it."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+
+class Portal:
+    """
+    An event loop in a thread of its own, started when first needed and stopped once.
+
+    `start()` may be called from several threads; they get the same loop.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._blocking: BlockingPortal | None = None
+
+    def start(self) -> BlockingPortal:
+        """Return the running loop, in the form that Jumpstarter's driver clients take."""
+        from anyio.from_thread import start_blocking_portal
+
+        with self._lock:
+            if self._blocking is None:
+                self._blocking = self._stack.enter_context(start_blocking_portal(name="jumpstarter-portal"))
+            return self._blocking
+
+    def stop(self) -> None:
+        """Cancel what still runs in the loop and end its thread; a second call does nothing."""
+        with self._lock:
+            blocking, self._blocking = self._blocking, None
+            if blocking is not None:
+                blocking.call(blocking.stop, True)  # cancels what remains
+                self._stack.close()

@@ -1,0 +1,156 @@
+"""
+The tunnel: a unix socket here whose connections end at the exporter's gRPC server.
+
+Each connection is one Dial and one `RouterService.Stream`; what travels inside are the bytes of an HTTP/2 connection.
+Frames carry at most `FRAME_BYTES` of payload. End of input is a GOAWAY frame, then a half-closed stream.
+
+Source: jumpstarter.v1.RouterService (router.proto), ControllerService.Dial
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+from jumpstarter_protocol import router_pb2, router_pb2_grpc
+
+FRAME_BYTES = 1 << 20
+
+
+class Route(Protocol):
+    """Where the lab controller sends us: a router, and a token for one stream."""
+
+    @property
+    def endpoint(self) -> str:
+        """Host and port of the router."""
+
+    @property
+    def token(self) -> str:
+        """What opens one stream there."""
+
+
+class Router:
+    """The channels to routers, one each, shared by all streams of one tunnel."""
+
+    def __init__(
+        self,
+        credentials: Callable[[str], grpc.ChannelCredentials],
+        options: Callable[[str], Sequence[tuple[str, Any]]],
+    ) -> None:
+        self._credentials = credentials
+        self._options = options
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def stream(self, route: Route) -> Any:
+        """Open the stream that `route` names; its token opens nothing else."""
+        channel = self._channels.get(route.endpoint)
+        if channel is None:
+            channel = grpc.aio.secure_channel(
+                route.endpoint, self._credentials(route.endpoint), options=list(self._options(route.endpoint))
+            )
+            self._channels[route.endpoint] = channel
+        stub: Any = router_pb2_grpc.RouterServiceStub(channel)
+        return stub.Stream(metadata=(("authorization", f"Bearer {route.token}"),))
+
+    async def close(self) -> None:
+        """Close every channel and so every stream."""
+        for channel in self._channels.values():
+            await channel.close()
+
+
+class Tunnel:
+    """
+    A listener on a unix socket, from `open()` to `close()`, both in the portal's loop.
+
+    Args:
+        dial: Asks the lab controller for a route; blocks, so it is called in a thread.
+        router: The channels on which streams are opened.
+    """
+
+    def __init__(self, dial: Callable[[], Route], router: Router) -> None:
+        self._dial = dial
+        self._router = router
+        self._first: Route | None = None
+        self._folder = ""
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self.failure: Exception | None = None
+
+    async def open(self) -> str:
+        """
+        Dial once, so that a refusal is raised here and not met as a dead socket, then listen.
+
+        Returns:
+            The path of the unix socket.
+        """
+        self._first = await asyncio.to_thread(self._dial)
+        self._folder = tempfile.mkdtemp(prefix="pj-")
+        path = str(Path(self._folder, "device"))
+        self._server = await asyncio.start_unix_server(self._accept, path, limit=FRAME_BYTES)
+        return path
+
+    async def close(self) -> None:
+        """End every connection, stop listening, and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+        await self._router.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._carry(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
+        try:
+            stream = self._router.stream(self._take_first() or await asyncio.to_thread(self._dial))
+            await _both(_upstream(reader, stream), _downstream(stream, writer))
+        except Exception as exc:
+            self.failure = exc
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _take_first(self) -> Route | None:
+        """Return the route that `open` dialled, once: a token opens one stream."""
+        first, self._first = self._first, None
+        return first
+
+
+async def _both(*directions: Awaitable[None]) -> None:
+    """Run both directions to their ends; the first failure ends both."""
+    async with asyncio.TaskGroup() as group:
+        for direction in directions:
+            group.create_task(direction)  # type: ignore[arg-type]  # both are coroutines
+
+
+async def _upstream(reader: asyncio.StreamReader, stream: Any) -> None:
+    """Copy from the socket to the router; `write` waits while the other side is slow."""
+    while payload := await reader.read(FRAME_BYTES):
+        await stream.write(router_pb2.StreamRequest(payload=payload))
+    await stream.write(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+    await stream.done_writing()
+
+
+async def _downstream(stream: Any, writer: asyncio.StreamWriter) -> None:
+    """Copy from the router to the socket until GOAWAY or the end of the stream."""
+    while (frame := await stream.read()) is not grpc.aio.EOF:
+        if frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
+            break
+        if frame.frame_type == router_pb2.FRAME_TYPE_DATA:
+            writer.write(frame.payload)
+            await writer.drain()
+    writer.write_eof()

@@ -1,0 +1,19 @@
+"""
+The life of a lease, and the sources that devices come from.
+
+- `request`: what is wanted (`Wanted`), what is asked of the lab controller (`LeaseRequest`), and lease ids.
+- `hold`: `Hold`, a lease of ours from request to release, and `Adopted`, somebody else's that we only use.
+- `waiting`: the patience all of it shares: poll until Ready, until the exporter is ready, until Dial goes through.
+- `survey`: who holds the exporters that match, for people who wait.
+- `identity`: whether a board that somebody else chose is the one that was asked for.
+- `source`: `ControllerSource`, lease mode; `shell`: `ShellSource`, inside a `jmp shell`. Both yield a `Device`.
+- `events`: `Events`, which is told what happens.
+
+Nothing here knows pytest.
+"""
+
+from __future__ import annotations
+
+from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+
+__all__ = ["LeaseRequest", "Wanted"]

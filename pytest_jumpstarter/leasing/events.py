@@ -1,0 +1,44 @@
+"""What happens to a lease, told as it happens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.leasing.request import LeaseRequest
+
+
+class Events:
+    """Hear what happens to leases and devices; this one listens to nothing, so that sources can be used alone."""
+
+    def on_request(self, request: LeaseRequest, role: str) -> None:
+        """Change `request` before it is sent, or leave it."""
+
+    def on_acquired(self, lease: Lease, role: str) -> None:
+        """Note that the lease is Ready and its exporter too."""
+
+    def on_ready(self, device: Device) -> None:
+        """Prepare the connected device, once per lease."""
+
+    def on_release(self, device: Device) -> None:
+        """Put the device away before its board goes back."""
+
+    def on_released(self, lease: Lease, role: str) -> None:
+        """Note that the lease has ended."""
+
+    def say(self, line: str) -> None:
+        """Show a line to the people who wait."""
+
+    def on_failure(self, failure: str) -> None:
+        """Keep what a person must do by hand, such as releasing a lease."""
+
+
+def put_away(device: Device, events: Events, reason: str) -> None:
+    """Let the hooks see the device once more, then close it."""
+    try:
+        events.on_release(device)
+    finally:
+        device.release(f"{reason} at {time.strftime('%H:%M:%S')}")

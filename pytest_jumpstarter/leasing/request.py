@@ -1,0 +1,72 @@
+"""What is wanted, what is asked of the lab controller, and lease ids."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from dataclasses import dataclass, field
+
+DEFAULT_DURATION = 30 * 60.0
+"""Seconds a lease is asked for; Jumpstarter's own client asks for as much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """
+    The device one role asks for; at least one of the first three is set, or a shell provides it.
+
+    Attributes:
+        role: The name of the fixture.
+        selector: Label selector that the exporter must match.
+        exporter: Name that the exporter must have.
+        lease: Name of an existing lease to use.
+        source: Words for where these were said, for messages: `--jmp-selector`, `device_fixture(…)`, ….
+        wait: Seconds to wait in the queue at most.
+    """
+
+    role: str
+    selector: str | None = None
+    exporter: str | None = None
+    lease: str | None = None
+    source: str = ""
+    wait: float = 30 * 60.0
+
+    def __str__(self) -> str:
+        parts = [self.lease and f"lease {self.lease}", self.exporter and f"exporter {self.exporter}", self.selector]
+        return ", ".join(filter(None, parts)) or "any device"
+
+
+@dataclass(slots=True, kw_only=True)
+class LeaseRequest:
+    """
+    A lease about to be asked for; `pytest_jumpstarter_lease_request` may change it.
+
+    Attributes:
+        selector: Label selector, or None where `exporter` says enough.
+        exporter: Name of the one exporter that will do, or None.
+        duration: Seconds, counted from the moment the lease is Ready.
+        tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
+    """
+
+    selector: str | None
+    exporter: str | None
+    duration: float = DEFAULT_DURATION
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class LeaseIds:
+    """
+    The names of one process's leases: `pj-RUN-WORKER-N`, by which a run knows its own.
+
+    Names are never used twice: the lab controller keeps ended leases and their names.
+    """
+
+    def __init__(self, *, run: str = "", worker: str = "main") -> None:
+        self.run = run or secrets.token_hex(4)
+        self.worker = re.sub(r"[^a-z0-9]+", "-", worker.lower()).strip("-")[:20] or "main"
+        self._numbers = itertools.count(1)
+
+    def next(self) -> str:
+        """Return the next name."""
+        return f"pj-{self.run}-{self.worker}-{next(self._numbers)}"

@@ -1,0 +1,80 @@
+"""`ShellSource`: the device of the `jmp shell` around this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from pytest_jumpstarter.device import Device, ExporterIdentity
+from pytest_jumpstarter.device.connection import Connection
+from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.leasing.identity import check_identity
+from pytest_jumpstarter.leasing.request import Wanted
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Lease
+
+
+class ShellSource:
+    """
+    The device of the `jmp shell` around this process: nothing is leased, released or ended here.
+
+    Its log stream is left to the shell too: a second reader would steal half of it.
+
+    Source: JUMPSTARTER_HOST and the other variables that `jmp shell` sets (jumpstarter.config.env)
+    """
+
+    leases: list[Lease] = []  # noqa: RUF012 - a shell has none, ever
+
+    def __init__(self, environ: Mapping[str, str], *, events: Events) -> None:
+        self._environ = environ
+        self._events = events
+        self._portal = Portal()
+
+    @contextmanager
+    def device(self, wanted: Wanted) -> Iterator[Device]:
+        """
+        Connect to the shell's exporter and yield its device.
+
+        Raises:
+            DeviceMismatch: The shell's exporter is not the one that `wanted` asks for.
+            DeviceUnreachable: It does not answer.
+        """
+        identity = self._identity()
+        check_identity(wanted, identity.name, identity.labels, "the jmp shell around this run")
+        with ExitStack() as stack:
+            connection = Connection(self._portal, self._policy())
+            stack.callback(connection.close)
+            root = connection.open_host(
+                self._environ["JUMPSTARTER_HOST"],
+                insecure="1"
+                in (self._environ.get("JMP_GRPC_INSECURE"), self._environ.get("JUMPSTARTER_GRPC_INSECURE")),
+                passphrase=self._environ.get("JMP_GRPC_PASSPHRASE") or None,
+                exporter=f"the exporter at JUMPSTARTER_HOST={self._environ['JUMPSTARTER_HOST']}",
+            )
+            device = Device(role=wanted.role, exporter=identity, lease=None, client=root, portal=connection.portal)
+            stack.callback(put_away, device, self._events, "its fixture was torn down")
+            self._events.on_ready(device)
+            yield device
+
+    def close(self) -> None:
+        """End the event loop; the shell keeps its exporter."""
+        self._portal.stop()
+
+    def _identity(self) -> ExporterIdentity:
+        labels = self._environ.get("JMP_EXPORTER_LABELS")
+        pairs = (pair.partition("=") for pair in labels.split(",")) if labels else ()
+        return ExporterIdentity(
+            name=self._environ.get("JMP_EXPORTER", ""),
+            labels=None if labels is None else {key: value for key, _, value in pairs if key},
+        )
+
+    def _policy(self) -> DriverPolicy:
+        """Read the allow-list as Jumpstarter itself does, with its own code."""
+        from jumpstarter.config.client import ClientConfigV1Alpha1Drivers
+
+        drivers = ClientConfigV1Alpha1Drivers()
+        return DriverPolicy(allow=tuple(drivers.allow), unsafe=drivers.unsafe, source="JMP_DRIVERS_ALLOW")

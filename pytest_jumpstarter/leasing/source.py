@@ -1,0 +1,140 @@
+"""`ControllerSource`: devices leased from a lab controller, a production one or the embedded lab's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from pytest_jumpstarter.device import Device, ExporterIdentity
+from pytest_jumpstarter.device.connection import Connection, warm_up
+from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.errors import ConfigError
+from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.leasing.identity import check_identity
+from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Wanted
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Client, Lease
+    from pytest_jumpstarter.leasing.hold import Adopted, Hold
+
+
+class ControllerSource:
+    """
+    Devices leased from a lab controller, or under a lease that somebody else made for us.
+
+    Args:
+        policy: Which driver clients may be imported.
+        ids: Names for the leases of this run.
+    """
+
+    def __init__(self, client: Client, policy: DriverPolicy, *, events: Events, ids: LeaseIds) -> None:
+        self.client = client
+        self._policy = policy
+        self._events = events
+        self._ids = ids
+        self._portal = Portal()
+        self._warming: threading.Thread | None = None
+        self._held: list[Hold | Adopted] = []
+
+    @property
+    def leases(self) -> list[Lease]:
+        """The leases in use at this moment, as last seen."""
+        return [held.lease for held in self._held if held.lease is not None]
+
+    @contextmanager
+    def device(self, wanted: Wanted) -> Iterator[Device]:
+        """
+        Lease, connect, yield; then put away and give back, in that order, whatever happens.
+
+        Raises:
+            ConfigError, DeviceError, RequestError: See `Hold.acquire`, `Adopted.acquire`, `Connection.open_tunnel`.
+        """
+        held = self._take(wanted)
+        with ExitStack() as stack:
+            self._held.append(held)
+            stack.callback(self._give_back, held, wanted.role)  # before the request leaves
+            lease = held.acquire()
+            self._check(held, wanted)
+            self._events.on_acquired(lease, wanted.role)
+            device = self._connect(held, wanted.role, stack)
+            self._events.on_ready(device)
+            yield device
+
+    def close(self) -> None:
+        """Give back every lease that a fixture left behind, and end the event loop."""
+        for held in list(self._held):
+            self._give_back(held, "")
+        self._portal.stop()
+
+    def _take(self, wanted: Wanted) -> Hold | Adopted:
+        from pytest_jumpstarter.leasing.hold import Adopted, Hold
+
+        if wanted.lease is not None:
+            return Adopted(self.client, wanted, say=self._events.say, on_pending=self._warm_up)
+        if wanted.selector is None and wanted.exporter is None:
+            raise ConfigError(
+                f"nothing says which exporter {wanted.role!r} needs; give --jmp-selector, --jmp-exporter or "
+                "--jmp-lease (ini: jmp_selector, …), or device_fixture(selector=…)"
+            )
+        request = LeaseRequest(selector=wanted.selector, exporter=wanted.exporter)
+        self._events.on_request(request, wanted.role)
+        return Hold(
+            self.client,
+            wanted,
+            request,
+            name=self._ids.next(),
+            say=self._events.say,
+            on_pending=self._warm_up,
+        )
+
+    def _check(self, held: Hold | Adopted, wanted: Wanted) -> None:
+        """Refuse an adopted board that is not what the fixture asks for; the lab controller checked the others."""
+        assert held.exporter is not None
+        if not held.is_ours:
+            check_identity(wanted, held.exporter.name, held.exporter.labels, f"lease {held.name}")
+
+    def _connect(self, held: Hold | Adopted, role: str, stack: ExitStack) -> Device:
+        from pytest_jumpstarter.client.v1 import channel_options
+        from pytest_jumpstarter.device.tunnel import Router, Tunnel
+
+        assert held.exporter is not None
+        if self._warming is not None:
+            self._warming.join()
+        router = Router(
+            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, self.client.grpc_options)
+        )
+        connection = Connection(self._portal, self._policy)
+        stack.callback(connection.close)
+        root = connection.open_tunnel(Tunnel(held.dial, router), exporter=f"exporter {held.exporter.name}")
+        device = Device(
+            role=role,
+            exporter=ExporterIdentity(name=held.exporter.name, labels=held.exporter.labels),
+            lease=held.lease,
+            client=root,
+            portal=connection.portal,
+        )
+        stack.callback(put_away, device, self._events, f"lease {held.name} was given back")
+        return device
+
+    def _give_back(self, held: Hold | Adopted, role: str) -> None:
+        if held not in self._held:
+            return
+        self._held.remove(held)
+        held.release()
+        if held.failure:
+            self._events.on_failure(held.failure)
+        elif held.is_ours and held.lease is not None:
+            self._events.on_released(held.lease, role)
+
+    def _warm_up(self) -> None:
+        """Start what takes long and needs no lease: Jumpstarter's client code and the event loop."""
+        if self._warming is None:
+            self._warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
+            self._warming.start()
+
+    def _warm(self) -> None:
+        warm_up()
+        self._portal.start()

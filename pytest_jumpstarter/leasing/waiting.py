@@ -1,0 +1,216 @@
+"""
+The patience that leases need: every wait has an end, starts quick, and backs off with jitter.
+
+Source: the state table of `Lease.conditions` and `Exporter.status` (lease_controller.go, common.proto)
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Route
+from pytest_jumpstarter.errors import (
+    DeviceUnreachable,
+    ExporterOffline,
+    HookFailed,
+    LeaseLost,
+    LeaseTimeout,
+    LeaseUnsatisfiable,
+    NotReady,
+    PermissionDenied,
+    StatusError,
+    TransportError,
+)
+from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.survey import Survey, labels_that_exist
+from pytest_jumpstarter.units import format_duration
+
+T = TypeVar("T")
+
+HOOK_TIMEOUT = 300.0
+"""Seconds for the exporter to become ready after the lease is: a beforeLease hook may flash a board."""
+
+DIAL_TIMEOUT = 30.0
+CONTROLLER_GRACE = 30.0
+"""Seconds that the lab controller may be away while we wait, as when it restarts."""
+
+_QUIET = 1.0
+_REPEAT = 30.0
+
+
+def attempts(timeout: float, *, first: float = 0.05, longest: float = 2.0) -> Iterator[float]:
+    """
+    Yield the seconds since the start, at once and then after pauses, until `timeout` has passed.
+
+    Pauses are about `first` for a second, then grow by half each time up to `longest`, ± 20 %.
+    """
+    start, pause = time.monotonic(), first
+    while True:
+        yield (elapsed := time.monotonic() - start)
+        left = start + timeout - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, pause * random.uniform(0.8, 1.2)))
+        if elapsed > 1.0:
+            pause = min(longest, pause * 1.5)
+
+
+class Waiter:
+    """
+    Waits for one lease: until it is Ready, until its exporter is, until Dial goes through.
+
+    Args:
+        say: Told a line for people on every change of state, and every 30 s.
+    """
+
+    def __init__(self, client: Client, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._say = say
+        self._last_seen = time.monotonic()
+        self._last_state: object = None
+        self._last_said = 0.0
+
+    def until_ready(self, name: str) -> Lease:
+        """
+        Poll the lease until the lab controller says Ready.
+
+        Raises:
+            LeaseUnsatisfiable: No exporter can ever serve it.
+            LeaseLost: It ended while it was waited for.
+            LeaseTimeout: It is still pending after `wanted.wait`.
+            ControllerUnreachable: The lab controller is away for longer than `CONTROLLER_GRACE`.
+        """
+        lease: Lease | None = None
+        for elapsed in attempts(self._wanted.wait):
+            lease = self._look(elapsed, lambda: self._client.get_lease(name)) or lease
+            if lease is None:
+                continue
+            if lease.is_ready:
+                return lease
+            if lease.refusal is not None:
+                raise self._refused(name, lease.refusal)
+            if lease.is_ended:
+                raise LeaseLost(f"lease {name} ended while it was waited for")
+            self._tell(elapsed, _pending(lease))
+        raise LeaseTimeout(
+            f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} (--jmp-wait): "
+            f"{Survey.take(self._client, self._wanted)}"
+        )
+
+    def until_exporter_ready(self, lease: Lease) -> Exporter:
+        """
+        Poll the exporter until it says LEASE_READY; only then may it be dialled.
+
+        An exporter older than 0.8 tells no status: there, online is all that can be known.
+
+        Raises:
+            HookFailed: Its beforeLease hook failed, or it gave the lease back before it was ready.
+            ExporterOffline: It went away.
+            LeaseLost: The lease ended meanwhile.
+            DeviceUnreachable: It is not ready after `HOOK_TIMEOUT`.
+        """
+        name, seen = str(lease.exporter), "UNSPECIFIED"
+        next_check = 1.0
+        for elapsed in attempts(HOOK_TIMEOUT):
+            exporter = self._look(elapsed, lambda: self._client.get_exporter(name))
+            if exporter is None:
+                continue
+            if _is_ready(exporter):
+                return exporter
+            _raise_if_failed(exporter)
+            if elapsed > next_check:
+                next_check = elapsed + 1.0
+                self._raise_if_ended(lease.name, exporter)
+            seen = exporter.status
+            self._tell(elapsed, f"{name} is {seen}")
+        raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
+
+    def dial(self, name: str) -> Route:
+        """
+        Ask the lab controller for a route to the exporter, again while the exporter is not quite there.
+
+        Raises:
+            LeaseLost: The lease is no longer ours.
+            DeviceUnreachable: The lab controller refuses, or still says "not ready" after `DIAL_TIMEOUT`.
+        """
+        refusal: Exception | None = None
+        for _ in attempts(DIAL_TIMEOUT):
+            try:
+                return self._client.dial(name)
+            except NotReady as exc:
+                refusal = exc
+            except PermissionDenied as exc:
+                self._raise_if_ended(name)
+                raise LeaseLost(f"lease {name} belongs to someone else now: {exc}") from exc
+            except StatusError as exc:
+                self._raise_if_ended(name)
+                raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
+        raise DeviceUnreachable(
+            f"lease {name} cannot be dialled within {format_duration(DIAL_TIMEOUT)}: {refusal}"
+        ) from refusal
+
+    def _look(self, elapsed: float, call: Callable[[], T]) -> T | None:
+        """Return what `call` returns, or None while the lab controller is away for a moment."""
+        try:
+            result = call()
+        except TransportError as exc:
+            if time.monotonic() - self._last_seen > CONTROLLER_GRACE:
+                raise
+            self._tell(
+                0.0, "the lab controller does not answer" if isinstance(exc, ControllerUnreachable) else str(exc)
+            )
+            return None
+        self._last_seen = time.monotonic()
+        return result
+
+    def _tell(self, elapsed: float, state: object) -> None:
+        """Say how things stand, unless that is what was said last or the wait has only begun."""
+        now = time.monotonic()
+        is_news = state != self._last_state or now - self._last_said > _REPEAT
+        if elapsed < _QUIET or not is_news:
+            return
+        self._last_state, self._last_said = state, now
+        what = state if isinstance(state, str) else Survey.take(self._client, self._wanted)
+        self._say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
+
+    def _refused(self, name: str, refusal: Condition) -> Exception:
+        if refusal.type == "Ready":
+            return LeaseLost(f"lease {name} ended while it was waited for: {refusal.message} ({refusal.reason})")
+        asked = f" (asked for by {self._wanted.source})" if self._wanted.source else ""
+        hint = labels_that_exist(self._client, self._wanted) if refusal.reason == "NoAccess" else ""
+        return LeaseUnsatisfiable(
+            f"no exporter can serve {self._wanted}{asked}: {refusal.message} ({refusal.reason}){hint}"
+        )
+
+    def _raise_if_ended(self, name: str, exporter: Exporter | None = None) -> None:
+        lease = self._client.get_lease(name)
+        if not lease.is_ended and not lease.refusal:
+            return
+        if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
+            raise HookFailed(
+                f"exporter {exporter.name} gave lease {name} back before it was ready; its beforeLease hook probably "
+                f"failed ({exporter.status_message or 'it gives no reason'})"
+            )
+        why = f": {lease.refusal.message} ({lease.refusal.reason})" if lease.refusal else ""
+        raise LeaseLost(f"lease {name} has ended{why}")
+
+
+def _pending(lease: Lease) -> object:
+    """Return what tells one pending state from another."""
+    condition = lease.condition("Pending")
+    return (condition.reason, condition.message) if condition else None
+
+
+def _is_ready(exporter: Exporter) -> bool:
+    return exporter.status == "LEASE_READY" or (exporter.status == "UNSPECIFIED" and exporter.online)
+
+
+def _raise_if_failed(exporter: Exporter) -> None:
+    if exporter.status == "BEFORE_LEASE_HOOK_FAILED":
+        raise HookFailed(f"exporter {exporter.name}: {exporter.status_message or 'beforeLease hook failed'}")
+    if exporter.status == "OFFLINE":
+        raise ExporterOffline(f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}")
