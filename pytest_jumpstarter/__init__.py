@@ -1,1 +1,45 @@
-"""Lease a real board from a Jumpstarter lab for the tests that need it, and always give it back."""
+"""
+Lease a real board from a Jumpstarter lab for the tests that need it, and always give it back.
+
+The map, from a test downwards:
+
+- `plugin`: the pytest entry point: options, fixtures, hook calls. `options`: the option table. `hooks`: the hooks.
+- `run`: what one pytest run has from a lab.
+- `report`: what people see.
+- `leasing`: the life of a lease, and the sources that devices come from.
+- `device`: tunnel, `Device`, `Console`.
+- `client.v1`: the client for `jumpstarter.client.v1`, usable alone.
+- `errors`: every error. `selector`, `units`: label selectors and durations.
+- `lab`: the embedded lab, a server in its own right: `python -m pytest_jumpstarter.lab`.
+
+Imports point downwards only, and nothing heavy is imported before a test asks for a device.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.leasing import LeaseRequest
+    from pytest_jumpstarter.plugin import device_fixture
+    from pytest_jumpstarter.run import Run
+
+__all__ = ["Console", "Device", "LeaseRequest", "Run", "device_fixture"]
+
+_HOMES = {
+    "Console": "device.console",
+    "Device": "device",
+    "LeaseRequest": "leasing",
+    "Run": "run",
+    "device_fixture": "plugin",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -8,6 +8,7 @@ Every error that this package raises.
     │   ├── OptionError               an option, ini value, marker or fixture argument is wrong
     │   ├── SelectorError             a label selector does not parse
     │   ├── ClientConfigError         the client config is missing, broken or incomplete
+    │   │   └── ClientConfigMissing   there is none at all
     │   ├── LabError                  the lab file is broken, or the lab does not start
     │   ├── NoDeviceSource            a test asks for a device and nothing says where it comes from
     │   ├── DeviceMismatch            the board at hand is not the one that was asked for
@@ -68,6 +69,10 @@ class SelectorError(ConfigError, ValueError):
 
 class ClientConfigError(ConfigError):
     """Say why the client config cannot be used: missing, broken or incomplete."""
+
+
+class ClientConfigMissing(ClientConfigError):
+    """Say that there is no client config at all, and where it was looked for."""
 
 
 class LabError(ConfigError):

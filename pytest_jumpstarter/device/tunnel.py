@@ -115,7 +115,7 @@ class Tunnel:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
         try:
-            stream = self._router.stream(self._take_first() or await asyncio.to_thread(self._dial))
+            stream = self._router.stream(await self._route())
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
             self.failure = exc
@@ -124,10 +124,10 @@ class Tunnel:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _take_first(self) -> Route | None:
-        """Return the route that `open` dialled, once: a token opens one stream."""
+    async def _route(self) -> Route:
+        """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
         first, self._first = self._first, None
-        return first
+        return await asyncio.to_thread(self._dial) if first is None else first
 
 
 async def _both(*directions: Awaitable[None]) -> None:

@@ -1,4 +1,4 @@
-"""Is the board that somebody else chose the one that was asked for?"""
+"""Whether a board that somebody else chose is the one that was asked for."""
 
 from __future__ import annotations
 

@@ -160,9 +160,7 @@ class Waiter:
         except TransportError as exc:
             if time.monotonic() - self._last_seen > CONTROLLER_GRACE:
                 raise
-            self._tell(
-                0.0, "the lab controller does not answer" if isinstance(exc, ControllerUnreachable) else str(exc)
-            )
+            self._tell(elapsed, f"the lab controller does not answer ({type(exc).__name__})")
             return None
         self._last_seen = time.monotonic()
         return result

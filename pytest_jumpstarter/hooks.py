@@ -1,0 +1,78 @@
+"""
+Hooks that a conftest.py or another plugin may implement.
+
+Each is called in the process that holds the lease, in the test's thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.leasing import LeaseRequest
+
+
+@pytest.hookspec
+def pytest_jumpstarter_lease_request(request: LeaseRequest, role: str, config: pytest.Config) -> None:
+    """
+    Change a lease's selector, exporter, duration or tags before it is asked for.
+
+    Args:
+        request: The request; assign to its attributes.
+        role: The name of the fixture that needs the device.
+        config: pytest's config.
+    """
+
+
+@pytest.hookspec
+def pytest_jumpstarter_lease_acquired(lease: Lease, role: str, config: pytest.Config) -> None:
+    """
+    Hear that a lease is Ready, and its exporter too; the device is not connected yet.
+
+    Args:
+        lease: The lease; `lease.exporter` is the name of the board's exporter.
+        role: The name of the fixture that needs the device.
+        config: pytest's config.
+    """
+
+
+@pytest.hookspec
+def pytest_jumpstarter_device_ready(device: Device, config: pytest.Config) -> None:
+    """
+    Prepare a connected device once per lease: flash it, power it on.
+
+    An exception here is an error in the setup of the test that asked first; the lease is given back.
+
+    Args:
+        device: The device, as the fixture yields it.
+        config: pytest's config.
+    """
+
+
+@pytest.hookspec
+def pytest_jumpstarter_device_release(device: Device, config: pytest.Config) -> None:
+    """
+    Put a device away before it is disconnected: power it off.
+
+    The lease is given back even if this raises.
+
+    Args:
+        device: The device, still connected.
+        config: pytest's config.
+    """
+
+
+@pytest.hookspec
+def pytest_jumpstarter_lease_released(lease: Lease, role: str, config: pytest.Config) -> None:
+    """
+    Hear that a lease has ended and the lab controller confirmed it.
+
+    Args:
+        lease: The lease as last seen.
+        role: The name of the fixture that had the device.
+        config: pytest's config.
+    """

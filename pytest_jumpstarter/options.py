@@ -1,0 +1,279 @@
+"""
+The option table, and the settings of one run: each value with the place it came from.
+
+Every option has one row in `OPTIONS` and up to three spellings: `--jmp-x` on the command line, `jmp_x` in the ini file,
+and a variable of Jumpstarter's own where it has one. Command line beats environment beats ini beats default.
+An option that is aimed at roles takes `[ROLE:]VALUE`, any number of times; without a role it is for `dut`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_jumpstarter.errors import OptionError, SelectorError
+from pytest_jumpstarter.selector import Selector
+from pytest_jumpstarter.units import parse_duration
+
+if TYPE_CHECKING:
+    import pytest
+
+DEFAULT_ROLE = "dut"
+SCOPES = ("session", "package", "module", "class", "function")
+
+_ROLE = re.compile(r"([A-Za-z_]\w*):(.*)", re.DOTALL)
+
+
+def _selector(text: str) -> str:
+    """Check that `text` is a label selector, and keep it as it was written."""
+    Selector.parse(text)
+    return text
+
+
+def _scope(text: str) -> str:
+    if text not in SCOPES:
+        raise ValueError(f"{text!r} is not a scope; choose from {', '.join(SCOPES)}")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", text):
+        raise ValueError(f"{text!r} cannot be a name in a lab (lower-case letters, digits, '-' and '.')")
+    return text
+
+
+def _some(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is empty")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """
+    One row of the option table.
+
+    Attributes:
+        name: The word after `--jmp-`.
+        metavar: What the help shows for the value.
+        help: One phrase for `pytest --help`.
+        parse: Turns text into the value; raises ValueError or SelectorError with what is wrong.
+        default: As a user would write it; None if there is none.
+        variable: Jumpstarter's own environment variable for the same thing, if it has one.
+        is_for_roles: Whether the value may be aimed at a role.
+        is_path: Whether an ini value is a path beside the ini file.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    parse: Callable[[str], Any] = _some
+    default: str | None = None
+    variable: str = ""
+    is_for_roles: bool = False
+    is_path: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The spelling on the command line."""
+        return f"--jmp-{self.name}"
+
+    @property
+    def ini(self) -> str:
+        """The spelling in the ini file, and the name under which pytest keeps the command line's value."""
+        return f"jmp_{self.name.replace('-', '_')}"
+
+
+OPTIONS = (
+    Option(
+        name="selector",
+        metavar="[ROLE:]SELECTOR",
+        help="Label selector to lease by, such as board=rpi4",
+        parse=_selector,
+        is_for_roles=True,
+    ),
+    Option(
+        name="exporter",
+        metavar="[ROLE:]NAME",
+        help="Lease exactly this exporter",
+        parse=_name,
+        is_for_roles=True,
+    ),
+    Option(
+        name="lease",
+        metavar="[ROLE:]NAME",
+        help="Use this existing lease, and never release it",
+        parse=_name,
+        variable="JMP_LEASE",
+        is_for_roles=True,
+    ),
+    Option(
+        name="client",
+        metavar="ALIAS-OR-FILE",
+        help="Client config to use instead of the current client",
+    ),
+    Option(
+        name="lab",
+        metavar="FILE-OR-FOLDER",
+        help="Start the embedded lab from these exporter configs and use it",
+        is_path=True,
+    ),
+    Option(
+        name="wait",
+        metavar="DURATION",
+        help="Longest wait in the queue, such as 90s, 15m or 1h30m (default: 30m)",
+        parse=parse_duration,
+        default="30m",
+    ),
+    Option(
+        name="scope",
+        metavar="SCOPE",
+        help="Scope of dut, and of a device_fixture that names none (default: session)",
+        parse=_scope,
+        default="session",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """
+    One value in force.
+
+    Attributes:
+        value: The parsed value.
+        text: The value as it was written.
+        source: Where it was written: `--jmp-wait`, `JMP_LEASE`, `jmp_wait in pytest.ini`, `default`.
+        option: What it sets.
+        role: Whom it is for; empty where the option is not for roles.
+    """
+
+    value: Any
+    text: str
+    source: str
+    option: Option
+    role: str = ""
+
+    def __str__(self) -> str:
+        aim = f"{self.role}:" if self.role not in ("", DEFAULT_ROLE) else ""
+        return f"{self.option.name}={aim}{self.text} ({self.source})"
+
+
+class Settings:
+    """
+    The values in force for one run.
+
+    `settings["wait"]` is a `Setting`; `settings.find("selector", role)` one or None.
+    """
+
+    def __init__(self, settings: list[Setting], environ: Mapping[str, str]) -> None:
+        self._settings = {(setting.option.name, setting.role): setting for setting in settings}
+        self.environ = environ
+
+    @classmethod
+    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
+        """
+        Read command line, environment and ini.
+
+        Raises:
+            OptionError: A value makes no sense; the message names it and its source.
+        """
+        found = [setting for option in OPTIONS for setting in _read(option, config, environ)]
+        if any(setting.option.name == "lab" for setting in found):  # the environment's lease is not one of this lab
+            found = [setting for setting in found if setting.source != setting.option.variable]
+        return cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
+
+    def __getitem__(self, name: str) -> Setting:
+        return self._settings[name, ""]
+
+    def find(self, name: str, role: str = "") -> Setting | None:
+        """Return the setting of the option called `name`, for `role` where it is for roles, or None."""
+        return self._settings.get((name, role))
+
+    def aimed(self) -> list[Setting]:
+        """Return the settings that are for roles."""
+        return [setting for setting in self._settings.values() if setting.role]
+
+    @property
+    def mode(self) -> str:
+        """Where devices come from: `lab`, `shell` or `lease`, the first that applies."""
+        if self.find("lab"):
+            return "lab"
+        overrides = any(setting.source == setting.option.flag for setting in self.aimed())
+        if self.environ.get("JUMPSTARTER_HOST") and not overrides:
+            return "shell"
+        return "lease"
+
+    def header(self) -> list[str]:
+        """Return lines that show every value in force with its source; none where nothing was set."""
+        settings = sorted(self._settings.values(), key=lambda setting: OPTIONS.index(setting.option))
+        shell = self.environ.get("JUMPSTARTER_HOST")
+        if not shell and all(setting.source == "default" for setting in settings):
+            return []
+        values = [f"{self.mode} mode", *([f"JUMPSTARTER_HOST={shell}"] if shell else []), *map(str, settings)]
+        return textwrap.wrap(
+            f"jumpstarter: {', '.join(values)}",
+            79,
+            subsequent_indent="  ",
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option of the table, on the command line and in the ini file."""
+    group = parser.getgroup("jumpstarter", "devices leased from a Jumpstarter lab")
+    for option in OPTIONS:
+        kind: Literal["linelist", "string"] = "linelist" if option.is_for_roles else "string"
+        group.addoption(
+            option.flag,
+            dest=option.ini,
+            metavar=option.metavar,
+            action="append" if option.is_for_roles else "store",
+            default=None,
+            help=option.help,
+        )
+        parser.addini(
+            option.ini,
+            f"{option.help} (as {option.flag}{', one a line' if option.is_for_roles else ''})",
+            type=kind,
+            default=None,
+        )
+
+
+def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[Setting]:
+    """Yield what is set for `option`, strongest first."""
+    for text, source in _spellings(option, config, environ):
+        role, value = _split(option, text)
+        try:
+            yield Setting(value=option.parse(value), text=value, source=source, option=option, role=role)
+        except (ValueError, SelectorError) as exc:
+            raise OptionError(f"{source}: {exc}") from exc
+
+
+def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (text, source), strongest first."""
+    given = config.getoption(option.ini)
+    for text in reversed(given if isinstance(given, list) else [given] if given is not None else []):
+        yield text, option.flag
+    if option.variable and environ.get(option.variable):
+        yield environ[option.variable], option.variable
+    if ini := config.getini(option.ini):
+        for text in ini if isinstance(ini, list) else [ini]:
+            beside = str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text
+            yield beside, f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
+    if option.default is not None:
+        yield option.default, "default"
+
+
+def _split(option: Option, text: str) -> tuple[str, str]:
+    """Return the role that `text` is aimed at, and the value."""
+    if not option.is_for_roles:
+        return "", text
+    aimed = _ROLE.fullmatch(text)
+    return (aimed[1], aimed[2].strip()) if aimed else (DEFAULT_ROLE, text)

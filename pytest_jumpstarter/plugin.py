@@ -1,0 +1,141 @@
+"""
+The pytest entry point: options, fixtures, hook calls.
+
+A suite that asks for no device pays for an option table and nothing else: whatever knows leases, gRPC or Jumpstarter is
+imported by the `jumpstarter` fixture, when the first test asks for a device.
+
+One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which asks a source
+(leasing/source.py), which acquires a `Hold` (leasing/hold.py) through the `Client` (client/v1) and connects a
+`Device` (device/); leaving that chain of context managers gives the board back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.options import SCOPES, Settings, add_options
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.run import Run
+
+_SETTINGS = pytest.StashKey[Settings]()
+_ROLES = pytest.StashKey[set[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the option table."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare our hooks."""
+    from pytest_jumpstarter import hooks
+
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings, so that a bad one ends the run before it begins."""
+    config.stash[_ROLES] = set()
+    try:
+        config.stash[_SETTINGS] = Settings.of(config)
+    except OptionError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Show every value in force and where it came from, if any was set."""
+    return config.stash[_SETTINGS].header()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse settings for roles that no fixture has; a variable of Jumpstarter's may be there for something else."""
+    roles = session.config.stash[_ROLES]
+    for setting in session.config.stash[_SETTINGS].aimed():
+        if setting.role not in roles and setting.source != setting.option.variable:
+            raise pytest.UsageError(
+                f"{setting.source}: no device fixture is named {setting.role!r} (in {setting.role}:{setting.text}); "
+                f"there are {', '.join(sorted(roles))}"
+            )
+
+
+@pytest.fixture(scope="session")
+def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
+    from pytest_jumpstarter.report.outcome import Outcome
+    from pytest_jumpstarter.report.terminal import Terminal
+    from pytest_jumpstarter.run import HookEvents, Run
+
+    config = request.config
+    terminal = Terminal(config)
+    worker = getattr(config, "workerinput", {}).get("workerid", "main")
+    run = Run(config.stash[_SETTINGS], HookEvents(config, terminal), worker=worker)
+    config.pluginmanager.register(Outcome(), "jumpstarter-outcome")
+    config.pluginmanager.register(terminal, "jumpstarter-terminal")
+    config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of this fixture
+    yield run
+    run.close()
+
+
+def device_fixture(
+    *, selector: str | None = None, exporter: str | None = None, scope: str | None = None
+) -> Callable[..., Device]:
+    """
+    Return a fixture that yields a connected `Device`; the name you give it is the device's role.
+
+    ::
+
+        # conftest.py
+        gateway = device_fixture(selector="kind=gateway,can", scope="module")
+
+    Args:
+        selector: Label selector of the exporters that will do; `--jmp-selector gateway:…` overrides it.
+        exporter: Name of the one exporter that will do; `--jmp-exporter gateway:…` overrides it.
+        scope: session, package, module, class or function; None for `--jmp-scope`.
+
+    Raises:
+        SelectorError: The selector does not parse.
+        OptionError: There is no such scope.
+    """
+    _check(selector, scope)
+
+    def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
+        """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
+        from pytest_jumpstarter.run import wanted_device
+
+        role = str(request.fixturename)
+        run: Run = request.getfixturevalue("jumpstarter")
+        with run.device(wanted_device(run.settings, role, selector=selector, exporter=exporter)) as leased:
+            yield leased
+
+    def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:
+        config.stash[_ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
+        return scope or config.stash[_SETTINGS]["scope"].value
+
+    return pytest.fixture(scope=scope_in_force)(device)
+
+
+def _check(selector: str | None, scope: str | None) -> None:
+    from pytest_jumpstarter.selector import Selector
+
+    if selector is not None:
+        Selector.parse(selector)
+    if scope is not None and scope not in SCOPES:
+        raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
+
+
+dut = device_fixture()
+
+
+@pytest.fixture
+def console(dut: Device) -> Iterator[Console]:
+    """The serial console of `dut`, in pexpect's words: `expect`, `expect_exact`, `sendline`, `before`, `after`."""
+    found = dut.console()
+    yield found
+    found.discard()  # what this test did not read is not for the next one to find

@@ -1,0 +1,6 @@
+"""
+What people see of leases and devices.
+
+- `terminal`: lines while a lease is waited for, and what is left to do by hand at the end.
+- `outcome`: an error of ours in a test's report, in its own words instead of a traceback.
+"""
