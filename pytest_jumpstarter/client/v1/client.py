@@ -1,0 +1,380 @@
+"""The client: every method of the service, typed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from grpc import StatusCode
+
+from pytest_jumpstarter.client.v1.config import ClientConfig
+from pytest_jumpstarter.client.v1.connection import Connection
+from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route, short_name
+from pytest_jumpstarter.client.v1.failures import leaves_open, may_pass
+from pytest_jumpstarter.client.v1.request import Request
+from pytest_jumpstarter.client.v1.response import Response
+from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
+from pytest_jumpstarter.client.v1.tls import Tls
+from pytest_jumpstarter.errors import AlreadyExists, MethodUnavailable, NotFound, StatusError, TransportError
+from pytest_jumpstarter.selector import Selector
+
+_READ_PAUSES = (0.2, 0.5)  # seconds before the second and third try of a read
+_CREATE_PAUSES = (0.2, 0.5, 1.0)  # seconds before each look for a lease that may or may not exist
+
+
+class Client:
+    """
+    A client of a lab controller's `jumpstarter.client.v1.ClientService`, safe to use from several threads.
+
+    Nothing is connected before the first call. Names of leases and exporters are short (`board-1`) or whole
+    (`namespaces/lab/exporters/board-1`) everywhere.
+
+    Args:
+        endpoint: `HOST:PORT` of the lab controller.
+        token: The bearer token of the client; assign `client.token` to replace it for later calls.
+        namespace: The client's namespace.
+        name: The client's name.
+        ca: PEM certificates to trust instead of the system's.
+        insecure_tls: Trust whatever certificate the server shows first, with a warning.
+        grpc_options: Channel options on top of ours.
+        timeout: Seconds for a call that names no timeout of its own.
+        source: Where all this came from, for error messages.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        token: str,
+        namespace: str,
+        name: str,
+        ca: bytes | None = None,
+        insecure_tls: bool = False,
+        grpc_options: Mapping[str, str | int] | None = None,
+        timeout: float = 15.0,
+        source: str = "the arguments of Client",
+    ) -> None:
+        token = Secret(token)  # so that a traceback with local variables does not show it
+        self.endpoint = endpoint
+        self.namespace = namespace
+        self.name = name
+        self.tls = Tls(ca=ca, insecure=insecure_tls)
+        self.timeout = timeout
+        self._connection = Connection(
+            endpoint,
+            token=token,
+            namespace=namespace,
+            name=name,
+            tls=self.tls,
+            grpc_options=grpc_options,
+            source=source,
+        )
+
+    @classmethod
+    def from_config(cls, config: ClientConfig | str | Path | None = None) -> Self:
+        """Return a client for a config, or for the one that `ClientConfig.load(config)` finds."""
+        if not isinstance(config, ClientConfig):
+            config = ClientConfig.load(config)
+        return cls(
+            config.endpoint,
+            token=config.token,
+            namespace=config.namespace,
+            name=config.name,
+            ca=config.tls.ca,
+            insecure_tls=config.tls.insecure,
+            grpc_options=config.grpc_options,
+            source=config.source,
+        )
+
+    @property
+    def token(self) -> str:
+        """The bearer token, `***` to whoever prints its repr; assign another for later calls."""
+        return self._connection.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._connection.token = token
+
+    @property
+    def methods(self) -> Methods:
+        """What the service offers; `print(client.methods)` shows it as a table."""
+        return methods()
+
+    def supports(self, name: str) -> bool:
+        """Tell whether the installed stubs have a method (`RotateToken`) or a field (`Lease.tags`)."""
+        message, dot, field = name.partition(".")
+        return has_field(message, field) if dot else name in methods() and methods()[name].is_available
+
+    def send(self, request: Request) -> Response:
+        """
+        Send a request and return the answer, whatever its status.
+
+        A read (`Get`, `List`) that finds the lab controller unavailable is tried twice more within a second, and
+        within its timeout; nothing else is ever sent twice.
+
+        Raises:
+            ControllerUnreachable: Insecure TLS was asked for, and the server shows no certificate to trust.
+        """
+        deadline = time.monotonic() + self._timeout(request)
+        response = self._connection.call(request, timeout=self._timeout(request))
+        for pause in _READ_PAUSES if _is_read(request) else ():
+            if not may_pass(response.code, response.details) or time.monotonic() + pause >= deadline:
+                break
+            if self._connection.wait_closed(pause):
+                break
+            response = self._connection.call(request, timeout=deadline - time.monotonic())
+        return response
+
+    def get_exporter(self, name: str, *, timeout: float | None = None) -> Exporter:
+        """Return one exporter."""
+        return Exporter.from_message(self._do("GetExporter", {"name": self._full("exporters", name)}, timeout))
+
+    def list_exporters(
+        self,
+        *,
+        filter: str | None = None,  # noqa: A002 (the proto's word)
+        page_size: int = 100,
+        timeout: float | None = None,
+    ) -> Iterator[Exporter]:
+        """Return the exporters whose labels fit the selector `filter`, page by page; `timeout` is for each page."""
+        body = {"parent": self._parent, "filter": filter, "page_size": page_size}
+        return map(Exporter.from_message, self._pages("ListExporters", body, "exporters", timeout))
+
+    def get_lease(self, name: str, *, timeout: float | None = None) -> Lease:
+        """Return one lease, of whichever client."""
+        return Lease.from_message(self._do("GetLease", {"name": self._full("leases", name)}, timeout))
+
+    def list_leases(
+        self,
+        *,
+        filter: str | None = None,  # noqa: A002 (the proto's word)
+        tag_filter: str | None = None,
+        only_active: bool = True,
+        page_size: int = 100,
+        timeout: float | None = None,
+    ) -> Iterator[Lease]:
+        """
+        Return leases of all clients of the namespace, page by page.
+
+        Args:
+            filter: A selector on the labels of the lease, which are the plain equalities of its own selector.
+            tag_filter: A selector on the tags.
+            only_active: Leave out those that have ended.
+            page_size: How many to ask for at once.
+            timeout: Seconds for each page.
+        """
+        body: dict[str, Any] = {"parent": self._parent, "filter": filter, "page_size": page_size}
+        tags = None
+        if tag_filter is not None:
+            self._need("ListLeasesRequest.tag_filter")
+            tags, body["tag_filter"] = Selector.parse(tag_filter), tag_filter
+        body["only_active"] = only_active
+        leases = map(Lease.from_message, self._pages("ListLeases", body, "leases", timeout))
+        # Lab controllers before 0.8 ignore only_active, before 0.9 tag_filter: look again.
+        return (
+            lease
+            for lease in leases
+            if not (only_active and lease.is_ended) and (tags is None or tags.matches(lease.tags))
+        )
+
+    def create_lease(
+        self,
+        *,
+        lease_id: str,
+        selector: str | None = None,
+        exporter_name: str | None = None,
+        duration: float | None = None,
+        begin_time: datetime | None = None,
+        end_time: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        allow_disabled: bool = False,
+        timeout: float | None = None,
+    ) -> Lease:
+        """
+        Ask for a lease; it is Ready later, or never.
+
+        A failure that leaves it open whether the lease exists is resolved by looking for `lease_id`, and by asking
+        again under that same id, which cannot make a second lease.
+
+        Args:
+            lease_id: The name of the lease; never used before.
+            selector: Labels of the exporter; this or `exporter_name`.
+            exporter_name: Exactly this exporter.
+            duration: Seconds the lease lasts once it is Ready.
+            begin_time: Not before this.
+            end_time: Not after this.
+            tags: Notes on the lease; left out where the installed stubs have no tags (`client.supports("Lease.tags")`).
+            allow_disabled: Take `exporter_name` even if it is disabled.
+            timeout: Seconds for the call, and as much again to resolve a failure.
+
+        Raises:
+            AlreadyExists: `lease_id` was used before, or is another client's.
+        """
+        lease: dict[str, Any] = {
+            "selector": selector,
+            "exporter_name": exporter_name,
+            "duration": duration,
+            "begin_time": begin_time,
+            "end_time": end_time,
+        }
+        if tags and self.supports("Lease.tags"):
+            lease["tags"] = tags
+        if allow_disabled:
+            self._need("Lease.allow_disabled")
+            lease["allow_disabled"] = True
+        body = {"parent": self._parent, "lease_id": lease_id, "lease": lease}
+        return self._create(Request("CreateLease", body, timeout=timeout), lease_id)
+
+    def update_lease(
+        self,
+        name: str,
+        *,
+        duration: float | None = None,
+        begin_time: datetime | None = None,
+        end_time: datetime | None = None,
+        client: str | None = None,
+        timeout: float | None = None,
+    ) -> Lease:
+        """
+        Change a lease of ours.
+
+        Args:
+            name: The lease.
+            duration: Seconds in all, counted from its start: not how much longer.
+            begin_time: A new begin; only before it has started, and only together with `duration`.
+            end_time: A new end; only together with `duration` or `begin_time`.
+            client: The client to hand the lease over to.
+            timeout: Seconds for the call.
+        """
+        changes: dict[str, Any] = {"duration": duration, "begin_time": begin_time, "end_time": end_time}
+        changes["client"] = None if client is None else self._full("clients", client)
+        changes = {field: value for field, value in changes.items() if value is not None}
+        body = {"lease": {"name": self._full("leases", name), **changes}, "update_mask": list(changes)}
+        return Lease.from_message(self._do("UpdateLease", body, timeout))
+
+    def delete_lease(self, name: str, *, timeout: float | None = None) -> None:
+        """
+        Release a lease of ours; the lab controller ends it shortly after.
+
+        Raises:
+            AlreadyReleased: It was released before.
+            NotFound: There is no such lease.
+        """
+        self._do("DeleteLease", {"name": self._full("leases", name)}, timeout)
+
+    def rotate_token(self, *, timeout: float | None = None) -> RotatedToken:
+        """Return a new token for this client; to use it, assign it to `client.token`."""
+        return RotatedToken.from_message(self._do("RotateToken", {"parent": self._parent}, timeout))
+
+    def dial(self, lease: str, *, timeout: float = 15.0) -> Route:
+        """
+        Return the way to the exporter of a lease: one route is good for one connection.
+
+        Raises:
+            NotReady: The exporter does not take connections yet.
+        Source: jumpstarter.v1.ControllerService Dial
+        """
+        return Route.from_message(self._do("Dial", {"lease_name": short_name(lease)}, timeout))
+
+    def close(self) -> None:
+        """Close the channel; calls under way are cancelled, later ones are refused."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.namespace}/{self.name} at {self.endpoint}>"
+
+    @property
+    def _parent(self) -> str:
+        return f"namespaces/{self.namespace}"
+
+    def _full(self, kind: str, name: str) -> str:
+        return name if "/" in name else f"{self._parent}/{kind}/{name}"
+
+    def _timeout(self, request: Request) -> float:
+        return self.timeout if request.timeout is None else request.timeout
+
+    def _do(self, method: str, body: Mapping[str, Any], timeout: float | None) -> Any:
+        return self.send(Request(method, body, timeout=timeout)).raise_for_status().body
+
+    def _pages(self, method: str, body: dict[str, Any], items: str, timeout: float | None) -> Iterator[Any]:
+        """Check the first request now; send it, and those for further pages, as they are needed."""
+        return self._follow(Request(method, body, timeout=timeout), items)
+
+    def _follow(self, request: Request, items: str) -> Iterator[Any]:
+        page: Any = request.body
+        while True:
+            response = self.send(request).raise_for_status()
+            answer: Any = response.body
+            yield from getattr(answer, items)
+            if not answer.next_page_token:
+                return
+            if answer.next_page_token == page.page_token:
+                raise StatusError(
+                    f"{request.method} at {self.endpoint}: the lab controller gives the same page over and over",
+                    request=request,
+                    response=response,
+                )
+            page.page_token = answer.next_page_token
+
+    def _need(self, field: str) -> None:
+        if not self.supports(field):
+            raise MethodUnavailable(
+                f"{field} needs jumpstarter-protocol {SINCE[field]} or later; the one installed is older"
+            )
+
+    def _create(self, request: Request, name: str) -> Lease:
+        """Send CreateLease until it is known whether the lease exists; every try has the same lease id."""
+        first = response = self.send(request)
+        deadline = time.monotonic() + self._timeout(request)
+        for pause in _CREATE_PAUSES:
+            left = deadline - time.monotonic() - pause
+            if _is_settled(response, first) or left <= 0 or self._connection.wait_closed(pause):
+                break
+            if (found := self._find(name, timeout=left)) is not None:
+                return self._ours(found, response)
+            response = self._connection.call(request, timeout=max(deadline - time.monotonic(), 0.1))
+        if _is_settled(response, first):
+            return Lease.from_message(response.raise_for_status().body)
+        error = first.error()
+        raise type(error)(f"{error}; whether lease {name} exists is not known", request=request, response=first)
+
+    def _find(self, name: str, *, timeout: float) -> Lease | None:
+        """Return a lease that may or may not exist; None too while the lab controller does not answer."""
+        try:
+            return self.get_lease(name, timeout=timeout)
+        except (NotFound, TransportError):
+            return None
+
+    def _ours(self, lease: Lease, response: Response) -> Lease:
+        if lease.client == self.name:
+            return lease
+        raise AlreadyExists(
+            f"CreateLease at {self.endpoint}: lease {lease.name} belongs to client {lease.client}, not to {self.name}",
+            request=response.request,
+            response=response,
+        )
+
+
+def _is_read(request: Request) -> bool:
+    """Tell whether a request changes nothing: its HTTP form is a GET."""
+    return request.http is not None and request.http[0] == "GET"
+
+
+def _is_settled(response: Response, first: Response) -> bool:
+    """Tell whether an answer to CreateLease is final; "already exists" is not, where our first try may have done it."""
+    if response is not first and response.code is not StatusCode.OK and isinstance(response.error(), AlreadyExists):
+        return False
+    return not leaves_open(response.code, response.details)

@@ -1,0 +1,149 @@
+"""
+The client config: which lab controller, as whom, with which token.
+
+Found as Jumpstarter finds it: a file that is named, else the environment if that suffices, else the current client
+of the user config. Nothing here ever writes a file.
+
+Source: jumpstarter.config.client, jumpstarter.config.user, jumpstarter_cli_common.config (0.9.0)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from pytest_jumpstarter.client.v1.document import Document, Environment, read_yaml
+from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
+from pytest_jumpstarter.errors import ClientConfigError
+
+_INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """What a client needs to know: where the lab controller is, who we are, and what may run here."""
+
+    endpoint: str
+    token: str = field(repr=False)
+    namespace: str
+    name: str
+    tls: Tls = field(default_factory=Tls)
+    grpc_options: Mapping[str, str | int] = field(default_factory=dict)
+    driver_allow: tuple[str, ...] = ()
+    """Patterns (`fnmatch`) of the driver-client classes that may be imported."""
+    driver_unsafe: bool = False
+    """Import any driver-client class that an exporter names."""
+    source: str = "the arguments of ClientConfig"
+    """Where it came from, in words for people."""
+    path: Path | None = None
+    """The file it came from, if it was a file."""
+
+    @classmethod
+    def load(cls, source: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
+        """
+        Find and read the client config.
+
+        Args:
+            source: A file, or the alias of a client (`jmp config client list`). None: the environment, if
+                `JMP_NAMESPACE` and `JMP_NAME` are set, which is how Jumpstarter decides; else the current client.
+            environ: The environment; None is that of this process.
+
+        Raises:
+            ClientConfigError: There is none, or it is broken or incomplete.
+        """
+        variables = Environment(os.environ if environ is None else environ)
+        del environ  # a traceback with local variables would show the tokens in it
+        if source is not None:
+            path, words = _named(source, variables)
+        elif variables.names_a_client():
+            return cls._from(Document({}, variables, "the environment"), "JMP_* variables in the environment", None)
+        else:
+            path, words = _current(variables)
+        return cls._from(Document(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
+
+    @classmethod
+    def _from(cls, document: Document, source: str, path: Path | None) -> Self:
+        metadata, drivers = document.section("metadata"), document.section("drivers")
+        allow = drivers.texts("allow")
+        config = cls(
+            endpoint=document.text("endpoint"),
+            token=document.secret("token"),
+            namespace=metadata.text("namespace"),
+            name=metadata.text("name"),
+            tls=_tls(document),
+            grpc_options=document.section("grpcOptions").options(),
+            driver_allow=allow,
+            driver_unsafe=drivers.flag("unsafe") or "UNSAFE" in allow,
+            source=source,
+            path=path,
+        )
+        _check_endpoint(config.endpoint, document)
+        return config
+
+
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Return the folder of Jumpstarter's user config."""
+    if (home := environ.get("JMP_CLIENT_CONFIG_HOME")) is not None:
+        return Path(home)
+    xdg = Path(environ.get("XDG_CONFIG_HOME") or "")
+    return (xdg if xdg.is_absolute() else _user_home(environ) / ".config") / "jumpstarter"
+
+
+def _user_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+
+
+def _named(source: str | Path, environ: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the file that `source` means, and words for it. An alias wins over a file of the same bare name."""
+    path = Path(source).expanduser()
+    if isinstance(source, Path) or os.sep in source or path.suffix in (".yaml", ".yml"):
+        if not path.exists():
+            raise ClientConfigError(f"client config {path} does not exist; {_known(environ)}")
+        return path, f"client config {path}"
+    aliased = config_home(environ) / "clients" / f"{source}.yaml"
+    if aliased.exists():
+        return aliased, f"client config {aliased} (client {source})"
+    if path.is_file():
+        return path, f"client config {path}"
+    raise ClientConfigError(f"there is no client {source!r}: {aliased} does not exist; {_known(environ)}")
+
+
+def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
+    """Return the file of the current client, and words for it."""
+    user_config = config_home(environ) / "config.yaml"
+    ways = (
+        f"name a client config, set JMP_ENDPOINT, JMP_TOKEN, JMP_NAMESPACE and JMP_NAME, or log in; {_known(environ)}"
+    )
+    if not user_config.exists():
+        raise ClientConfigError(f"no client config: {user_config} does not exist; {ways}")
+    config = read_yaml(user_config, "UserConfig").get("config")
+    alias = config.get("current-client") if isinstance(config, dict) else None
+    if alias is None:
+        raise ClientConfigError(f"no client config: {user_config} names no current-client; {ways}")
+    path = config_home(environ) / "clients" / f"{alias}.yaml"
+    if not path.exists():
+        raise ClientConfigError(f"current-client of {user_config} is {alias!r}, but {path} does not exist; {ways}")
+    return path, f"client config {path} (current client)"
+
+
+def _known(environ: Mapping[str, str]) -> str:
+    """Say which aliases there are."""
+    folder = config_home(environ) / "clients"
+    aliases = sorted(file.stem for file in folder.glob("*.yaml"))
+    return f"the clients in {folder} are {', '.join(aliases)}" if aliases else f"there are no clients in {folder}"
+
+
+def _tls(document: Document) -> Tls:
+    section = document.section("tls")
+    forced = any(document.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
+    return Tls(ca=section.pem("ca"), insecure=section.flag("insecure") or forced)
+
+
+def _check_endpoint(endpoint: str, document: Document) -> None:
+    try:
+        split_endpoint(endpoint)
+    except ClientConfigError as error:
+        raise ClientConfigError(f"{error} ({document.origin('endpoint')})") from error

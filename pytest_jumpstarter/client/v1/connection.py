@@ -1,0 +1,135 @@
+"""The channel to a lab controller: opened at the first call, with the token added to each call on the wire."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import grpc
+
+from pytest_jumpstarter.client.v1.request import Request
+from pytest_jumpstarter.client.v1.response import Response
+from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.service import grpc_path, message_class
+from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
+from pytest_jumpstarter.errors import ClientConfigError
+
+
+class Connection:
+    """
+    One way to one lab controller as one client; safe to use from several threads.
+
+    Attributes:
+        token: The bearer token; it may be replaced between calls.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        token: str,
+        namespace: str,
+        name: str,
+        tls: Tls,
+        grpc_options: Mapping[str, str | int] | None,
+        source: str,
+    ) -> None:
+        self.endpoint = endpoint
+        self.source = source
+        self.token = token
+        self._identity = (
+            ("jumpstarter-kind", "Client"),
+            ("jumpstarter-namespace", _checked("namespace", namespace, source)),
+            ("jumpstarter-name", _checked("name", name, source)),
+        )
+        self._tls = tls
+        self._options = channel_options(endpoint, grpc_options=grpc_options)
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._proxy: Proxy | None = None
+        self._closed = threading.Event()
+
+    @property
+    def token(self) -> str:
+        """The bearer token; it shows itself as `***`."""
+        return self._token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        token = Secret(token)
+        # gRPC would refuse such metadata too, in a message that quotes it.
+        if not token or not token.isascii() or not token.isprintable() or " " in token:
+            raise ClientConfigError(f"the token from {self.source} must be printable ASCII without spaces")
+        self._token = token
+
+    def call(self, request: Request, *, timeout: float) -> Response:
+        """
+        Send a request once and return the answer, whatever its status.
+
+        Raises:
+            ControllerUnreachable: Insecure TLS was asked for, and the server shows no certificate to trust.
+        """
+        method = self._open(timeout).unary_unary(
+            grpc_path(request.descriptor),
+            request_serializer=message_class(request.descriptor.input_type).SerializeToString,
+            response_deserializer=message_class(request.descriptor.output_type).FromString,
+        )
+        token = self.token
+        headers = (*self._identity, *request.headers.items(), ("authorization", Secret(f"Bearer {token}")))
+        start = time.monotonic()
+        try:
+            body, call = method.with_call(request.body, timeout=timeout, metadata=headers)
+        except grpc.RpcError as error:
+            body, call = None, cast(grpc.Call, error)
+        return Response(
+            request=request,
+            endpoint=self.endpoint,
+            code=call.code(),
+            details=_without(token, call.details() or ""),
+            headers=_mapping(call.initial_metadata()),
+            trailers=_mapping(call.trailing_metadata()),
+            body=body,
+            elapsed=time.monotonic() - start,
+            proxy=self._proxy,
+            source=self.source,
+        )
+
+    def wait_closed(self, timeout: float) -> bool:
+        """Wait `timeout` seconds; return True at once if the connection is closed meanwhile."""
+        return self._closed.wait(timeout)
+
+    def close(self) -> None:
+        """Cancel the calls under way and refuse later ones."""
+        self._closed.set()
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+
+    def _open(self, timeout: float) -> grpc.Channel:
+        with self._lock:
+            if self._closed.is_set():
+                raise RuntimeError("the client is closed")
+            if self._channel is None:
+                self._proxy = Proxy.in_force(self.endpoint)
+                credentials = self._tls.credentials(self.endpoint, timeout=min(timeout, 5.0))
+                self._channel = grpc.secure_channel(self.endpoint, credentials, options=self._options)
+            return self._channel
+
+
+def _checked(what: str, text: str, source: str) -> str:
+    if not text or not text.isascii() or not text.isprintable():
+        raise ClientConfigError(f"the client's {what} from {source} must be printable ASCII, not {text!r}")
+    return text
+
+
+def _without(token: str, text: str) -> str:
+    """Return a server's text without our token, should it quote it; a shorter word than this is no token."""
+    return text.replace(token, "***") if len(token) >= 16 else text
+
+
+def _mapping(metadata: Iterable[Any] | None) -> dict[str, str | bytes]:
+    """Return metadata as a mapping; of a key that comes more than once, the last."""
+    return dict(metadata or ())

@@ -1,0 +1,212 @@
+"""
+The text of a client config: a YAML file, its gaps filled from the environment.
+
+A field that the file leaves out is taken from `JMP_FIELD`; one that the file has, `null` included, is not. Tables
+(`JMP_TLS`, `JMP_DRIVERS`, `JMP_METADATA`, `JMP_GRPCOPTIONS`) are JSON and merged under the file's. The names of these
+variables mean the same in any case. No message here shows a token.
+
+Source: jumpstarter.config.client (0.9.0), tried; pydantic-settings
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.errors import ClientConfigError
+
+_API_VERSION = "jumpstarter.dev/v1alpha1"
+_TRUE = {"1", "true", "t", "yes", "y", "on"}
+_FALSE = {"0", "false", "f", "no", "n", "off"}
+_PREFIXES = {"metadata": "JMP_", "drivers": "JMP_DRIVERS_"}  # the tables whose fields have variables of their own
+
+
+class Environment(dict[str, str]):
+    """The environment variables, which never show their values."""
+
+    def setting(self, variable: str) -> str | None:
+        """Return a `JMP_*` setting, whose name may be written in any case."""
+        found = self.get(variable)
+        return found if found is not None else self._folded().get(variable)
+
+    def names_a_client(self) -> bool:
+        """Tell whether Jumpstarter takes the client config from here: namespace and name are what it asks for."""
+        metadata = Document({}, self, "the environment").section("metadata")
+        return metadata.has("namespace") and metadata.has("name")
+
+    def _folded(self) -> dict[str, str]:
+        return {name.upper(): value for name, value in self.items() if name.upper().startswith("JMP_")}
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} environment variables>"
+
+
+def read_yaml(path: Path, kind: str) -> dict[str, Any]:
+    """Return the table in a file of Jumpstarter's `kind`, tokens hidden."""
+    document = _parse(path)
+    if not isinstance(document, dict):
+        raise ClientConfigError(f"{path} is not a {kind}: it holds no table of fields")
+    for name in ("token", "refresh_token"):
+        if isinstance(document.get(name), str):
+            document[name] = Secret(document[name])
+    for name, wanted in (("apiVersion", _API_VERSION), ("kind", kind)):
+        if document.get(name, wanted) != wanted:
+            raise ClientConfigError(f"{path} is not a {kind}: its {name} is {document[name]!r}, not {wanted!r}")
+    return document
+
+
+def _parse(path: Path) -> Any:
+    import yaml  # only when a file is read: a client made from arguments or the environment needs none
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            return yaml.safe_load(file)
+    except OSError as error:
+        raise ClientConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ClientConfigError(f"{path} is not YAML: it is not text in UTF-8") from None  # would quote the file
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        # Not chained: YAML's own error quotes the file, and the file holds a token.
+        raise ClientConfigError(f"{path} is not YAML{place}: {problem or type(error).__name__}") from None
+
+
+class Document:
+    """One table of a client config; reads fields by type and says where each came from."""
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        environ: Environment,
+        where: str,
+        *,
+        path: str = "",
+        prefix: str | None = "JMP_",
+    ) -> None:
+        self.fields = fields
+        self.environ = environ
+        self.where = where
+        self._path = path
+        self._prefix = prefix
+
+    def section(self, name: str) -> Self:
+        """Return the table `name`, empty if it is nowhere."""
+        below, above = self._table_of_environment(name), self.fields.get(name, {})
+        if above is None and name == "grpcOptions":  # the one table that Jumpstarter lets be null
+            above = {}
+        if not isinstance(above, dict):
+            raise self._wrong(name, above, "a table")
+        return type(self)(below | above, self.environ, self.where, path=f"{name}.", prefix=_PREFIXES.get(name))
+
+    def has(self, name: str) -> bool:
+        """Tell whether the field is set, be it to nothing."""
+        return name in self.fields or self._setting(name) is not None
+
+    def text(self, name: str) -> str:
+        """Return a text that must be there."""
+        value = self._value(name)
+        if not isinstance(value, str | None):
+            raise self._wrong(name, value, "text")
+        if not value:
+            raise self._missing(name)
+        return value
+
+    def secret(self, name: str) -> Secret:
+        """Return a token that must be there: printable ASCII without spaces, as HTTP asks."""
+        value = self._value(name)
+        if value is None or value == "":
+            raise self._missing(name)
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+            raise ClientConfigError(f"{self.origin(name)} is not a token: it must be printable ASCII without spaces")
+        return Secret(value)
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a list of texts; a single text is split at its commas."""
+        value = self._value(name)
+        if isinstance(value, str):
+            return tuple(value.split(","))
+        if value is None and name not in self.fields:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(name, value, "a list of texts")
+        return tuple(value)
+
+    def flag(self, name: str) -> bool:
+        """Return a yes or no; no if it is nowhere."""
+        value = self._value(name)
+        word = str(value).lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE or (value is None and name not in self.fields):
+            return False
+        raise self._wrong(name, value, "true or false")
+
+    def pem(self, name: str) -> bytes | None:
+        """Return certificates that are written as base64 of PEM; None if there are none."""
+        value = self._value(name)
+        if value is None or value == "":
+            return None
+        try:
+            pem = base64.b64decode(value)
+        except (TypeError, ValueError) as error:
+            raise ClientConfigError(f"{self.origin(name)} is not base64: {error}") from error
+        if b"-----BEGIN CERTIFICATE-----" not in pem:
+            raise ClientConfigError(f"{self.origin(name)} is no certificate: it must be the base64 of a PEM file")
+        return pem
+
+    def options(self) -> dict[str, str | int]:
+        """Return the whole table as channel options."""
+        for name, value in self.fields.items():
+            if not isinstance(value, str | int):
+                raise self._wrong(name, value, "text or a whole number")
+        return dict(self.fields)
+
+    def origin(self, name: str) -> str:
+        """Say which field or variable this is, for an error."""
+        if name in self.fields or (variable := self._variable(name)) is None or self.environ.setting(variable) is None:
+            return f"{self._path}{name} in {self.where}"
+        return f"{variable} in the environment"
+
+    def _value(self, name: str) -> Any:
+        return self.fields[name] if name in self.fields else self._setting(name)
+
+    def _variable(self, name: str) -> str | None:
+        return None if self._prefix is None else f"{self._prefix}{name.upper()}"
+
+    def _setting(self, name: str) -> Secret | None:
+        variable = self._variable(name)
+        value = None if variable is None else self.environ.setting(variable)
+        return None if value is None else Secret(value)
+
+    def _table_of_environment(self, name: str) -> dict[str, Any]:
+        variable = f"JMP_{name.upper()}"
+        text = self.environ.setting(variable)
+        if not text:
+            return {}
+        try:
+            table = json.loads(text)
+        except ValueError as error:
+            raise ClientConfigError(f"{variable} in the environment is not JSON: {error}") from error
+        if not isinstance(table, dict):
+            raise ClientConfigError(f"{variable} in the environment is not a table in JSON")
+        return table
+
+    def _wrong(self, name: str, value: object, wanted: str) -> ClientConfigError:
+        return ClientConfigError(f"{self.origin(name)} must be {wanted}, not {type(value).__name__}")
+
+    def _missing(self, name: str) -> ClientConfigError:
+        variable = self._variable(name)
+        if self.where == "the environment":
+            return ClientConfigError(
+                f"JMP_NAMESPACE and JMP_NAME in the environment name a client, but {variable} is not set; "
+                "set it too, or unset those two to use the current client"
+            )
+        login = ", or log in again with `jmp login`" if name == "token" else ""
+        return ClientConfigError(
+            f"{self._path}{name} is missing in {self.where}; write it there, or set {variable}{login}"
+        )

@@ -1,0 +1,211 @@
+"""What the lab controller knows of exporters and leases, in Python's types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from google.protobuf.message import Message
+from jumpstarter_protocol.jumpstarter.v1 import common_pb2
+
+from pytest_jumpstarter.client.v1.secret import Secret
+
+_ENDING = ("Invalid", "Unsatisfiable")
+
+
+def short_name(resource_name: str) -> str:
+    """Return the last segment of `namespaces/NS/leases/NAME`; a short name is returned as it is."""
+    return resource_name.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One statement of the lab controller about a lease."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.reason})" if self.reason else self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exporter:
+    """One exporter of the lab."""
+
+    name: str
+    namespace: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    online: bool = False
+    status: str = "UNSPECIFIED"
+    """`AVAILABLE`, `LEASE_READY`, ...; `UNSPECIFIED` from exporters before 0.8."""
+    status_message: str = ""
+    enabled: bool | None = None
+    """None where the lab controller does not say."""
+
+    @classmethod
+    def from_message(cls, message: Any) -> Self:
+        """Return the facts in an `Exporter` message."""
+        namespace, name = _split(message.name)
+        return cls(
+            name=name,
+            namespace=namespace,
+            labels=dict(message.labels),
+            online=message.online,
+            status=_status(message.status),
+            status_message=message.status_message,
+            enabled=message.enabled if _has(message, "enabled") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """
+    One lease, as it was when it was asked for.
+
+    `duration`, `begin_time` and `end_time` are what was requested; the `effective_` ones are what happened.
+    """
+
+    name: str
+    namespace: str
+    client: str | None = None
+    """The short name of the client that holds it."""
+    exporter: str | None = None
+    """The short name of the exporter that it got; None while it waits."""
+    selector: str = ""
+    exporter_name: str | None = None
+    """The exporter that was asked for by name."""
+    duration: float | None = None
+    begin_time: datetime | None = None
+    end_time: datetime | None = None
+    effective_begin_time: datetime | None = None
+    effective_end_time: datetime | None = None
+    effective_duration: float | None = None
+    conditions: tuple[Condition, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_message(cls, message: Any) -> Self:
+        """Return the facts in a `Lease` message."""
+        namespace, name = _split(message.name)
+        return cls(
+            name=name,
+            namespace=namespace,
+            client=short_name(message.client) or None,
+            exporter=short_name(message.exporter) or None,
+            selector=message.selector,
+            exporter_name=message.exporter_name or None,
+            duration=_seconds(message, "duration"),
+            begin_time=_time(message, "begin_time"),
+            end_time=_time(message, "end_time"),
+            effective_begin_time=_time(message, "effective_begin_time"),
+            effective_end_time=_time(message, "effective_end_time"),
+            effective_duration=_seconds(message, "effective_duration"),
+            conditions=tuple(_conditions(message)),
+            tags=dict(getattr(message, "tags", {})),
+        )
+
+    @property
+    def resource_name(self) -> str:
+        """The whole name, `namespaces/NS/leases/NAME`."""
+        return f"namespaces/{self.namespace}/leases/{self.name}"
+
+    def condition(self, type: str) -> Condition | None:  # noqa: A002  (the field's own name)
+        """Return the condition of that type, if the lab controller stated it."""
+        return next((condition for condition in self.conditions if condition.type == type), None)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an exporter has been acquired and the lease has not ended."""
+        ready = self.condition("Ready")
+        return ready is not None and ready.status and not self.is_ended
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the lease is over: released, expired, refused, or given up by an old lab controller."""
+        refused = any((found := self.condition(name)) is not None and found.status for name in _ENDING)
+        return refused or self.refusal is not None or self.effective_end_time is not None
+
+    @property
+    def refusal(self) -> Condition | None:
+        """
+        The condition that ended the lease for good, if one did.
+
+        `Unsatisfiable` for the reason `NoExporter` is not: lab controllers before 0.8 say so of exporters that are
+        merely offline, and asking again may help.
+        """
+        for name in _ENDING:
+            found = self.condition(name)
+            if found is not None and found.status and found.reason != "NoExporter":
+                return found
+        ready = self.condition("Ready")
+        return ready if ready is not None and not ready.status else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The way to a leased exporter: a router, and the token for one stream through it."""
+
+    endpoint: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def from_message(cls, message: Any) -> Self:
+        """Return the facts in a `DialResponse` message."""
+        return cls(endpoint=message.router_endpoint, token=Secret(message.router_token))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotatedToken:
+    """A new token for the client, and when it runs out."""
+
+    token: str = field(repr=False)
+    expiry: datetime | None
+    """None where the lab controller does not say."""
+
+    @classmethod
+    def from_message(cls, message: Any) -> Self:
+        """Return the facts in a `RotateTokenResponse` message."""
+        return cls(token=Secret(message.token), expiry=_time(message, "expiry"))
+
+
+def _split(resource_name: str) -> tuple[str, str]:
+    parts = resource_name.split("/")
+    return (parts[1], parts[3]) if len(parts) == 4 else ("", short_name(resource_name))
+
+
+def _status(number: int) -> str:
+    value = common_pb2.ExporterStatus.DESCRIPTOR.values_by_number.get(number)
+    return value.name.removeprefix("EXPORTER_STATUS_") if value else f"STATUS_{number}"  # from a newer peer
+
+
+def _has(message: Message, name: str) -> bool:
+    """Tell whether a field is set; the installed stubs may not even have it."""
+    return name in message.DESCRIPTOR.fields_by_name and message.HasField(name)
+
+
+def _seconds(message: Any, name: str) -> float | None:
+    value = getattr(message, name)
+    return value.seconds + value.nanos / 1e9 if message.HasField(name) else None
+
+
+def _time(message: Any, name: str) -> datetime | None:
+    return _datetime(getattr(message, name)) if message.HasField(name) else None
+
+
+def _datetime(stamp: Any) -> datetime:
+    moment: datetime = stamp.ToDatetime(tzinfo=UTC)
+    return moment
+
+
+def _conditions(message: Any) -> list[Condition]:
+    """Return what is stated as true or false; `Unknown` states nothing."""
+    return [
+        Condition(type=item.type, status=item.status == "True", reason=item.reason, message=item.message)
+        for item in message.conditions
+        if item.status in ("True", "False")
+    ]

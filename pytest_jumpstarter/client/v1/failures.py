@@ -1,0 +1,255 @@
+"""
+Which failure is what: one table from (status code, text) to error class, words and advice.
+
+The lab controller answers most failures with UNKNOWN and a text, so the text decides before the code does. The first
+row that fits wins; each code has a last row of its own without text.
+
+Source: protocol facts of Jumpstarter 0.7 to 0.9 (controller_service, client_service, auth, bearer), gRPC core texts
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from grpc import StatusCode
+
+from pytest_jumpstarter.errors import (
+    AlreadyExists,
+    AlreadyReleased,
+    AuthenticationError,
+    ControllerUnreachable,
+    InvalidArgument,
+    MethodUnavailable,
+    NotFound,
+    NotReady,
+    PermissionDenied,
+    RequestError,
+    RequestTimeout,
+    StatusError,
+    TokenExpired,
+    TransportError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One row: what a status means."""
+
+    code: StatusCode
+    text: str | None
+    """What the details must contain, as a regular expression; None fits all."""
+    error: type[RequestError]
+    what: str
+    """What went wrong, in our words; `{host}` is filled in."""
+    advice: str = ""
+    """What to do; `{source}` is where the token came from, `{host}` the endpoint's host."""
+
+
+_UNAVAILABLE = StatusCode.UNAVAILABLE
+_UNKNOWN = StatusCode.UNKNOWN
+_NEW_TOKEN = "run `jmp login`, or put a new token where it came from: {source}"
+_CHECK_CLIENT = "check namespace, name and token in {source}"
+_TRY_LATER = "try again; if it stays so, ask who runs the lab"
+
+FAILURES: tuple[Failure, ...] = (
+    # No way there: gRPC's own texts.
+    Failure(
+        _UNAVAILABLE,
+        r"Hostname Verification Check failed|is not in peer certificate",
+        ControllerUnreachable,
+        "its TLS certificate is for another host than {host}",
+        "use the host name that the certificate was made for, or have {host} added to it",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"CERTIFICATE_VERIFY_FAILED",
+        ControllerUnreachable,
+        "its TLS certificate is not trusted",
+        "put the CA that signed it into tls.ca of {source}",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"WRONG_VERSION_NUMBER",
+        ControllerUnreachable,
+        "what listens there does not speak TLS",
+        "check host and port of the endpoint in {source}",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"Failed to create security handshaker",
+        ControllerUnreachable,
+        "the CA certificate to check it by is broken",
+        "check tls.ca in {source}",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"(?i)(tls|ssl) handshake failed|handshake shutdown|Custom verification check",
+        ControllerUnreachable,
+        "the TLS handshake failed",
+        "check host, port and tls.ca in {source}",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"(?i)errors resolving|DNS resolution failed|domain name not found|name resolution",
+        ControllerUnreachable,
+        "the host name {host} cannot be resolved",
+        "check the endpoint in {source}, and this machine's DNS",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"(?i)connection refused",
+        ControllerUnreachable,
+        "the connection was refused",
+        "check that the lab controller runs, and host and port of the endpoint in {source}",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"(?i)HTTP proxy returned response code|proxy",
+        ControllerUnreachable,
+        "the proxy does not let the connection through",
+    ),
+    Failure(
+        _UNAVAILABLE,
+        r"(?i)failed to connect|no route to host|network is unreachable|socket closed|connection reset|timed out",
+        ControllerUnreachable,
+        "the connection failed",
+        "check that the lab controller runs, and the endpoint in {source}",
+    ),
+    # Dial: the lab controller is there, the exporter is not yet.
+    Failure(_UNAVAILABLE, r"is not listening on lease", NotReady, "the exporter does not listen for this lease yet"),
+    Failure(
+        StatusCode.RESOURCE_EXHAUSTED,
+        r"listener buffer full",
+        NotReady,
+        "the exporter has too many connections waiting",
+    ),
+    # Who we are.
+    Failure(_UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, "the token has expired", _NEW_TOKEN),
+    Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, "the token has expired", _NEW_TOKEN),
+    Failure(
+        _UNKNOWN,
+        r"^(client|exporter) \S+/\S+: .*not found",
+        AuthenticationError,
+        "the lab has no such client",
+        _CHECK_CLIENT,
+    ),
+    Failure(
+        _UNKNOWN,
+        r"(?i)failed to authenticate|oidc: |malformed jwt|failed to verify|invalid bearer token",
+        AuthenticationError,
+        "the token is not accepted",
+        _NEW_TOKEN,
+    ),
+    Failure(
+        StatusCode.PERMISSION_DENIED,
+        r"^permission denied( for (client|exporter) \S+)?$",
+        AuthenticationError,
+        "the token belongs to another client",
+        _CHECK_CLIENT,
+    ),
+    Failure(
+        StatusCode.INVALID_ARGUMENT,
+        r"(?i)(missing|multiple) metadata|object kind mismatch|resource name (mismatch|required)|authorization header",
+        AuthenticationError,
+        "the lab controller does not recognise this client",
+        _CHECK_CLIENT,
+    ),
+    # What was asked for.
+    Failure(_UNKNOWN, r"already exists", AlreadyExists, "the name is taken"),
+    Failure(StatusCode.FAILED_PRECONDITION, r"already been released", AlreadyReleased, "the lease was released before"),
+    Failure(_UNKNOWN, r"not found", NotFound, "there is no such thing in the lab"),
+    Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, "it belongs to another client"),
+    Failure(
+        StatusCode.PERMISSION_DENIED,
+        r"namespace mismatch",
+        PermissionDenied,
+        "it is in another namespace",
+        _CHECK_CLIENT,
+    ),
+    Failure(
+        _UNKNOWN,
+        r"lease not active|has not started yet|has already started|has already ended|no router available",
+        NotReady,
+        "the lease is not in the state that this needs",
+    ),
+    Failure(
+        _UNKNOWN,
+        r"(?i)is invalid:|duration (is required|must be|conflicts)|cannot transfer|parse|empty lease name|selector",
+        InvalidArgument,
+        "the lab controller refuses the request",
+    ),
+    # By code alone.
+    Failure(StatusCode.CANCELLED, None, TransportError, "the call was cancelled"),
+    Failure(_UNKNOWN, None, StatusError, "the lab controller failed"),
+    Failure(StatusCode.INVALID_ARGUMENT, None, InvalidArgument, "the lab controller refuses the request"),
+    Failure(
+        StatusCode.DEADLINE_EXCEEDED,
+        None,
+        RequestTimeout,
+        "no answer in time",
+        "check that the lab controller runs, and the endpoint in {source}; or give the call a longer timeout",
+    ),
+    Failure(StatusCode.NOT_FOUND, None, NotFound, "there is no such thing in the lab"),
+    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, "the name is taken"),
+    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, "it is not ours", _CHECK_CLIENT),
+    Failure(StatusCode.RESOURCE_EXHAUSTED, None, StatusError, "a limit was reached", _TRY_LATER),
+    Failure(
+        StatusCode.FAILED_PRECONDITION, None, NotReady, "the lease or exporter is not in the state that this needs"
+    ),
+    Failure(StatusCode.ABORTED, None, StatusError, "the lab controller broke off", _TRY_LATER),
+    Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, "the lab controller refuses a value"),
+    Failure(
+        StatusCode.UNIMPLEMENTED,
+        None,
+        MethodUnavailable,
+        "the lab controller does not have this method",
+        "it may be older than Jumpstarter 0.9, or the endpoint may be something else: check it in {source}",
+    ),
+    Failure(StatusCode.INTERNAL, None, StatusError, "the lab controller failed", _TRY_LATER),
+    Failure(_UNAVAILABLE, None, ControllerUnreachable, "the lab controller is unavailable", _TRY_LATER),
+    Failure(StatusCode.DATA_LOSS, None, StatusError, "the lab controller lost data", _TRY_LATER),
+    Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, "the token is not accepted", _NEW_TOKEN),
+)
+
+# gRPC says so when there was no connection to send a request on.
+_NEVER_SENT = re.compile(
+    r"(?i)failed to connect to all addresses|connections to all backends failing|errors resolving|DNS resolution failed"
+)
+# Behind the lab controller something gave up: its Kubernetes API, or the stream on the way.
+_LOST = re.compile(r"(?i)stream removed|etcdserver|timed? ?out|deadline exceeded")
+# Trying again at once helps against a controller that restarts, not against these.
+_LASTING = re.compile(
+    r"(?i)errors resolving|DNS resolution failed|handshake|Verification Check|not in peer certificate"
+)
+
+
+def find_failure(code: StatusCode, details: str) -> Failure:
+    """Return the row for a status other than OK."""
+    return next(row for row in FAILURES if row.code is code and (row.text is None or re.search(row.text, details)))
+
+
+def leaves_open(code: StatusCode, details: str) -> bool:
+    """Tell whether a write may have been done although this came back."""
+    if code is _UNAVAILABLE:
+        return not _NEVER_SENT.search(details)
+    if code is _UNKNOWN:
+        return bool(_LOST.search(details))
+    return code in (StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED, StatusCode.INTERNAL)
+
+
+def may_pass(code: StatusCode, details: str) -> bool:
+    """Tell whether a read is worth trying again at once."""
+    return code is _UNAVAILABLE and not _LASTING.search(details)
+
+
+def shape(details: str) -> str:
+    """Return gRPC's own text without the parts that tell people nothing."""
+    text = re.sub(
+        r"(?i)(failed to connect to all addresses|connections to all backends failing); last error: ", "", details
+    )
+    text = re.sub(r"^(\w+: )?(ipv4:|ipv6:%5B|ipv6:)?(.*?)(Failed to connect to remote host: )", r"\3", text)
+    text = re.sub(r"errors resolving \S+: \[field:(.*)\]", r"\1", text)
+    text = re.sub(r"hostname lookup error:address lookup failed for \S+: ", "", text)
+    text = re.sub(r"\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:", "", text)
+    return text.removesuffix(": OK").strip()

@@ -1,0 +1,69 @@
+"""The answer to one request, whatever it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import grpc
+from google.protobuf.message import Message
+
+from pytest_jumpstarter.client.v1.failures import Failure, find_failure, shape
+from pytest_jumpstarter.client.v1.request import Request
+from pytest_jumpstarter.client.v1.tls import Proxy, split_endpoint
+from pytest_jumpstarter.errors import ControllerUnreachable, RequestError, RequestTimeout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A status with what came along; of a status other than OK there is no body."""
+
+    request: Request
+    endpoint: str
+    code: grpc.StatusCode
+    details: str = ""
+    headers: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
+    trailers: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
+    body: Message | None = field(default=None, repr=False)  # RotateToken and Dial answer with a token
+    elapsed: float = 0.0
+    """Seconds from sending to the answer."""
+    proxy: Proxy | None = None
+    """The proxy that the call went through, if any."""
+    source: str = field(default="the client's arguments", repr=False)
+    """Where endpoint and token came from, in words for people."""
+
+    def json(self) -> dict[str, Any]:
+        """Return the body as JSON has it (`effectiveBeginTime`, times as RFC 3339, durations as `1.5s`); {} if none."""
+        from google.protobuf import json_format
+
+        return {} if self.body is None else json_format.MessageToDict(self.body)
+
+    def raise_for_status(self) -> Self:
+        """
+        Return this response if it is OK.
+
+        Raises:
+            RequestError: The class of it that stands for the status (pytest_jumpstarter.errors).
+        """
+        if self.code is not grpc.StatusCode.OK:
+            raise self.error()
+        return self
+
+    def error(self) -> RequestError:
+        """Return the error that stands for a status other than OK."""
+        failure = find_failure(self.code, self.details)
+        return failure.error(self._words(failure), request=self.request, response=self)
+
+    def _words(self, failure: Failure) -> str:
+        host, _ = split_endpoint(self.endpoint)
+        on_the_way = issubclass(failure.error, ControllerUnreachable | RequestTimeout)
+        way = f" through {self.proxy}" if on_the_way and self.proxy else ""
+        text = shape(self.details)
+        said = f" ({self.code.name}{': ' + text if text else ''})"
+        advice = failure.advice.format(host=host, source=self.source)
+        if way:
+            proxy = f"check the proxy, or name {host} in no_proxy"
+            advice = f"{proxy}; {advice}" if advice else proxy
+        what = failure.what.format(host=host)
+        return f"{self.request.method} at {self.endpoint}{way}: {what}{said}{'; ' + advice if advice else ''}"

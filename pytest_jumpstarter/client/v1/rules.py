@@ -1,0 +1,219 @@
+"""
+Check a request against the service's own description.
+
+The annotations of the proto say what is required, set by the server alone, or fixed at creation, and which fields hold
+resource names. Where the lab controller accepts something else, it wins: each such case is one row of a table here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from google.api import field_behavior_pb2
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from pytest_jumpstarter.client.v1.build import did_you_mean
+from pytest_jumpstarter.client.v1.service import behaves, http_form, message_of, path_variables, resource_pattern
+from pytest_jumpstarter.errors import RequestInvalid
+
+REQUIRED = field_behavior_pb2.REQUIRED
+OUTPUT_ONLY = field_behavior_pb2.OUTPUT_ONLY
+IMMUTABLE = field_behavior_pb2.IMMUTABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Exempt:
+    """A field whose annotation the lab controller does not hold us to."""
+
+    method: str
+    field: str
+    behavior: field_behavior_pb2.FieldBehavior.ValueType
+    instead: tuple[str, ...]
+    """Fields of which one will do instead; empty: the check is dropped."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A limit that the lab controller has and the annotations do not tell."""
+
+    method: str
+    field: str
+    pattern: str | None
+    """What the whole text must match, unless it is empty."""
+    seconds: tuple[float, float] | None
+    """Above the first, at most the second."""
+    wanted: str
+    source: str
+
+
+EXEMPTIONS = (
+    Exempt(
+        "CreateLease",
+        "lease.selector",
+        REQUIRED,
+        ("lease.selector", "lease.exporter_name"),
+        "controller_service CreateLease: one of selector or exporter_name is required",
+    ),
+    Exempt("UpdateLease", "lease.selector", REQUIRED, (), "ClientService UpdateLease reads only what may change"),
+    Exempt("UpdateLease", "lease.client", OUTPUT_ONLY, (), "ClientService UpdateLease: setting it transfers the lease"),
+)
+
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_LONGEST = 9_223_372_036.0  # Go's time.Duration, in which the lab controller counts, ends after 292 years
+
+BOUNDS = (
+    Bound(
+        "CreateLease",
+        "lease_id",
+        rf"(?=.{{1,253}}$){_SUBDOMAIN}",
+        None,
+        "lower-case letters, digits, '-' and '.', at most 253",
+        "it becomes the name of a Kubernetes object (RFC 1123 subdomain)",
+    ),
+    Bound(
+        "CreateLease", "lease.duration", None, (0.0, _LONGEST), "more than 0 seconds", "lease_helpers: must be positive"
+    ),
+    Bound(
+        "UpdateLease", "lease.duration", None, (0.0, _LONGEST), "more than 0 seconds", "lease_helpers: must be positive"
+    ),
+)
+
+
+def check(method: MethodDescriptor, message: Message) -> None:
+    """
+    Check one request as a whole.
+
+    Raises:
+        RequestInvalid: The message names the method, the field and what it should be.
+    """
+    form = http_form(method)
+    verb, template = form or ("", "")
+    _check_path(method, message, path_variables(template))
+    _check_required(method, message)
+    seen = list(_set_fields(message))
+    if verb == "PATCH":
+        mask = _mask(method, message)
+        seen = [(path, field, value) for path, field, value in seen if not mask or _in_mask(path, mask)]
+    for path, field, value in seen:
+        _check_writable(method, path, field, is_update=verb == "PATCH")
+        _check_name(method, path, field, value)
+        _check_bound(method, path, value)
+
+
+def _check_path(method: MethodDescriptor, message: Message, variables: dict[str, str]) -> None:
+    for path, pattern in variables.items():
+        value = _text_at(message, path)
+        if not value:
+            raise RequestInvalid(f"{method.name}: {path} is required ({pattern})")
+        _check_pattern(method, path, value, pattern)
+
+
+def _check_required(method: MethodDescriptor, message: Message) -> None:
+    for field in method.input_type.fields:
+        if behaves(field, REQUIRED) and not _is_set(message, field):
+            raise RequestInvalid(f"{method.name}: {field.name} is required")
+        # Deeper fields are required only in a message that is the resource to be made.
+        if field.message_type is not None and behaves(field, REQUIRED):
+            _check_required_in(method, message, field)
+
+
+def _check_required_in(method: MethodDescriptor, message: Message, outer: FieldDescriptor) -> None:
+    for field in message_of(outer).fields:
+        path = f"{outer.name}.{field.name}"
+        if not behaves(field, REQUIRED):
+            continue
+        exempt = _exemption(method, path, REQUIRED)
+        if exempt is not None and not exempt.instead:
+            continue
+        choices = exempt.instead if exempt else (path,)
+        if not any(_text_at(message, choice) for choice in choices):
+            raise RequestInvalid(f"{method.name}: {' or '.join(choices)} is required")
+
+
+def _check_writable(method: MethodDescriptor, path: str, field: FieldDescriptor, *, is_update: bool) -> None:
+    if behaves(field, OUTPUT_ONLY) and _exemption(method, path, OUTPUT_ONLY) is None:
+        raise RequestInvalid(f"{method.name}: {path} is set by the lab controller alone; leave it out")
+    if is_update and behaves(field, IMMUTABLE):
+        raise RequestInvalid(f"{method.name}: {path} cannot change after creation; leave it out")
+
+
+def _check_name(method: MethodDescriptor, path: str, field: FieldDescriptor, value: object) -> None:
+    pattern = resource_pattern(field)
+    if pattern is not None and isinstance(value, str):
+        _check_pattern(method, path, value, pattern)
+
+
+def _check_pattern(method: MethodDescriptor, path: str, value: str, pattern: str) -> None:
+    """Compare a resource name with its pattern, in which `*` is one segment."""
+    wanted, found = pattern.split("/"), value.split("/")
+    fits = len(wanted) == len(found) and all(
+        _is_segment(part) if star == "*" else part == star for star, part in zip(wanted, found, strict=True)
+    )
+    if not fits:
+        raise RequestInvalid(f"{method.name}: {path} must look like {pattern}, not {value[:120]!r}")
+
+
+def _is_segment(text: str) -> bool:
+    return bool(text) and text not in (".", "..") and text.isprintable() and " " not in text
+
+
+def _check_bound(method: MethodDescriptor, path: str, value: object) -> None:
+    for bound in BOUNDS:
+        if (bound.method, bound.field) != (method.name, path):
+            continue
+        if bound.pattern is not None and not re.fullmatch(bound.pattern, str(value)):
+            raise RequestInvalid(f"{method.name}: {path} must be {bound.wanted}, not {str(value)[:120]!r}")
+        if bound.seconds is not None and isinstance(value, Duration):
+            low, high = bound.seconds
+            seconds = value.seconds + value.nanos / 1e9
+            if not low < seconds <= high:
+                raise RequestInvalid(f"{method.name}: {path} is out of range: {seconds:g} s is not {bound.wanted}")
+
+
+def _exemption(
+    method: MethodDescriptor, path: str, behavior: field_behavior_pb2.FieldBehavior.ValueType
+) -> Exempt | None:
+    wanted = (method.name, path, behavior)
+    return next((row for row in EXEMPTIONS if (row.method, row.field, row.behavior) == wanted), None)
+
+
+def _mask(method: MethodDescriptor, message: Message) -> list[str]:
+    """Return the masked fields as paths from the request, each of which must exist."""
+    mask = getattr(message, "update_mask", None)
+    if mask is None or not mask.paths:
+        return []
+    form = http_form(method)
+    resource = next(iter(path_variables(form[1] if form else ""))).split(".")[0]
+    known = [field.name for field in message_of(method.input_type.fields_by_name[resource]).fields]
+    for path in mask.paths:
+        if path not in known:
+            raise RequestInvalid(f"{method.name}: update_mask names {path!r}; {did_you_mean(path, known)}")
+    return [f"{resource}.{path}" for path in mask.paths]
+
+
+def _in_mask(path: str, mask: list[str]) -> bool:
+    return "." not in path or any(path == entry or path.startswith(f"{entry}.") for entry in mask)
+
+
+def _set_fields(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, object]]:
+    """Return the fields that are set, with their paths, into messages that are themselves described by the service."""
+    for field, value in message.ListFields():
+        yield prefix + field.name, field, value
+        if isinstance(value, Message) and message_of(field).file.name == message.DESCRIPTOR.file.name:
+            yield from _set_fields(value, f"{prefix}{field.name}.")
+
+
+def _is_set(message: Message, field: FieldDescriptor) -> bool:
+    return message.HasField(field.name) if field.has_presence else bool(getattr(message, field.name))
+
+
+def _text_at(message: Message, path: str) -> str:
+    value: object = message
+    for part in path.split("."):
+        value = getattr(value, part)
+    return str(value)

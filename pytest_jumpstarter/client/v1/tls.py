@@ -1,0 +1,143 @@
+"""The way to an endpoint: certificates, channel options, proxies. The tunnel to a router uses it too."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import grpc
+
+from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
+
+_MESSAGE_BYTES = 64 * 1024 * 1024
+
+# Keepalive as Jumpstarter's own clients send it: load balancers drop what is silent for longer, and the lab
+# controller tolerates it. A controller that restarts is found again within 5 s; gRPC itself would back off to 120 s.
+_DEFAULTS: Mapping[str, str | int] = {
+    "grpc.lb_policy_name": "round_robin",
+    "grpc.keepalive_time_ms": 20_000,
+    "grpc.keepalive_timeout_ms": 180_000,
+    "grpc.http2.max_pings_without_data": 0,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.max_reconnect_backoff_ms": 5_000,
+    "grpc.max_receive_message_length": _MESSAGE_BYTES,
+    "grpc.max_send_message_length": _MESSAGE_BYTES,
+}
+
+# The variables that gRPC reads, in its order; upper-case spellings mean nothing to it.
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+_NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return host and port of `HOST[:PORT]` or `[IPV6]:PORT`; the port is 443 where none is given, as for gRPC."""
+    try:
+        parts = urlsplit(f"//{endpoint}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ClientConfigError(f"endpoint {endpoint!r} is not HOST:PORT: {error}") from error
+    if not host or parts.path or parts.username is not None or any(c.isspace() for c in endpoint):
+        raise ClientConfigError(f"endpoint {endpoint!r} is not HOST:PORT; write for example lab.example.com:8082")
+    return host, port if port is not None else 443
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Tell whether `endpoint` is on this machine by its name alone: `localhost`, `127.0.0.0/8`, `::1`."""
+    host, _ = split_endpoint(endpoint)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def channel_options(
+    endpoint: str, *, grpc_options: Mapping[str, str | int] | None = None
+) -> list[tuple[str, str | int]]:
+    """Return the options of a gRPC channel to `endpoint`: ours, with `grpc_options` of the client config on top."""
+    options = dict(_DEFAULTS)
+    if is_loopback(endpoint):
+        options["grpc.enable_http_proxy"] = 0
+    return list((options | dict(grpc_options or {})).items())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """The proxy that gRPC goes through to an endpoint."""
+
+    variable: str
+    """The environment variable that names it."""
+    address: str
+    """Its scheme, host and port; a user name and password are left out."""
+
+    @classmethod
+    def in_force(cls, endpoint: str, *, environ: Mapping[str, str] | None = None) -> Proxy | None:
+        """Return the proxy that gRPC uses for `endpoint`; None for loopback and for what `no_proxy` names."""
+        environ = os.environ if environ is None else environ
+        variable = next((name for name in _PROXY_VARIABLES if environ.get(name)), None)
+        if variable is None or is_loopback(endpoint) or _is_excepted(endpoint, environ):
+            return None
+        parts = urlsplit(environ[variable])
+        return cls(variable=variable, address=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+
+    def __str__(self) -> str:
+        return f"proxy {self.address} ({self.variable} in the environment)"
+
+
+def _is_excepted(endpoint: str, environ: Mapping[str, str]) -> bool:
+    """Tell whether `no_proxy` names the host: as the end of its name, or as a network it is in."""
+    host, _ = split_endpoint(endpoint)
+    listed = next((environ[name] for name in _NO_PROXY_VARIABLES if environ.get(name)), "")
+    return any(_covers(entry.strip(), host) for entry in listed.split(",") if entry.strip())
+
+
+def _covers(entry: str, host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return host.endswith(entry.lower())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """How to know that a server is the right one."""
+
+    ca: bytes | None = None
+    """PEM certificates to trust instead of the system's."""
+    insecure: bool = False
+    """Trust whatever certificate the server shows first. Its host name still has to fit."""
+
+    def credentials(self, endpoint: str, *, timeout: float = 5.0) -> grpc.ChannelCredentials:
+        """
+        Return credentials for a channel to `endpoint`.
+
+        Args:
+            endpoint: `HOST:PORT` of a lab controller or router.
+            timeout: Seconds to get the server's certificate in; only `insecure` goes and gets it.
+
+        Raises:
+            ControllerUnreachable: `insecure`, and the server shows no certificate.
+        """
+        if not self.insecure:
+            return grpc.ssl_channel_credentials(self.ca)
+        warnings.warn(
+            f"TLS to {endpoint} trusts whatever certificate it shows first (insecure TLS was asked for)", stacklevel=2
+        )
+        return grpc.ssl_channel_credentials(_first_certificate(endpoint, timeout))
+
+
+def _first_certificate(endpoint: str, timeout: float) -> bytes:
+    """Return the PEM certificate that the server shows; gRPC takes a leaf as its own root."""
+    try:
+        return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()
+    except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
+        raise ControllerUnreachable(
+            f"cannot get the TLS certificate of {endpoint} to trust it (insecure TLS was asked for): {error}"
+        ) from error
