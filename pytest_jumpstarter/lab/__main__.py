@@ -1,0 +1,96 @@
+"""`python -m pytest_jumpstarter.lab FILE…`: serve a lab for a bench, or for several runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.lab.process import Options, install_stop, serve
+from pytest_jumpstarter.units import parse_duration
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal; return the exit status: 0, or 2 with one line on standard error."""
+    options = _parser().parse_args(arguments)
+    lifeline = socket.socket(fileno=options.lifeline) if options.lifeline is not None else None
+    try:
+        asyncio.run(_main(options, lifeline))
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr, flush=True)
+        _tell(lifeline, f"error {error}")
+        return 2
+    return 0
+
+
+async def _main(options: argparse.Namespace, lifeline: socket.socket | None) -> None:
+    is_over = asyncio.Event()
+    install_stop(is_over, options.lifeline)
+    await serve(
+        Options(
+            paths=options.paths,
+            config_dir=options.config_dir,
+            clients=options.client,
+            assign_delay=options.assign_delay,
+            offline_after=options.offline_after,
+            token_lifetime=options.token_lifetime,
+            start_timeout=options.start_timeout,
+        ),
+        on_ready=lambda endpoint: _tell(lifeline, f"ready {endpoint}"),
+        is_over=is_over,
+    )
+
+
+def _tell(lifeline: socket.socket | None, line: str) -> None:
+    if lifeline is not None:
+        try:
+            lifeline.sendall(line.encode() + b"\n")
+        except OSError:
+            return  # whoever started this is gone; there is nobody to tell
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pytest_jumpstarter.lab",
+        description="Serve Jumpstarter exporters behind a lab controller of their own, on this machine only",
+    )
+    parser.add_argument("paths", nargs="+", metavar="FILE-OR-FOLDER", help="Exporter configs with metadata.labels")
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help="Folder for the configs; it works as JMP_CLIENT_CONFIG_HOME"
+    )
+    parser.add_argument(
+        "--client", action="append", default=[], metavar="NAME", help="One more client beside 'default' (repeatable)"
+    )
+    parser.add_argument(
+        "--assign-delay", type=_duration, default=0.0, metavar="DURATION", help="Hold each new lease back that long"
+    )
+    parser.add_argument(
+        "--offline-after",
+        type=_duration,
+        default=60.0,
+        metavar="DURATION",
+        help="Silence that makes an exporter offline",
+    )
+    parser.add_argument(
+        "--token-lifetime", type=_duration, default=365 * 86400.0, metavar="DURATION", help="How long tokens are good"
+    )
+    parser.add_argument(
+        "--start-timeout", type=_duration, default=60.0, metavar="DURATION", help="Longest wait for the exporters"
+    )
+    parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

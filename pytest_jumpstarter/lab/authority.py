@@ -1,0 +1,141 @@
+"""What the lab vouches with: a certificate authority made at start, and the keys that sign its tokens."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+TOKEN_LIFETIME = 365 * 86400.0
+ROUTER_TOKEN_LIFETIME = 30 * 60.0
+
+_ISSUER = "https://localhost:8085"
+_AUDIENCE = "jumpstarter"
+_ROUTER_ISSUER = "https://jumpstarter.dev/stream"
+_ROUTER_AUDIENCE = "https://jumpstarter.dev/router"
+_CERTIFICATE_LIFETIME = timedelta(days=365)
+
+
+class TokenRejected(Exception):
+    """Say, in the controller's own words, why a token is not accepted."""
+
+
+class Authority:
+    """
+    Certificates and tokens of one lab; all keys live in memory and end with it.
+
+    The server's certificate is good for `127.0.0.1`, `::1` and `localhost`. It is served together with the
+    authority's own, so that a client that trusts on first use finds the root in what it was shown.
+    """
+
+    def __init__(self, *, token_lifetime: float = TOKEN_LIFETIME) -> None:
+        self._token_lifetime = token_lifetime
+        self._token_key = ec.generate_private_key(ec.SECP256R1())
+        self._router_key = secrets.token_bytes(32)
+        ca_key = ec.generate_private_key(ec.SECP256R1())
+        ca = _certificate("pytest-jumpstarter lab CA", ca_key, "pytest-jumpstarter lab CA", ca_key, is_ca=True)
+        server_key = ec.generate_private_key(ec.SECP256R1())
+        server = _certificate("localhost", server_key, "pytest-jumpstarter lab CA", ca_key, is_ca=False)
+        self.ca_pem = ca.public_bytes(serialization.Encoding.PEM)
+        self.chain_pem = server.public_bytes(serialization.Encoding.PEM) + self.ca_pem
+        self.key_pem = server_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    @property
+    def ca(self) -> str:
+        """The authority's certificate as configs carry it: PEM in base64."""
+        return base64.b64encode(self.ca_pem).decode()
+
+    def issue(self, subject: str) -> tuple[str, float]:
+        """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and when it ends."""
+        now = time.time()
+        claims = {"iss": _ISSUER, "aud": [_AUDIENCE], "sub": subject, "iat": int(now), "jti": secrets.token_hex(8)}
+        expiry = now + self._token_lifetime
+        return jwt.encode({**claims, "exp": int(expiry)}, self._token_key, algorithm="ES256"), expiry
+
+    def verify(self, token: str) -> str:
+        """
+        Return the subject of `token`.
+
+        Raises:
+            TokenRejected: It is malformed, not ours, or has run out.
+        Source: the texts are those of Kubernetes' OIDC authenticator
+        """
+        try:
+            claims = jwt.decode(
+                token, self._token_key.public_key(), algorithms=["ES256"], audience=_AUDIENCE, issuer=_ISSUER
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise TokenRejected(
+                f"oidc: verify token: oidc: token is expired (Token Expiry: {_expiry(token)})"
+            ) from error
+        except jwt.InvalidSignatureError as error:
+            raise TokenRejected(
+                "oidc: verify token: failed to verify signature: failed to verify id token signature"
+            ) from error
+        except jwt.InvalidTokenError as error:
+            raise TokenRejected("failed to authenticate token") from error
+        return str(claims["sub"])
+
+    def issue_router(self, stream_id: str) -> str:
+        """Return the token with which the two ends of one stream open it at the router."""
+        now = int(time.time())
+        claims = {"iss": _ROUTER_ISSUER, "aud": [_ROUTER_AUDIENCE], "sub": stream_id, "iat": now, "nbf": now}
+        expiry = now + int(ROUTER_TOKEN_LIFETIME)
+        return jwt.encode({**claims, "exp": expiry, "jti": secrets.token_hex(8)}, self._router_key, algorithm="HS256")
+
+    def verify_router(self, token: str) -> str:
+        """
+        Return the stream id of a router token.
+
+        Raises:
+            TokenRejected: It is malformed, not ours, or has run out.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._router_key,
+                algorithms=["HS256", "HS384", "HS512"],
+                audience=_ROUTER_AUDIENCE,
+                issuer=_ROUTER_ISSUER,
+                options={"require": ["exp", "sub"]},
+            )
+        except jwt.InvalidTokenError as error:
+            raise TokenRejected("invalid jwt token") from error
+        return str(claims["sub"])
+
+
+def _expiry(token: str) -> str:
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return f"{datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+
+
+def _certificate(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, is_ca: bool
+) -> x509.Certificate:
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + _CERTIFICATE_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+    )
+    if not is_ca:
+        addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False
+        )
+    return builder.sign(issuer_key, hashes.SHA256())

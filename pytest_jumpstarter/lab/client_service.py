@@ -1,0 +1,215 @@
+"""
+jumpstarter.client.v1.ClientService: what a client may see and change.
+
+Source: protocol.md section 3. The order of the checks in each handler is the production controller's.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+from jumpstarter_protocol import client_pb2, client_pb2_grpc
+
+from pytest_jumpstarter.lab import requests, wire
+from pytest_jumpstarter.lab.access import Access, parse_name, parse_parent
+from pytest_jumpstarter.lab.authority import Authority
+from pytest_jumpstarter.lab.model import Exporter, Lease, Model
+from pytest_jumpstarter.lab.refusal import Refusal, answering
+from pytest_jumpstarter.lab.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.lab.refusal import Context
+
+
+class ClientService(client_pb2_grpc.ClientServiceServicer):
+    """Answers clients; every change of a lease goes through the scheduler."""
+
+    def __init__(self, model: Model, scheduler: Scheduler, access: Access, authority: Authority) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._access = access
+        self._authority = authority
+
+    @answering
+    async def GetExporter(self, request: client_pb2.GetExporterRequest, context: Context) -> client_pb2.Exporter:
+        """Return one exporter."""
+        namespace, name = parse_name(request.name, "exporters")
+        self._access.client(context, namespace=namespace)
+        return wire.exporter_message(self._exporter(name))
+
+    @answering
+    async def ListExporters(
+        self, request: client_pb2.ListExportersRequest, context: Context
+    ) -> client_pb2.ListExportersResponse:
+        """Return exporters in order of their names, page by page."""
+        self._access.client(context, namespace=parse_parent(request.parent))
+        wanted = requests.list_filter(request.filter)
+        names = [name for name, it in self._model.exporters.items() if not wanted or wanted.matches(it.labels)]
+        page, token = _page(names, request.page_size, request.page_token)
+        return client_pb2.ListExportersResponse(
+            exporters=[wire.exporter_message(self._model.exporters[name]) for name in page], next_page_token=token
+        )
+
+    @answering
+    async def GetLease(self, request: client_pb2.GetLeaseRequest, context: Context) -> client_pb2.Lease:
+        """Return one lease, whoever owns it."""
+        namespace, name = parse_name(request.name, "leases")
+        self._access.client(context, namespace=namespace)
+        return wire.lease_message(self._lease(name))
+
+    @answering
+    async def ListLeases(
+        self, request: client_pb2.ListLeasesRequest, context: Context
+    ) -> client_pb2.ListLeasesResponse:
+        """Return the leases of all clients in order of their names, page by page; ended ones only if asked for."""
+        self._access.client(context, namespace=parse_parent(request.parent))
+        labels, tags = requests.list_filter(request.filter), requests.tag_filter(request.tag_filter)
+        only_active = request.only_active or not request.HasField("only_active")
+        leases = self._model.open_leases if only_active else self._model.leases
+        names = sorted(
+            name
+            for name, lease in leases.items()
+            if (not labels or labels.matches(lease.labels)) and (not tags or tags.matches(lease.tags))
+        )
+        page, token = _page(names, request.page_size, request.page_token)
+        return client_pb2.ListLeasesResponse(
+            leases=[wire.lease_message(self._model.leases[name]) for name in page], next_page_token=token
+        )
+
+    @answering
+    async def CreateLease(self, request: client_pb2.CreateLeaseRequest, context: Context) -> client_pb2.Lease:
+        """Ask for an exporter; the answer is the lease as asked for, before anything was decided."""
+        requests.check_target(request)
+        requests.check_tags(request.lease.tags)
+        client = self._access.client(context, namespace=parse_parent(request.parent))
+        selector = requests.lease_selector(request.lease.selector)
+        times = requests.Times.of(request.lease).settle()
+        name = request.lease_id or str(uuid.uuid4())
+        requests.check_lease_id(name)
+        if name in self._model.leases:
+            raise Refusal(f'leases.jumpstarter.dev "{name}" already exists')
+        lease = Lease(
+            namespace=client.namespace,
+            name=name,
+            client=client.name,
+            selector=selector,
+            exporter_name=request.lease.exporter_name,
+            duration=times.duration,
+            begin_time=_whole(times.begin_time),
+            end_time=_whole(times.end_time),
+            tags=dict(request.lease.tags),
+            allow_disabled=request.lease.allow_disabled,
+        )
+        self._model.add(lease)
+        self._scheduler.wake()
+        return wire.lease_message(lease)
+
+    @answering
+    async def UpdateLease(self, request: client_pb2.UpdateLeaseRequest, context: Context) -> client_pb2.Lease:
+        """Change the times of a lease, or give it to another client; which fields are there decides, not the mask."""
+        namespace, name = parse_name(request.lease.name, "leases")
+        client = self._access.client(context, namespace=namespace)
+        lease = self._lease(name)
+        if lease.client != client.name:
+            raise Refusal("UpdateLease permission denied")
+        times = self._new_times(lease, request.lease)
+        new_client = self._new_client(lease, request.lease.client)
+        if times:
+            settled = times.settle()
+            lease.begin_time, lease.end_time = _whole(settled.begin_time), _whole(settled.end_time)
+            lease.duration = settled.duration
+            lease.generation += 1
+        if new_client:
+            self._scheduler.transfer(lease, new_client)
+        self._scheduler.wake()
+        return wire.lease_message(lease)
+
+    @answering
+    async def DeleteLease(self, request: client_pb2.DeleteLeaseRequest, context: Context) -> Empty:
+        """Mark a lease for release; it ends a moment later and stays readable."""
+        namespace, name = parse_name(request.name, "leases")
+        client = self._access.client(context, namespace=namespace)
+        lease = self._lease(name)
+        if lease.client != client.name:
+            raise Refusal("DeleteLease permission denied")
+        if lease.is_released:
+            raise Refusal(f'lease "{request.name}" has already been released', grpc.StatusCode.FAILED_PRECONDITION)
+        self._scheduler.release(lease)
+        return Empty()
+
+    @answering
+    async def RotateToken(
+        self, request: client_pb2.RotateTokenRequest, context: Context
+    ) -> client_pb2.RotateTokenResponse:
+        """Return a new token for the caller; the old one is good until it runs out."""
+        client = self._access.client(context, namespace=parse_parent(request.parent))
+        token, expiry = self._authority.issue(client.subject)
+        return client_pb2.RotateTokenResponse(token=token, expiry=wire.timestamp(expiry))
+
+    def _exporter(self, name: str) -> Exporter:
+        try:
+            return self._model.exporters[name]
+        except KeyError:
+            raise Refusal(f'exporters.jumpstarter.dev "{name}" not found') from None
+
+    def _lease(self, name: str) -> Lease:
+        try:
+            return self._model.leases[name]
+        except KeyError:
+            raise Refusal(f'leases.jumpstarter.dev "{name}" not found') from None
+
+    def _new_times(self, lease: Lease, wanted: client_pb2.Lease) -> requests.Times | None:
+        """Return the times of `lease` with those asked for put in; None if none is asked for."""
+        asked = requests.Times.of(wanted)
+        if asked == requests.Times(begin_time=None, end_time=None, duration=None):
+            return None
+        requests.lease_selector(wanted.selector)  # the production controller reads it before it ignores it
+        settled = asked.settle()
+        if asked.begin_time is not None and lease.exporter and lease.begin_time != asked.begin_time:
+            raise Refusal("cannot update BeginTime: lease has already started")
+        return requests.Times(
+            begin_time=lease.begin_time if asked.begin_time is None else settled.begin_time,
+            end_time=lease.end_time if asked.end_time is None else settled.end_time,
+            duration=lease.duration if asked.duration is None else settled.duration,
+        )
+
+    def _new_client(self, lease: Lease, identifier: str) -> str | None:
+        if not identifier:
+            return None
+        if lease.exporter is None:
+            raise Refusal("cannot transfer lease: lease has not started yet")
+        if lease.is_ended:
+            raise Refusal("cannot transfer lease: lease has already ended")
+        namespace, name = parse_name(identifier, "clients")
+        if namespace != lease.namespace:
+            raise Refusal("cannot transfer lease to client in different namespace")
+        if name not in self._model.clients:
+            raise Refusal(f'target client not found: clients.jumpstarter.dev "{name}" not found')
+        return name
+
+
+def _whole(time: float | None) -> float | None:
+    """Cut a time to whole seconds, as Kubernetes stores it."""
+    return None if time is None else time // 1
+
+
+def _page(names: list[str], size: int, token: str) -> tuple[Iterable[str], str]:
+    """Return one page of sorted `names` and the token for the next: the last name on this page."""
+    begin = bisect_right(names, _decode(token)) if token else 0
+    if size <= 0 or begin + size >= len(names):
+        return names[begin:], ""
+    page = names[begin : begin + size]
+    return page, base64.urlsafe_b64encode(page[-1].encode()).decode()
+
+
+def _decode(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars="-_", validate=True).decode()
+    except ValueError as error:
+        raise Refusal(f"the provided continue parameter is not valid: {error}") from error

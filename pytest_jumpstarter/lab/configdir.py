@@ -1,0 +1,94 @@
+"""The folder of configs that a lab writes: `config.yaml`, `clients/NAME.yaml`, `exporters/NAME.yaml`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.lab.documents import API_VERSION
+
+_MARK = "# Written by the embedded lab of pytest-jumpstarter; gone when the lab stops.\n"
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+class ConfigDir:
+    """
+    Writes the configs and takes them away again; `path` works as `JMP_CLIENT_CONFIG_HOME`.
+
+    It never writes over a file that is not a lab's: a folder with a person's own Jumpstarter configs is refused.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._is_ours = path is None
+        self.path = path.absolute() if path else Path(tempfile.mkdtemp(prefix="jumpstarter-lab-"))
+        self._files: list[Path] = []
+        self._folders: list[Path] = []
+
+    def write_user(self, *, current_client: str) -> None:
+        """Write `config.yaml`, from which plain `jmp` knows its client."""
+        self._write(
+            self.path / "config.yaml",
+            {"apiVersion": API_VERSION, "kind": "UserConfig", "config": {"current-client": current_client}},
+        )
+
+    def write_client(self, name: str, *, namespace: str, endpoint: str, ca: str, token: str) -> Path:
+        """Write `clients/NAME.yaml` with the keys that every release of Jumpstarter knows, and no others."""
+        config = {
+            "apiVersion": API_VERSION,
+            "kind": "ClientConfig",
+            "metadata": {"namespace": namespace, "name": name},
+            "endpoint": endpoint,
+            "tls": {"ca": ca, "insecure": False},
+            "token": token,
+            "drivers": {"allow": [], "unsafe": True},
+        }
+        return self._write(self.path / "clients" / f"{name}.yaml", config)
+
+    def write_exporter(self, config: Mapping[str, Any], *, endpoint: str, ca: str, token: str) -> Path:
+        """Write `exporters/NAME.yaml`: a document of the lab file, and what `jmp run` needs beside it."""
+        connection = {"endpoint": endpoint, "tls": {"ca": ca, "insecure": False}, "token": token}
+        return self._write(self.path / "exporters" / f"{config['metadata']['name']}.yaml", {**config, **connection})
+
+    def remove(self) -> None:
+        """Take away every file and folder that was made."""
+        if self._is_ours:
+            shutil.rmtree(self.path, ignore_errors=True)
+            return
+        for file in self._files:
+            file.unlink(missing_ok=True)
+        for folder in reversed(self._folders):
+            try:
+                folder.rmdir()
+            except OSError:
+                continue  # someone else put something there; it is theirs to keep
+
+    def _write(self, file: Path, content: Mapping[str, Any]) -> Path:
+        try:
+            self._make(file.parent)
+            self._refuse_foreign(file)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as stream:
+                os.fchmod(descriptor, 0o600)
+                stream.write(_MARK)
+                yaml.dump(dict(content), stream, Dumper=_DUMPER, sort_keys=False)
+        except OSError as error:
+            raise LabError(f"config folder: {file} cannot be written: {error.strerror or error}") from error
+        self._files.append(file)
+        return file
+
+    def _make(self, folder: Path) -> None:
+        missing = [part for part in (folder, *folder.parents) if not part.exists()]
+        for part in reversed(missing):
+            part.mkdir(mode=0o700)
+            self._folders.append(part)
+
+    def _refuse_foreign(self, file: Path) -> None:
+        if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+            raise LabError(f"config folder: {file} is there and not from a lab; name another --config-dir")

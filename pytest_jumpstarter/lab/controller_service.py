@@ -1,0 +1,210 @@
+"""
+jumpstarter.v1.ControllerService: what exporters report and are told, and how a client dials one.
+
+Source: protocol.md section 5.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import grpc
+from jumpstarter_protocol import jumpstarter_pb2, jumpstarter_pb2_grpc
+
+from pytest_jumpstarter.lab.access import Access, is_exporter
+from pytest_jumpstarter.lab.model import Exporter, Lease, Model, Status
+from pytest_jumpstarter.lab.refusal import Refusal, answering, streaming
+from pytest_jumpstarter.lab.router import Router
+from pytest_jumpstarter.lab.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.lab.refusal import Context
+
+DIAL_WAIT = 30.0
+
+_QUEUE_SIZE = 8
+_DIALLED = (Status.LEASE_READY, Status.BEFORE_LEASE_HOOK, Status.AFTER_LEASE_HOOK, Status.UNSPECIFIED)
+_UNREADY = {
+    Status.OFFLINE: "exporter is offline",
+    Status.AVAILABLE: "exporter is not ready (status: Available)",
+    Status.BEFORE_LEASE_HOOK_FAILED: "exporter beforeLease hook failed",
+    Status.AFTER_LEASE_HOOK_FAILED: "exporter afterLease hook failed",
+}
+
+
+class _Listener:
+    """The dials that one Listen stream still has to pass on to its exporter."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[jumpstarter_pb2.ListenResponse | None] = asyncio.Queue()
+
+    @property
+    def is_full(self) -> bool:
+        return self._queue.qsize() >= _QUEUE_SIZE
+
+    def put(self, dial: jumpstarter_pb2.ListenResponse) -> None:
+        self._queue.put_nowait(dial)
+
+    def supersede(self) -> None:
+        """End after what is queued: a newer stream takes over."""
+        self._queue.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncGenerator[jumpstarter_pb2.ListenResponse, None]:
+        while (dial := await self._queue.get()) is not None:
+            yield dial
+
+
+class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
+    """
+    Answers exporters, and clients that dial.
+
+    The RPCs of clients older than 0.7 (GetLease, RequestLease, ListLeases, AuditStream) are UNIMPLEMENTED.
+    """
+
+    def __init__(self, model: Model, scheduler: Scheduler, access: Access, router: Router) -> None:
+        self._model = model
+        self._scheduler = scheduler
+        self._access = access
+        self._router = router
+        self._listeners: dict[str, _Listener] = {}
+
+    @answering
+    async def Register(
+        self, request: jumpstarter_pb2.RegisterRequest, context: Context
+    ) -> jumpstarter_pb2.RegisterResponse:
+        """Take an exporter's report of its drivers."""
+        exporter = self._access.exporter(context)
+        exporter.register(request.labels, len(request.reports))
+        self._scheduler.wake()
+        return jumpstarter_pb2.RegisterResponse(uuid=exporter.uid)
+
+    @answering
+    async def Unregister(
+        self, request: jumpstarter_pb2.UnregisterRequest, context: Context
+    ) -> jumpstarter_pb2.UnregisterResponse:
+        """Take an exporter's goodbye."""
+        exporter = self._access.exporter(context)
+        exporter.devices = None
+        exporter.set_status(Status.OFFLINE, request.reason or "Exporter unregistered")
+        self._scheduler.wake()
+        return jumpstarter_pb2.UnregisterResponse()
+
+    @answering
+    async def ReportStatus(
+        self, request: jumpstarter_pb2.ReportStatusRequest, context: Context
+    ) -> jumpstarter_pb2.ReportStatusResponse:
+        """Take an exporter's status; it may ask in the same breath that its lease be released."""
+        exporter = self._access.exporter(context)
+        status = Status(request.status) if request.status in set(Status) else Status.UNSPECIFIED
+        self._scheduler.report(exporter, status, request.message)
+        if request.release_lease and exporter.lease and not exporter.lease.is_released:
+            self._scheduler.release(exporter.lease)
+        return jumpstarter_pb2.ReportStatusResponse()
+
+    @streaming
+    async def Status(
+        self, request: jumpstarter_pb2.StatusRequest, context: Context
+    ) -> AsyncGenerator[jumpstarter_pb2.StatusResponse, None]:
+        """Tell an exporter whether it is leased: at once, and on each change; the open stream is its heartbeat."""
+        exporter = self._access.exporter(context)
+        feed = self._scheduler.connect(exporter)
+        try:
+            while True:
+                view = await feed.get()
+                if view.is_leased:
+                    yield jumpstarter_pb2.StatusResponse(leased=True, lease_name=view.lease, client_name=view.client)
+                else:
+                    yield jumpstarter_pb2.StatusResponse(leased=False)
+                    self._scheduler.confirm_idle(exporter, feed)  # here it has been written
+        finally:
+            self._scheduler.disconnect(exporter, feed)
+
+    @streaming
+    async def Listen(
+        self, request: jumpstarter_pb2.ListenRequest, context: Context
+    ) -> AsyncGenerator[jumpstarter_pb2.ListenResponse, None]:
+        """Pass a lease's dials on to its exporter; a newer stream for the same lease takes over."""
+        exporter = self._access.exporter(context)
+        lease = self._lease(request.lease_name)
+        if lease.exporter != exporter.name:
+            raise Refusal("permission denied")
+        listener = _Listener()
+        if older := self._listeners.get(lease.name):
+            older.supersede()
+        self._listeners[lease.name] = listener
+        try:
+            async for dial in listener:
+                yield dial
+        finally:
+            if self._listeners.get(lease.name) is listener:
+                del self._listeners[lease.name]
+
+    @answering
+    async def Dial(self, request: jumpstarter_pb2.DialRequest, context: Context) -> jumpstarter_pb2.DialResponse:
+        """Give a client and the exporter of its lease one token for one stream between them."""
+        client = self._access.client(context)
+        lease = self._lease(request.lease_name)
+        if lease.client != client.name:
+            raise Refusal("permission denied")
+        if lease.exporter is None:
+            raise Refusal("lease not active")
+        await _wait_ready(self._model.exporters[lease.exporter])
+        listener = self._listeners.get(lease.name)
+        if listener is None:
+            raise Refusal(f"exporter is not listening on lease {lease.name}", grpc.StatusCode.UNAVAILABLE)
+        if listener.is_full:
+            raise Refusal(f"listener buffer full on lease {lease.name}", grpc.StatusCode.RESOURCE_EXHAUSTED)
+        endpoint, token = self._router.issue(lease.name)
+        listener.put(jumpstarter_pb2.ListenResponse(router_endpoint=endpoint, router_token=token))
+        return jumpstarter_pb2.DialResponse(router_endpoint=endpoint, router_token=token)
+
+    @answering
+    async def ReleaseLease(
+        self, request: jumpstarter_pb2.ReleaseLeaseRequest, context: Context
+    ) -> jumpstarter_pb2.ReleaseLeaseResponse:
+        """Mark a lease for release, for the client that owns it or the exporter that serves it; twice is once."""
+        lease = (
+            self._held_lease(request.name, context) if is_exporter(context) else self._own_lease(request.name, context)
+        )
+        if not lease.is_ended and not lease.is_released:
+            self._scheduler.release(lease)
+        return jumpstarter_pb2.ReleaseLeaseResponse()
+
+    def _held_lease(self, name: str, context: Context) -> Lease:
+        exporter = self._access.exporter(context)
+        lease = self._model.leases.get(name)
+        if lease is None:
+            raise Refusal(f"lease {name} not found", grpc.StatusCode.NOT_FOUND)
+        if lease.exporter != exporter.name:
+            raise Refusal(f"lease {name} is not held by exporter {exporter.name}", grpc.StatusCode.FAILED_PRECONDITION)
+        return lease
+
+    def _own_lease(self, name: str, context: Context) -> Lease:
+        client = self._access.client(context)
+        lease = self._model.leases.get(name)
+        if lease is None:
+            raise Refusal(f'leases.jumpstarter.dev "{name}" not found')
+        if lease.client != client.name:
+            raise Refusal("ReleaseLease permission denied")
+        return lease
+
+    def _lease(self, name: str) -> Lease:
+        if not name:
+            raise Refusal("empty lease name")
+        if name not in self._model.leases:
+            raise Refusal(f'leases.jumpstarter.dev "{name}" not found')
+        return self._model.leases[name]
+
+
+async def _wait_ready(exporter: Exporter) -> None:
+    """Wait while the exporter has not begun with its lease; refuse when it cannot be dialled."""
+    try:
+        async with asyncio.timeout(DIAL_WAIT):
+            while exporter.status is Status.AVAILABLE:
+                await exporter.changed.wait()
+    except TimeoutError:
+        pass  # the status says it all
+    if exporter.status not in _DIALLED:
+        raise Refusal(_UNREADY[exporter.status], grpc.StatusCode.FAILED_PRECONDITION)

@@ -1,0 +1,116 @@
+"""
+One exporter process: `python -m pytest_jumpstarter.lab.exporter NAME`.
+
+Started by the lab, and by nobody else. What it needs comes on standard input, a line of JSON each: first the driver
+classes (so that they load while the lab gets ready), then the path of the exporter's config. Standard input then
+stays open as long as the lab lives: its end is the order to stop, even when the lab was killed. What goes wrong is
+said in the last line of output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+STOP_TIMEOUT = 5.0
+
+
+class DriverUnusable(Exception):
+    """Say which driver class cannot be imported, and which package has it."""
+
+
+def main() -> int:
+    """Run one exporter until it is told to stop, or the lab is gone."""
+    try:
+        import_drivers(json.loads(sys.stdin.readline() or "[]"))
+        from jumpstarter.config.exporter import ExporterConfigV1Alpha1
+
+        path = json.loads(sys.stdin.readline() or "null")
+        if path is None:
+            return 0  # the lab ended before it began
+        return asyncio.run(_serve(ExporterConfigV1Alpha1.load_path(Path(path))))
+    except DriverUnusable as error:
+        print(error, flush=True)
+    except Exception as error:  # a driver may raise anything; its own words are what the user needs
+        for cause in _causes(error):
+            print(_words(cause), flush=True)
+    return 1
+
+
+def import_drivers(types: Iterable[str]) -> None:
+    """
+    Import driver classes, so that a missing one is known by name.
+
+    Raises:
+        DriverUnusable: One cannot be imported.
+    """
+    import jumpstarter.exporter  # noqa: F401  (most of the time until an exporter serves goes into this import)
+
+    for type_ in types:
+        module, _, name = type_.rpartition(".")
+        try:
+            getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise DriverUnusable(_missing(type_, error.name or module)) from error
+        except AttributeError as error:
+            raise DriverUnusable(f"driver {type_}: module {module} has no {name}") from error
+        except Exception as error:
+            raise DriverUnusable(f"driver {type_}: importing {module} raises {_words(error)}") from error
+
+
+def _missing(type_: str, module: str) -> str:
+    """Name the package that has `module`: Jumpstarter's drivers are called after their package."""
+    top = module.partition(".")[0]
+    if importlib.util.find_spec(top) is not None:
+        return f"driver {type_}: there is no module {module}"
+    package = top.replace("_", "-") if top.startswith("jumpstarter_driver_") else top
+    return f"driver {type_}: module {top} is not installed; pip install {package}"
+
+
+async def _serve(config: Any) -> int:
+    async with config.create_exporter() as exporter:
+        serving = asyncio.ensure_future(exporter.serve())
+
+        def stop() -> None:
+            exporter.stop(should_unregister=True)
+            asyncio.get_running_loop().call_later(STOP_TIMEOUT, _die)
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        loop.add_reader(sys.stdin.fileno(), lambda: stop() if not os.read(sys.stdin.fileno(), 1) else None)
+        await serving
+        loop.remove_reader(sys.stdin.fileno())
+    return int(exporter.exit_code or 0)
+
+
+def _die() -> None:
+    """End at once, and all that drivers and hooks have started with it: the lab made this process a group leader."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors inside nested groups, which task groups make of one."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

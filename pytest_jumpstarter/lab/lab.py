@@ -1,0 +1,182 @@
+"""Start the lab process, wait until it is ready, and end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Self
+
+from pytest_jumpstarter.errors import LabError
+
+_STOP_TIMEOUT = 15.0
+
+
+class Lab:
+    """
+    A lab of one's own, for as long as it is open.
+
+    It runs in a process of its own, outside the terminal's process group, so that a Ctrl-C in a test run leaves it
+    time to take leases back; it ends when this object is stopped or its owner dies, in whatever way.
+
+    Args:
+        paths: Lab files and folders.
+        config_dir: Where to write configs; None: a folder of its own, removed at the end.
+        assign_delay: Seconds for which each new lease is held back, as a busy lab controller does.
+        timeout: Seconds in which all exporters must be available.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | Path],
+        *,
+        config_dir: Path | None = None,
+        assign_delay: float = 0.0,
+        timeout: float = 60.0,
+    ) -> None:
+        self.endpoint = ""
+        self._paths = [str(path) for path in paths]
+        self._config_dir = config_dir
+        self._assign_delay = assign_delay
+        self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lifeline: socket.socket | None = None
+        self._log: IO[bytes] | None = None
+        self._owner = 0
+        self._own_dir: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Lab {self.endpoint or 'stopped'}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def config_dir(self) -> Path:
+        """The folder with `config.yaml`, `clients/` and `exporters/`; works as `JMP_CLIENT_CONFIG_HOME`."""
+        folder = self._config_dir or self._own_dir
+        if folder is None:
+            raise RuntimeError("the lab is not started")
+        return folder
+
+    @property
+    def client_config(self) -> Path:
+        """The config of the client `default`."""
+        return self.config_dir / "clients" / "default.yaml"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the lab."""
+        if self._process is None:
+            raise RuntimeError("the lab is not started")
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the lab process has printed so far: exporters that died, and what they said."""
+        if self._log is None:
+            return ""
+        return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
+
+    def start(self) -> None:
+        """
+        Start the lab and wait until all exporters that it runs itself are available.
+
+        Raises:
+            LabError: A lab file is broken, or an exporter does not start; no process is left.
+        """
+        if self._process is not None:
+            raise RuntimeError("the lab is already started")
+        try:
+            self._spawn()
+            self.endpoint = self._await_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the lab and take its files away; a stopped lab stays stopped."""
+        if self._process is None or self._owner != os.getpid():
+            return  # a forked child has a copy of this object, but not the lab
+        process, self._process = self._process, None
+        self._close_lifeline()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()  # its exporters end by themselves when it is gone
+            process.wait()
+        if self._own_dir:
+            shutil.rmtree(self._own_dir, ignore_errors=True)
+        if self._log:
+            self._log.close()
+        self.endpoint, self._log, self._own_dir = "", None, None
+
+    def _spawn(self) -> None:
+        self._owner = os.getpid()
+        if self._config_dir is None:
+            self._own_dir = Path(tempfile.mkdtemp(prefix="jumpstarter-lab-"))
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the lab)
+        self._lifeline, theirs = socket.socketpair()
+        _close_in_children(self)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "pytest_jumpstarter.lab", *self._paths,
+                    "--config-dir", str(self.config_dir),
+                    "--assign-delay", f"{self._assign_delay:f}",
+                    "--start-timeout", f"{self._timeout:f}",
+                    "--lifeline", str(theirs.fileno()),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )  # fmt: skip
+
+    def _await_ready(self) -> str:
+        """Return the endpoint that the lab process names on its lifeline."""
+        assert self._lifeline is not None  # spawned before
+        self._lifeline.settimeout(self._timeout + _STOP_TIMEOUT)  # it watches the time itself; this is for a hung one
+        try:
+            with self._lifeline.makefile("r", encoding="utf-8") as lines:
+                word, _, rest = lines.readline().rstrip("\n").partition(" ")
+        except TimeoutError as error:
+            raise LabError(f"the lab is not ready after {self._timeout:g} s: {self._last_words()}") from error
+        if word == "ready":
+            return rest
+        raise LabError(rest if word == "error" else f"the lab process ended: {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = self.log.split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+
+    def _close_lifeline(self) -> None:
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+
+
+def _close_in_children(lab: Lab) -> None:
+    """Close the lifeline in forked children: one that outlives its parent must not keep the lab alive."""
+    weak = weakref.ref(lab)
+
+    def close() -> None:
+        if (alive := weak()) is not None:
+            alive._close_lifeline()
+
+    os.register_at_fork(after_in_child=close)

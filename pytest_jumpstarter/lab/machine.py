@@ -1,0 +1,224 @@
+"""
+What happens inside the virtual board: power, boot, and a small shell on a serial line.
+
+Knows nothing of drivers. Text goes out through `Line` as a real board sends it: CRLF, and every typed character
+echoed. The same image gives the same boot log, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import IO
+
+PROMPT = "board:~# "
+LOGIN = "board login: "
+
+_LINE_BYTES = 64 * 1024
+_LONGEST_VERSION = 80
+_HELP = "commands: help, version, led [on|off], reboot, exit"
+
+
+class Line:
+    """
+    The serial line out of the board.
+
+    One reader at a time, as on a real port: a new one takes over. What nobody reads is kept, up to 64 KiB, for the
+    reader to come: a stream is opened a moment after its user thinks it is, and a boot log must not fall into the gap.
+    """
+
+    def __init__(self) -> None:
+        self._unread = bytearray()
+        self._arrived = asyncio.Event()
+        self._reader = 0
+
+    def write(self, text: str) -> None:
+        """Send text to the reader."""
+        self._unread += text.encode()
+        del self._unread[:-_LINE_BYTES]
+        self._arrived.set()
+
+    def clear(self) -> None:
+        """Forget what was not read."""
+        self._unread.clear()
+
+    def open(self) -> int:
+        """Become the reader, and return the number to read with."""
+        self._reader += 1
+        self._arrived.set()
+        return self._reader
+
+    async def read(self, reader: int) -> bytes:
+        """Wait for output and return it; empty when another reader has taken over."""
+        while reader == self._reader:
+            if self._unread:
+                data = bytes(self._unread)
+                self._unread.clear()
+                return data
+            self._arrived.clear()
+            await self._arrived.wait()
+        return b""
+
+
+class Storage:
+    """The board's flash: one image, in an unnamed file that ends with the process."""
+
+    def __init__(self, image: IO[bytes], factory_image: bytes) -> None:
+        self._image = image
+        self._image.write(factory_image)
+
+    @property
+    def version(self) -> str | None:
+        """The image's first line, which is its version; None if there is no such line: it does not boot."""
+        self._image.seek(0)
+        line = self._image.readline(_LONGEST_VERSION + 1).rstrip(b"\r\n")
+        text = line.decode("ascii", errors="replace").strip()
+        return text if text.isprintable() and "\ufffd" not in text and 0 < len(text) <= _LONGEST_VERSION else None
+
+    @property
+    def size(self) -> int:
+        """The image's size in bytes."""
+        return self._image.seek(0, 2)
+
+    def erase(self) -> None:
+        """Leave nothing, so that a flash that breaks off leaves a board that does not boot."""
+        self._image.seek(0)
+        self._image.truncate()
+
+    def append(self, data: bytes) -> None:
+        """Write at the end."""
+        self._image.seek(0, 2)
+        self._image.write(data)
+
+    def read(self, position: int, size: int) -> bytes:
+        """Return up to `size` bytes from `position`."""
+        self._image.seek(position)
+        return self._image.read(size)
+
+
+class Machine:
+    """
+    One board: what it does with its power on.
+
+    Args:
+        serial: Its serial number, said in the boot log.
+        boot_time: Seconds from power on to the login prompt.
+    """
+
+    def __init__(self, storage: Storage, *, serial: str, boot_time: float) -> None:
+        self.storage = storage
+        self.line = Line()
+        self._serial = serial
+        self._boot_time = boot_time
+        self._booting: asyncio.Task[None] | None = None
+        self._shell: Shell | None = None
+        self.is_on = False
+
+    def on(self) -> None:
+        """Switch power on: the board boots. A board that is on stays as it is."""
+        if not self.is_on:
+            self.is_on = True
+            self._booting = asyncio.get_running_loop().create_task(self._boot())
+
+    def off(self) -> None:
+        """Switch power off: whatever it was saying, it stops."""
+        self.is_on = False
+        self._shell = None
+        if self._booting:
+            self._booting.cancel()
+            self._booting = None
+
+    def type(self, data: bytes) -> None:
+        """Take what was typed on the serial line; a board that is off or booting does not hear it."""
+        for character in data.decode("ascii", errors="ignore"):
+            if self._shell:
+                self._shell.type(character)
+
+    async def _boot(self) -> None:
+        version = self.storage.version
+        lines = [f"Boot ROM 1.0, board serial {self._serial}", f"Storage: {self.storage.size} bytes"]
+        lines += (
+            ["no bootable image"] if version is None else [f"Booting image {version}", "Starting services ... done"]
+        )
+        for text in lines:
+            await asyncio.sleep(self._boot_time / len(lines))
+            self.line.write(text + "\r\n")
+        if version is not None:
+            self._shell = Shell(version, self.line.write, self._reboot)
+
+    def _reboot(self) -> None:
+        self.off()
+        self.on()
+
+
+class Shell:
+    """A login prompt, and the shell behind it."""
+
+    def __init__(self, version: str, write: Callable[[str], None], reboot: Callable[[], None]) -> None:
+        self._version = version
+        self._write = write
+        self._reboot = reboot
+        self._typed = ""
+        self._is_logged_in = False
+        self._has_seen_return = False
+        self._led = "off"
+        self._write(f"\r\nVirtual board {version}\r\n\r\n{LOGIN}")
+
+    def type(self, character: str) -> None:
+        """Take one typed character, and echo it."""
+        is_second = character == "\n" and self._has_seen_return  # CR LF is one Enter
+        self._has_seen_return = character == "\r"
+        if character in "\r\n":
+            if not is_second:
+                self._enter()
+        elif character in "\b\x7f":
+            if self._typed:
+                self._typed = self._typed[:-1]
+                self._write("\b \b")
+        elif character == "\x03":
+            self._typed = ""
+            self._write(f"^C\r\n{self._prompt}")
+        elif character.isprintable():
+            self._typed += character
+            self._write(character)
+
+    @property
+    def _prompt(self) -> str:
+        return PROMPT if self._is_logged_in else LOGIN
+
+    def _enter(self) -> None:
+        typed, self._typed = self._typed.strip(), ""
+        self._write("\r\n")
+        if not self._is_logged_in:
+            self._is_logged_in = bool(typed)
+        elif typed:
+            name, *arguments = typed.split()
+            answer = self._run(name, arguments)
+            if answer is None:
+                return
+            self._write("".join(f"{line}\r\n" for line in answer))
+        self._write(self._prompt)
+
+    def _run(self, name: str, arguments: list[str]) -> list[str] | None:
+        """Return what a command prints; None if the board is no longer there to print a prompt."""
+        match name, arguments:
+            case "help", []:
+                return [_HELP]
+            case "version", []:
+                return [self._version]
+            case "led", []:
+                return [f"led is {self._led}"]
+            case "led", ["on" | "off" as state]:
+                self._led = state
+                return []
+            case "exit", []:
+                self._is_logged_in = False
+                return []
+            case "reboot", []:
+                self._write("Rebooting\r\n")
+                self._reboot()
+                return None
+            case (("help" | "version" | "led" | "exit" | "reboot"), _):
+                return [f"{name}: bad arguments; {_HELP}"]
+            case _:
+                return [f"sh: {name}: not found"]

@@ -1,0 +1,240 @@
+"""
+What the lab knows: exporters, clients, leases and their conditions.
+
+Times are seconds since the epoch, as floats; what goes on the wire is cut to whole seconds (`wire.py`), as
+Kubernetes stores them. Nothing here knows gRPC, timers or tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from pytest_jumpstarter.selector import Selector
+
+TAG_PREFIX = "metadata.jumpstarter.dev/"
+OWN_PREFIX = "jumpstarter.dev/"
+ENDED_LABEL = "jumpstarter.dev/lease-ended"
+
+
+class Status(IntEnum):
+    """An exporter's status, with the numbers of jumpstarter.v1.ExporterStatus."""
+
+    UNSPECIFIED = 0
+    OFFLINE = 1
+    AVAILABLE = 2
+    BEFORE_LEASE_HOOK = 3
+    LEASE_READY = 4
+    AFTER_LEASE_HOOK = 5
+    BEFORE_LEASE_HOOK_FAILED = 6
+    AFTER_LEASE_HOOK_FAILED = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """An identity that leases."""
+
+    namespace: str
+    name: str
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def subject(self) -> str:
+        """Whom a token must be for to act as this client."""
+        return f"client:{self.namespace}:{self.name}:{self.uid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """What an exporter is told on its Status stream."""
+
+    is_leased: bool
+    lease: str = ""
+    client: str = ""
+
+
+class StatusFeed:
+    """What still has to be written to one open Status stream, in order and without repetitions."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[LeaseView] = asyncio.Queue()
+        self._last: LeaseView | None = None
+
+    def put(self, view: LeaseView) -> None:
+        """Queue `view`, unless it says what the one before said."""
+        if view != self._last:
+            self._last = view
+            self._queue.put_nowait(view)
+
+    async def get(self) -> LeaseView:
+        """Wait for the next thing to write."""
+        return await self._queue.get()
+
+
+class Exporter:
+    """
+    One exporter, as the controller sees it.
+
+    Attributes:
+        devices: How many drivers it registered; None while it is not registered.
+        last_seen: Monotonic seconds of its last sign of life; None: never.
+        lease: The lease that holds it now.
+        has_seen_idle: Whether `leased=false` was written to it since its last lease ended. Jumpstarter's exporter
+            only starts a lease properly after that, so nothing is assigned to it before.
+    """
+
+    def __init__(self, namespace: str, name: str, labels: Mapping[str, str], *, is_enabled: bool = True) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.uid = str(uuid.uuid4())
+        self.is_enabled = is_enabled
+        self.labels = dict(labels)
+        self._admin_labels = {key: value for key, value in labels.items() if not key.startswith(OWN_PREFIX)}
+        self.devices: int | None = None
+        self.status = Status.UNSPECIFIED
+        self.status_message = "Never seen"
+        self.last_seen: float | None = None
+        self.lease: Lease | None = None
+        self.has_seen_idle = True
+        self.feeds: list[StatusFeed] = []
+        self.changed = asyncio.Event()
+
+    @property
+    def subject(self) -> str:
+        """Whom a token must be for to act as this exporter."""
+        return f"exporter:{self.namespace}:{self.name}:{self.uid}"
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it showed up, and has neither said goodbye nor been silent for too long."""
+        return self.last_seen is not None and self.status is not Status.OFFLINE
+
+    @property
+    def is_assignable(self) -> bool:
+        """Whether it has finished with its previous lease."""
+        return self.has_seen_idle and self.status in (Status.AVAILABLE, Status.UNSPECIFIED)
+
+    @property
+    def view(self) -> LeaseView:
+        """What its Status stream should say now."""
+        if self.lease is None:
+            return LeaseView(is_leased=False)
+        return LeaseView(is_leased=True, lease=self.lease.name, client=self.lease.client)
+
+    def register(self, labels: Mapping[str, str], devices: int) -> None:
+        """Take its report; of its labels only Jumpstarter's own count, the others are the lab file's to give."""
+        own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
+        self.labels = {**self._admin_labels, **own}
+        self.devices = devices
+        self.notify()
+
+    def set_status(self, status: Status, message: str) -> None:
+        """Note what it says of itself."""
+        self.status, self.status_message = status, message
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake whoever waits for `changed`, and tell its Status streams what they do not know yet."""
+        for feed in self.feeds:
+            feed.put(self.view)
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
+
+
+@dataclass(slots=True, kw_only=True)
+class Condition:
+    """One of a lease's conditions, in Kubernetes' form."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    changed: float
+    generation: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Lease:
+    """
+    One lease: what was asked for, and what became of it.
+
+    Attributes:
+        selector: None when only an exporter's name was given.
+        generation: Counts changes of what was asked for.
+        exporter: Name of the assigned exporter; stays after the end.
+        assigned: When it was assigned.
+        ended: When it ended; None while it is pending or active.
+    """
+
+    namespace: str
+    name: str
+    client: str
+    selector: Selector | None
+    exporter_name: str = ""
+    duration: float | None = None
+    begin_time: float | None = None
+    end_time: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    allow_disabled: bool = False
+    created: float = field(default_factory=time.time)
+    generation: int = 1
+    is_released: bool = False
+    exporter: str | None = None
+    assigned: float | None = None
+    ended: float | None = None
+    conditions: dict[str, Condition] = field(default_factory=dict)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it is over."""
+        return self.ended is not None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the lease object, which `ListLeases.filter` selects by."""
+        own = self.selector.match_labels if self.selector else {}
+        labels = {key: value for key, value in own.items() if not key.startswith(TAG_PREFIX)}
+        labels |= {TAG_PREFIX + key: value for key, value in self.tags.items()}
+        return labels | {ENDED_LABEL: "true"} if self.is_ended else labels
+
+    @property
+    def expiry(self) -> float | None:
+        """When it expires; None until it is assigned."""
+        if self.assigned is None:
+            return None
+        if self.end_time is not None:
+            return self.end_time
+        begin = self.assigned if self.begin_time is None else self.begin_time
+        return begin + (self.duration or 0.0)
+
+    def set_condition(self, kind: str, status: bool, reason: str, message: str) -> None:
+        """Set a condition; its time changes only when its status does."""
+        known = self.conditions.get(kind)
+        changed = known.changed if known and known.status == status else time.time()
+        self.conditions[kind] = Condition(
+            type=kind, status=status, reason=reason, message=message, changed=changed, generation=self.generation
+        )
+
+    def has_condition(self, kind: str) -> bool:
+        """Tell whether condition `kind` is there and true."""
+        return kind in self.conditions and self.conditions[kind].status
+
+
+class Model:
+    """All exporters, clients and leases of one lab; a lease's name is never free again."""
+
+    def __init__(self, namespace: str, exporters: Iterable[Exporter], clients: Iterable[Client]) -> None:
+        self.namespace = namespace
+        self.exporters = {exporter.name: exporter for exporter in sorted(exporters, key=lambda it: it.name)}
+        self.clients = {client.name: client for client in clients}
+        self.leases: dict[str, Lease] = {}
+        self.open_leases: dict[str, Lease] = {}
+
+    def add(self, lease: Lease) -> None:
+        """Keep a new lease."""
+        self.leases[lease.name] = lease
+        self.open_leases[lease.name] = lease

@@ -1,0 +1,170 @@
+"""The life of the lab process: everything starts in one order, and stops in the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.lab.configdir import ConfigDir
+from pytest_jumpstarter.lab.documents import Document, is_object_name, read_documents
+from pytest_jumpstarter.lab.supervisor import ExporterProcess, exporter_environment
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.lab.authority import Authority
+    from pytest_jumpstarter.lab.model import Exporter, Model
+
+DEFAULT_CLIENT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the lab process was asked for on its command line; durations in seconds."""
+
+    paths: Sequence[str]
+    config_dir: Path | None
+    clients: Sequence[str]
+    assign_delay: float
+    offline_after: float
+    token_lifetime: float
+    start_timeout: float
+
+
+async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: asyncio.Event) -> None:
+    """
+    Serve a lab until `is_over`, then leave nothing behind.
+
+    Args:
+        on_ready: Called with the endpoint once all exporters that the lab runs itself can be leased.
+    Raises:
+        LabError: The lab cannot start.
+    """
+    documents = read_documents(options.paths)
+    clients = _client_names(options.clients)
+    async with AsyncExitStack() as stack:
+        processes = await _spawn(documents, stack)
+        # These imports take as long as an exporter's own, which by now runs beside them.
+        from pytest_jumpstarter.lab.authority import Authority
+        from pytest_jumpstarter.lab.model import Client, Exporter, Model
+        from pytest_jumpstarter.lab.server import Server
+
+        namespace = documents[0].namespace
+        exporters = [Exporter(namespace, it.name, it.labels, is_enabled=it.is_enabled) for it in documents]
+        model = Model(namespace, exporters, [Client(namespace=namespace, name=name) for name in clients])
+        authority = Authority(token_lifetime=options.token_lifetime)
+        server = Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        configs = ConfigDir(options.config_dir)
+        stack.callback(configs.remove)
+        exporter_configs = _write_configs(configs, documents, model, authority, server.endpoint)
+        if options.config_dir is None:
+            print(f"client config: JMP_CLIENT_CONFIG_HOME={configs.path}", flush=True)
+        for process in processes:
+            process.give(exporter_configs[process.name])
+        # Exporters leave before the server does, so that they can say goodbye.
+        stack.push_async_callback(_stop_all, processes)
+        if await _become_ready(processes, model, options.start_timeout, is_over):
+            print(f"lab ready: {server.endpoint}, {len(processes)} exporters", flush=True)
+            on_ready(server.endpoint)
+            await is_over.wait()
+
+
+def _client_names(names: Sequence[str]) -> list[str]:
+    for name in names:
+        if not is_object_name(name):
+            raise LabError(f"--client {name!r}: a client's name is lower-case letters, digits, '-' and '.'")
+    return list(dict.fromkeys((DEFAULT_CLIENT, *names)))
+
+
+async def _spawn(documents: Sequence[Document], stack: AsyncExitStack) -> list[ExporterProcess]:
+    """Start the exporter processes; they load while the lab makes its keys and opens its port."""
+    temporary = Path(tempfile.mkdtemp(prefix="pj-"))  # short: sockets live in it, and their paths have a limit
+    stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+    environment = exporter_environment(temporary)
+    own = [document for document in documents if not document.is_external]
+    processes = [ExporterProcess(document, environment=environment, say=_say) for document in own]
+    stack.push_async_callback(_stop_all, processes)
+    await asyncio.gather(*(process.spawn() for process in processes))
+    return processes
+
+
+async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
+    await asyncio.gather(*(process.stop() for process in processes))
+
+
+def _write_configs(
+    configs: ConfigDir, documents: Sequence[Document], model: Model, authority: Authority, endpoint: str
+) -> dict[str, Path]:
+    """Write all configs; return those of the exporters."""
+    for client in model.clients.values():
+        token, _ = authority.issue(client.subject)
+        configs.write_client(client.name, namespace=client.namespace, endpoint=endpoint, ca=authority.ca, token=token)
+    configs.write_user(current_client=DEFAULT_CLIENT)
+    written = {}
+    for document in documents:
+        token, _ = authority.issue(model.exporters[document.name].subject)
+        written[document.name] = configs.write_exporter(
+            document.config, endpoint=endpoint, ca=authority.ca, token=token
+        )
+    return written
+
+
+async def _become_ready(
+    processes: Sequence[ExporterProcess], model: Model, timeout: float, is_over: asyncio.Event
+) -> bool:
+    """Wait until every exporter can be leased; tell whether that came before the order to stop."""
+    failures = [asyncio.create_task(process.fail()) for process in processes]
+    exporters = [model.exporters[process.name] for process in processes]
+    ready = asyncio.gather(*map(_available, exporters))
+    stopped = asyncio.create_task(is_over.wait())
+    try:
+        await asyncio.wait([ready, stopped, *failures], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for failure in failures:
+            if failure.done():
+                failure.result()
+        if not ready.done() and not stopped.done():
+            late = ", ".join(exporter.name for exporter in exporters if not _is_available(exporter))
+            raise LabError(f"after {timeout:g} s these exporters are not available: {late}")
+        is_ready = ready.done()
+    finally:
+        for task in (ready, stopped, *failures):
+            task.cancel()
+        await asyncio.gather(ready, stopped, *failures, return_exceptions=True)
+    if is_ready:
+        for process in processes:
+            process.keep()
+    return is_ready
+
+
+def _is_available(exporter: Exporter) -> bool:
+    return exporter.devices is not None and exporter.is_assignable and bool(exporter.feeds)
+
+
+async def _available(exporter: Exporter) -> None:
+    while not _is_available(exporter):
+        await exporter.changed.wait()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def install_stop(is_over: asyncio.Event, lifeline: int | None) -> None:
+    """Set `is_over` on SIGINT, SIGTERM or SIGHUP, and when the other end of `lifeline` (a descriptor) is closed."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, is_over.set)
+    if lifeline is not None:
+        with contextlib.suppress(OSError):
+            loop.add_reader(lifeline, is_over.set)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper

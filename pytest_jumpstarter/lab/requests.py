@@ -1,0 +1,141 @@
+"""
+What a request for a lease may ask for: tags, times, names, selectors.
+
+Source: protocol.md section 3.1, 3.2 and 3.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from jumpstarter_protocol import client_pb2
+
+from pytest_jumpstarter.errors import SelectorError
+from pytest_jumpstarter.lab import wire
+from pytest_jumpstarter.lab.documents import is_object_name
+from pytest_jumpstarter.lab.model import OWN_PREFIX, TAG_PREFIX
+from pytest_jumpstarter.lab.refusal import Refusal
+from pytest_jumpstarter.selector import Selector, is_label_key, is_label_value
+
+MAX_TAGS = 10
+
+_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The times of a lease as asked for, in seconds; `settle` makes them agree."""
+
+    begin_time: float | None
+    end_time: float | None
+    duration: float | None
+
+    @classmethod
+    def of(cls, lease: client_pb2.Lease) -> Times:
+        """Read the times that a request carries."""
+        return cls(
+            begin_time=wire.seconds(lease.begin_time) if lease.HasField("begin_time") else None,
+            end_time=wire.seconds(lease.end_time) if lease.HasField("end_time") else None,
+            duration=wire.seconds(lease.duration) if lease.HasField("duration") else None,
+        )
+
+    def settle(self) -> Times:
+        """Return the times with the missing one computed; refuse those that contradict each other."""
+        begin, duration = self.begin_time, self.duration
+        if begin is not None and self.end_time is not None:
+            span = self.end_time - begin
+            if duration is not None and duration > 0 and abs(duration - span) > 1e-6:
+                raise Refusal("duration conflicts with begin_time and end_time")
+            duration = span
+        elif self.end_time is not None and duration is not None and duration > 0:
+            begin = self.end_time - duration
+        if duration is None:
+            raise Refusal("duration is required (must specify Duration, or both BeginTime and EndTime)")
+        if duration <= 0:
+            raise Refusal(f"duration must be positive, got {_go_duration(duration)}")
+        return Times(begin_time=begin, end_time=self.end_time, duration=duration)
+
+
+def check_target(request: client_pb2.CreateLeaseRequest) -> None:
+    """Refuse a request that names neither a selector nor an exporter."""
+    if not request.HasField("lease"):
+        raise Refusal("lease is required", _INVALID)
+    if not request.lease.selector and not request.lease.exporter_name:
+        raise Refusal("one of selector or exporter_name is required", _INVALID)
+
+
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Refuse tags that cannot become labels of the lease."""
+    try:
+        if len(tags) > MAX_TAGS:
+            raise ValueError(f"too many tags: {len(tags)} (maximum {MAX_TAGS})")
+        for key, value in tags.items():
+            _check_tag(key, value)
+    except ValueError as error:
+        raise Refusal(f"invalid lease tags: {error}", _INVALID) from error
+
+
+def check_lease_id(name: str) -> None:
+    """Refuse a name that Kubernetes would not take."""
+    if not is_object_name(name):
+        raise Refusal(
+            f'Lease.jumpstarter.dev "{name}" is invalid: metadata.name: Invalid value: "{name}": a lowercase RFC 1123'
+            " subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with"
+            " an alphanumeric character (e.g. 'example.com', regex used for validation is"
+            " '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        )
+
+
+def lease_selector(text: str) -> Selector | None:
+    """Read the selector of a lease; None if there is none."""
+    try:
+        return Selector.parse(text) if text.strip() else None
+    except SelectorError as error:
+        raise Refusal(f"failed to parse label selector: {error}") from error
+
+
+def list_filter(text: str) -> Selector | None:
+    """Read the filter of a listing; None lets everything pass."""
+    try:
+        return Selector.parse(text) if text.strip() else None
+    except SelectorError as error:
+        raise Refusal(str(error)) from error
+
+
+def tag_filter(text: str) -> Selector | None:
+    """Read the tag filter of a listing; None lets everything pass."""
+    try:
+        return Selector.parse(text) if text.strip() else None
+    except SelectorError as error:
+        raise Refusal(f"invalid tag_filter: {error}", _INVALID) from error
+
+
+def _check_tag(key: str, value: str) -> None:
+    if key.startswith((OWN_PREFIX, TAG_PREFIX)):
+        raise ValueError(f'tag key "{key}" must not use reserved prefix')
+    if "/" in key:
+        raise ValueError(f"tag key \"{key}\" must not contain '/' (use simple names without prefix)")
+    if not is_label_key(TAG_PREFIX + key):
+        raise ValueError(
+            f'tag key "{key}" is not a valid label key: name part must consist of alphanumeric characters,'
+            " '-', '_' or '.', and must start and end with an alphanumeric character, and be at most 63 long"
+        )
+    if not is_label_value(value):
+        raise ValueError(
+            f'tag value for key "{key}" is not a valid label value: a valid label must be an empty string or consist'
+            " of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character,"
+            " and be at most 63 long"
+        )
+
+
+def _go_duration(value: float) -> str:
+    """Return seconds as Go prints a duration: `0s`, `-1m30s`, `-1h0m0s`."""
+    sign, rest = ("-", -value) if value < 0 else ("", value)
+    hours, rest = divmod(rest, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{rest:.9f}".rstrip("0").rstrip(".") + "s"
+    if hours:
+        return f"{sign}{int(hours)}h{int(minutes)}m{text}"
+    return f"{sign}{int(minutes)}m{text}" if minutes else f"{sign}{text}"

@@ -1,0 +1,159 @@
+"""
+The life of leases: assign, end, expire.
+
+As in the production controller every change happens in two steps. A call notes what is wanted and returns; a
+moment later all open leases are looked at once more (`reconcile`), and what follows is done: an exporter is assigned,
+a release takes effect, time has run out. So a client sees a lease without conditions right after it made it, and a
+deleted lease may be there for a moment longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from pytest_jumpstarter.lab.model import Exporter, Lease, Model, Status, StatusFeed
+from pytest_jumpstarter.lab.selection import Verdict, select_exporter
+
+OFFLINE_AFTER = 60.0
+
+_MOMENT = 0.01  # between a change and its effect; long enough that no client can take an effect for granted
+
+
+class Scheduler:
+    """
+    Keeps leases and exporters in step with what was asked for.
+
+    Args:
+        on_end: Called with each lease when it ends.
+        assign_delay: Seconds for which each new lease is held back, as a busy controller does.
+        offline_after: Seconds without a sign of life after which an exporter is offline.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        on_end: Callable[[Lease], None],
+        assign_delay: float = 0.0,
+        offline_after: float = OFFLINE_AFTER,
+    ) -> None:
+        self.model = model
+        self._on_end = on_end
+        self._assign_delay = assign_delay
+        self._offline_after = offline_after
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wake(self) -> None:
+        """Look at all open leases in a moment."""
+        self._arm(_MOMENT)
+
+    def release(self, lease: Lease) -> None:
+        """Mark a lease for release."""
+        lease.is_released = True
+        lease.generation += 1
+        self.wake()
+
+    def transfer(self, lease: Lease, client: str) -> None:
+        """Give a lease to another client, and tell its exporter."""
+        lease.client = client
+        if lease.exporter and not lease.is_ended:
+            self.model.exporters[lease.exporter].notify()
+
+    def reconcile(self) -> None:
+        """Do for each open lease what is due, and arm the timer for what is due next."""
+        self._timer = None
+        now = time.time()
+        due = [time_ for lease in list(self.model.open_leases.values()) if (time_ := self._step(lease, now))]
+        if due:
+            self._arm(max(min(due) - now, 0.0))
+
+    def see(self, exporter: Exporter) -> None:
+        """Note a sign of life; if it stays the last one, the exporter is offline some time later."""
+        loop = asyncio.get_running_loop()
+        exporter.last_seen = loop.time()
+        loop.call_later(self._offline_after, self._check_alive, exporter, exporter.last_seen)
+
+    def connect(self, exporter: Exporter) -> StatusFeed:
+        """Open a feed for a Status stream: its first word is how things are now."""
+        feed = StatusFeed()
+        self.see(exporter)
+        if exporter.status is Status.OFFLINE:
+            exporter.set_status(Status.UNSPECIFIED, "")
+        exporter.feeds.append(feed)
+        exporter.notify()
+        self.wake()
+        return feed
+
+    def disconnect(self, exporter: Exporter, feed: StatusFeed) -> None:
+        """Close a feed; the time until the exporter counts as offline begins."""
+        exporter.feeds.remove(feed)
+        self.see(exporter)
+
+    def confirm_idle(self, exporter: Exporter, feed: StatusFeed) -> None:
+        """Note that `leased=false` was written to an exporter, if it was on its newest stream."""
+        if feed is exporter.feeds[-1] and exporter.lease is None and not exporter.has_seen_idle:
+            exporter.has_seen_idle = True
+            self.wake()
+
+    def report(self, exporter: Exporter, status: Status, message: str) -> None:
+        """Note what an exporter says of itself."""
+        self.see(exporter)
+        exporter.set_status(status, message)
+        self.wake()
+
+    def _step(self, lease: Lease, now: float) -> float | None:
+        """Bring one lease up to date; return when to look at it again, if time alone can change it."""
+        later = None if lease.exporter else self._assign(lease, now)
+        if lease.has_condition("Unsatisfiable") or lease.has_condition("Invalid"):
+            return self._end(lease)
+        if lease.is_released:
+            lease.set_condition("Ready", False, "Released", "The lease was marked for release")
+            return self._end(lease)
+        expiry = lease.expiry
+        if expiry is not None and expiry <= now:
+            lease.set_condition("Ready", False, "Expired", "The lease has expired")
+            return self._end(lease)
+        return expiry or later
+
+    def _assign(self, lease: Lease, now: float) -> float | None:
+        """Give `lease` an exporter or say why not; return its time when it is too early for either."""
+        earliest = max(lease.begin_time or 0.0, lease.created + self._assign_delay)
+        if earliest > now:
+            return earliest
+        choice = select_exporter(lease, self.model.exporters)
+        if isinstance(choice, Verdict):
+            lease.set_condition(choice.type, True, choice.reason, choice.message)
+            return None
+        lease.exporter, lease.assigned = choice.name, now
+        lease.set_condition("Ready", True, "Ready", "An exporter has been acquired for the client")
+        choice.lease, choice.has_seen_idle = lease, False
+        choice.notify()
+        return None
+
+    def _end(self, lease: Lease) -> None:
+        lease.ended = time.time()
+        del self.model.open_leases[lease.name]
+        if lease.exporter:
+            exporter = self.model.exporters[lease.exporter]
+            exporter.lease = None
+            exporter.notify()
+            self.wake()
+        self._on_end(lease)
+
+    def _check_alive(self, exporter: Exporter, seen: float) -> None:
+        if exporter.feeds or exporter.last_seen != seen or exporter.status is Status.OFFLINE:
+            return
+        ago = "1 minute" if self._offline_after == OFFLINE_AFTER else f"{self._offline_after:g} seconds"
+        exporter.set_status(Status.OFFLINE, f"Connection lost - last seen more than {ago} ago")
+        self.wake()
+
+    def _arm(self, delay: float) -> None:
+        """Let the next look be after `delay` seconds, if none is due sooner."""
+        loop = asyncio.get_running_loop()
+        if self._timer and self._timer.when() <= loop.time() + delay:
+            return
+        if self._timer:
+            self._timer.cancel()
+        self._timer = loop.call_later(delay, self.reconcile)

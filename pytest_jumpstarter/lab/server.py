@@ -1,0 +1,67 @@
+"""One gRPC server for controller and router: TLS, loopback, and limits in which its peers can live."""
+
+from __future__ import annotations
+
+import grpc
+from jumpstarter_protocol import client_pb2_grpc, jumpstarter_pb2_grpc
+
+from pytest_jumpstarter.lab.access import Access
+from pytest_jumpstarter.lab.authority import Authority
+from pytest_jumpstarter.lab.client_service import ClientService
+from pytest_jumpstarter.lab.controller_service import ControllerService
+from pytest_jumpstarter.lab.model import Model
+from pytest_jumpstarter.lab.router import Router
+from pytest_jumpstarter.lab.scheduler import OFFLINE_AFTER, Scheduler
+
+HOST = "127.0.0.1"
+
+_LARGEST_BYTES = 64 * 1024 * 1024
+_OPTIONS = (
+    # Clients ping every 20 s even without calls; the default answer would be GOAWAY too_many_pings.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.max_receive_message_length", _LARGEST_BYTES),
+    ("grpc.max_send_message_length", _LARGEST_BYTES),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class Server:
+    """
+    Serves one model.
+
+    Attributes:
+        endpoint: `host:port` for clients, exporters and tunnels, from `start` on.
+    """
+
+    def __init__(
+        self, model: Model, authority: Authority, *, assign_delay: float = 0.0, offline_after: float = OFFLINE_AFTER
+    ) -> None:
+        self.endpoint = ""
+        self._authority = authority
+        self._router = router = Router(authority)
+        self._scheduler = Scheduler(
+            model,
+            on_end=lambda lease: router.release(lease.name),
+            assign_delay=assign_delay,
+            offline_after=offline_after,
+        )
+        access = Access(model, authority)
+        self._client_service = ClientService(model, self._scheduler, access, authority)
+        self._controller_service = ControllerService(model, self._scheduler, access, router)
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        self._server = grpc.aio.server(options=_OPTIONS)
+        client_pb2_grpc.add_ClientServiceServicer_to_server(self._client_service, self._server)  # type: ignore[no-untyped-call]
+        jumpstarter_pb2_grpc.add_ControllerServiceServicer_to_server(self._controller_service, self._server)  # type: ignore[no-untyped-call]
+        self._server.add_generic_rpc_handlers((self._router,))
+        credentials = grpc.ssl_server_credentials([(self._authority.key_pem, self._authority.chain_pem)])
+        port = self._server.add_secure_port(f"{HOST}:0", credentials)
+        self.endpoint = self._router.endpoint = f"{HOST}:{port}"
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """End all calls and free the port."""
+        await self._server.stop(grace=0)

@@ -1,0 +1,152 @@
+"""The exporter processes: start them, hear their last words, start them again, end them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.lab.documents import Document
+
+STOP_TIMEOUT = 8.0
+
+_RAPID = 60.0  # seconds; a process that lived shorter than this failed at once, as `jmp run` counts it
+_MOST_RAPID = 5
+_LOOPBACK = "127.0.0.1,localhost"
+
+
+def exporter_environment(temporary: Path) -> dict[str, str]:
+    """
+    Return the environment of exporter processes.
+
+    Jumpstarter's variables are left out: they are the caller's, for other things than this lab. Loopback is never
+    reached through a proxy. What is left lying about lies in `temporary`, which goes with the lab.
+    """
+    private = ("JMP_", "_JMP_", "JUMPSTARTER_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(private)}
+    for key in ("no_proxy", "NO_PROXY"):
+        environment[key] = ",".join(filter(None, (environment.get(key), _LOOPBACK)))
+    return environment | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+
+
+class ExporterProcess:
+    """
+    One exporter that the lab runs itself.
+
+    Args:
+        say: Called with each line that the lab's user should read.
+    """
+
+    def __init__(self, document: Document, *, environment: dict[str, str], say: Callable[[str], None]) -> None:
+        self.name = document.name
+        self._document = document
+        self._environment = environment
+        self._say = say
+        self._config: Path | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._words: deque[str] = deque(maxlen=5)
+        self._listening: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def spawn(self) -> None:
+        """Start the process; it loads its drivers and waits for `give`."""
+        self._words.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "pytest_jumpstarter.lab.exporter", self.name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._environment,
+            start_new_session=True,
+        )  # fmt: skip
+        self._listening = asyncio.create_task(self._listen(self._process))
+        self._tell(self._document.driver_types)
+        if self._config:
+            self._tell(str(self._config))
+
+    def give(self, config: Path) -> None:
+        """Let the process serve with the config that is now written."""
+        self._config = config
+        self._tell(str(config))
+
+    async def fail(self) -> None:
+        """Wait until the process ends, and raise what it said: for the time in which it must not end."""
+        status = await self._wait()
+        raise LabError(f"{self._document.source}: exporter {self.name} does not start: {self._last_words(status)}")
+
+    def keep(self) -> None:
+        """From now on start the process again whenever it ends."""
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """End the process and all that it started."""
+        if self._keeping:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if self._process is None or self._listening is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT)
+        self._kill_group()
+        await self._process.wait()
+        self._listening.cancel()
+
+    async def _keep(self) -> None:
+        rapid = 0
+        while True:
+            begin = time.monotonic()
+            status = await self._wait()
+            rapid = rapid + 1 if time.monotonic() - begin < _RAPID else 1
+            self._say(f"exporter {self.name} died: {self._last_words(status)}")
+            if rapid >= _MOST_RAPID:
+                self._say(f"exporter {self.name} died {rapid} times within {_RAPID:.0f} s each; it stays off")
+                return
+            await asyncio.sleep(0.1 * 2 ** (rapid - 1))
+            await self.spawn()
+            self._say(f"exporter {self.name} started again")
+
+    async def _wait(self) -> int:
+        assert self._process is not None  # spawned before
+        assert self._listening is not None
+        status = await self._process.wait()
+        self._kill_group()
+        with contextlib.suppress(TimeoutError):  # what it started may hold its output open
+            await asyncio.wait_for(self._listening, 1.0)
+        return status
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # it is a pipe
+        while data := await process.stdout.read(65536):
+            for line in data.decode(errors="replace").splitlines():
+                if line.strip():
+                    self._words.append(line.strip())
+                    print(f"{self.name}: {line}", file=sys.stderr, flush=True)
+
+    def _tell(self, what: object) -> None:
+        assert self._process is not None  # spawned before
+        assert self._process.stdin is not None  # it is a pipe
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(json.dumps(what).encode() + b"\n")
+
+    def _last_words(self, status: int) -> str:
+        words = self._words[-1] if self._words else "it said nothing"
+        return words if status == 1 else f"{words} ({_describe(status)})"
+
+    def _kill_group(self) -> None:
+        assert self._process is not None  # spawned before
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _describe(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else f"killed by {signal.Signals(-status).name}"

@@ -1,0 +1,96 @@
+"""
+The model's things as protobuf messages, and times and durations both ways.
+
+Source: protocol.md section 3.7. Timestamps of the lab's own are cut to whole seconds, as Kubernetes stores them.
+"""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from jumpstarter_protocol import client_pb2, kubernetes_pb2
+
+from pytest_jumpstarter.lab.model import Condition, Exporter, Lease
+
+_LONGEST = 9223372036.0  # seconds; Go's time.Duration is a signed 64-bit count of nanoseconds
+
+
+def seconds(message: Duration | Timestamp) -> float:
+    """Return what a duration or a timestamp says, in seconds; a duration beyond 292 years is cut to that."""
+    value = message.seconds + message.nanos / 1e9
+    return max(-_LONGEST, min(value, _LONGEST)) if isinstance(message, Duration) else value
+
+
+def duration(value: float) -> Duration:
+    """Return `value` seconds as a message."""
+    whole, nanos = divmod(round(value * 1e9), 10**9)
+    return Duration(seconds=whole, nanos=nanos)
+
+
+def timestamp(value: float) -> Timestamp:
+    """Return a time as a message, without its fraction."""
+    return Timestamp(seconds=int(value // 1))
+
+
+def exporter_message(exporter: Exporter) -> client_pb2.Exporter:
+    """Return an exporter as clients see it."""
+    return client_pb2.Exporter(
+        name=f"namespaces/{exporter.namespace}/exporters/{exporter.name}",
+        labels=exporter.labels,
+        online=exporter.is_online,
+        status=int(exporter.status),  # type: ignore[arg-type]  # the stubs want their own NewType of int
+        status_message=exporter.status_message,
+        enabled=exporter.is_enabled,
+    )
+
+
+def lease_message(lease: Lease) -> client_pb2.Lease:
+    """Return a lease as clients see it."""
+    message = client_pb2.Lease(
+        name=f"namespaces/{lease.namespace}/leases/{lease.name}",
+        selector=str(lease.selector) if lease.selector else "<none>",
+        client=f"namespaces/{lease.namespace}/clients/{lease.client}",
+        conditions=map(_condition_message, lease.conditions.values()),
+        tags=lease.tags,
+        allow_disabled=lease.allow_disabled,
+    )
+    _add_request(message, lease)
+    _add_effect(message, lease)
+    return message
+
+
+def _add_request(message: client_pb2.Lease, lease: Lease) -> None:
+    if lease.exporter_name:
+        message.exporter_name = lease.exporter_name
+    if lease.duration is not None:
+        message.duration.CopyFrom(duration(lease.duration))
+    if lease.begin_time is not None:
+        message.begin_time.CopyFrom(timestamp(lease.begin_time))
+    if lease.end_time is not None:
+        message.end_time.CopyFrom(timestamp(lease.end_time))
+
+
+def _add_effect(message: client_pb2.Lease, lease: Lease) -> None:
+    """Say what became of a lease; one that never had an exporter says nothing, not even that it ended."""
+    if lease.exporter is None or lease.assigned is None:
+        return
+    message.exporter = f"namespaces/{lease.namespace}/exporters/{lease.exporter}"
+    begin = lease.assigned // 1
+    message.effective_begin_time.CopyFrom(timestamp(begin))
+    if lease.ended is not None:
+        message.effective_end_time.CopyFrom(timestamp(lease.ended))
+    end = time.time() if lease.ended is None else lease.ended // 1
+    message.effective_duration.CopyFrom(duration(max(end - begin, 0.0)))
+
+
+def _condition_message(condition: Condition) -> kubernetes_pb2.Condition:
+    return kubernetes_pb2.Condition(
+        type=condition.type,
+        status=str(condition.status),
+        observedGeneration=condition.generation,
+        lastTransitionTime=kubernetes_pb2.Time(seconds=int(condition.changed), nanos=0),
+        reason=condition.reason,
+        message=condition.message,
+    )
