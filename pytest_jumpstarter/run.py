@@ -135,12 +135,9 @@ class Run:
             from pytest_jumpstarter.leasing.shell import ShellSource
 
             return ShellSource(self.settings.environ, events=self._events)
-        from pytest_jumpstarter.device.drivers import DriverPolicy
         from pytest_jumpstarter.leasing.source import ControllerSource
 
-        config = self._config
-        policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=config.source)
-        return ControllerSource(self.client, policy, events=self._events, ids=LeaseIds(worker=self._worker))
+        return ControllerSource(self.client, self._config, events=self._events, ids=LeaseIds(worker=self._worker))
 
     @cached_property
     def _client(self) -> Client:
@@ -171,7 +168,8 @@ class Run:
             self._lab.start()
         except LabError as exc:
             raise LabError(f"{exc} (from {lab.source})") from exc
-        return self._lab.client_config
+        config: Path = self._lab.client_config
+        return config
 
 
 def wanted_device(settings: Settings, role: str, *, selector: str | None, exporter: str | None) -> Wanted:

@@ -143,8 +143,13 @@ class Device:
 
     def _console_candidates(self) -> list[str]:
         """Return the paths of serial ports; where there is none, of drivers that are named like one."""
-        ports = [path for path, driver in self.drivers.items() if _is_serial_port(driver)]
-        return ports or [path for path in self.drivers if path.rpartition(".")[2] in _CONSOLE_NAMES]
+        ports = {path: driver for path, driver in self.drivers.items() if _is_serial_port(driver)}
+        named = {path: driver for path, driver in self.drivers.items() if path.rpartition(".")[2] in _CONSOLE_NAMES}
+        by_driver: dict[object, str] = {}
+        for path, driver in (ports or named).items():  # one driver may stand at several paths (`ref:`): take the shortest
+            key = getattr(driver, "uuid", path)
+            by_driver[key] = min(by_driver.get(key, path), path, key=len)
+        return list(by_driver.values())
 
     def _offer(self, wanted: str) -> str:
         near = difflib.get_close_matches(wanted, self._drivers, n=1)

@@ -139,7 +139,7 @@ class Hold:
                 self.lease = self._client.get_lease(self.name)
             except NotFound:
                 return
-            if self.lease.is_ended or self.lease.refusal:
+            if self.lease.is_ended:
                 return
         self.failure = (
             f"lease {self.name} was released but is still active after {RELEASE_TIMEOUT:.0f}s; "
@@ -197,6 +197,6 @@ class Adopted:
             raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
         if lease.client != self._client.name:
             raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {self._client.name!r}")
-        if lease.is_ended or lease.refusal:
+        if lease.is_ended:
             why = f": {lease.refusal.message}" if lease.refusal else ""
             raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")

@@ -17,7 +17,7 @@ from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Wanted
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Client, Lease
+    from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
     from pytest_jumpstarter.leasing.hold import Adopted, Hold
 
 
@@ -26,13 +26,16 @@ class ControllerSource:
     Devices leased from a lab controller, or under a lease that somebody else made for us.
 
     Args:
-        policy: Which driver clients may be imported.
+        client: The client that leases are made with.
+        config: Where it came from; it also says which driver clients may be imported.
+        events: Told what happens.
         ids: Names for the leases of this run.
     """
 
-    def __init__(self, client: Client, policy: DriverPolicy, *, events: Events, ids: LeaseIds) -> None:
+    def __init__(self, client: Client, config: ClientConfig, *, events: Events, ids: LeaseIds) -> None:
         self.client = client
-        self._policy = policy
+        self._grpc_options = config.grpc_options
+        self._policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=config.source)
         self._events = events
         self._ids = ids
         self._portal = Portal()
@@ -104,7 +107,7 @@ class ControllerSource:
         if self._warming is not None:
             self._warming.join()
         router = Router(
-            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, self.client.grpc_options)
+            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, grpc_options=self._grpc_options)
         )
         connection = Connection(self._portal, self._policy)
         stack.callback(connection.close)

@@ -142,6 +142,9 @@ class Waiter:
             try:
                 return self._client.dial(name)
             except NotReady as exc:
+                self._raise_if_ended(name)
+                if not _may_pass(exc):
+                    raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
                 refusal = exc
             except PermissionDenied as exc:
                 self._raise_if_ended(name)
@@ -186,7 +189,7 @@ class Waiter:
 
     def _raise_if_ended(self, name: str, exporter: Exporter | None = None) -> None:
         lease = self._client.get_lease(name)
-        if not lease.is_ended and not lease.refusal:
+        if not lease.is_ended:
             return
         if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
             raise HookFailed(
@@ -203,8 +206,15 @@ def _pending(lease: Lease) -> object:
     return (condition.reason, condition.message) if condition else None
 
 
+def _may_pass(refusal: NotReady) -> bool:
+    """Tell whether Dial may yet go through: not with an exporter that is offline, or whose hook failed."""
+    details = refusal.response.details if refusal.response else ""
+    return "offline" not in details and "hook failed" not in details
+
+
 def _is_ready(exporter: Exporter) -> bool:
-    return exporter.status == "LEASE_READY" or (exporter.status == "UNSPECIFIED" and exporter.online)
+    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
+    return exporter.status == "LEASE_READY" or (is_older_than_0_8 and exporter.online)
 
 
 def _raise_if_failed(exporter: Exporter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -24,5 +25,13 @@ class Outcome:
         if excinfo is None or not isinstance(excinfo.value, JumpstarterError):
             return report
         if item.config.get_verbosity() < _FULL_TRACEBACK and not item.config.getoption("fulltrace", default=False):
-            report.longrepr = excinfo.getrepr(style="short" if call.when == "call" else "value", chain=False)
+            report.longrepr = _short(excinfo, with_line=call.when == "call")
         return report
+
+
+def _short(excinfo: pytest.ExceptionInfo[BaseException], *, with_line: bool) -> Any:
+    """Return the message, after the lines of the test that led to it if asked for."""
+    shown = excinfo.getrepr(style="short" if with_line else "value", chain=False)
+    if shown.reprcrash is not None:  # the summary has room for one line: no module names in it
+        shown.reprcrash.message = f"{type(excinfo.value).__name__}: {excinfo.value}"
+    return shown

@@ -1,0 +1,95 @@
+"""The lab that most tests lease from, and the ways to run a suite against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.lab import Lab
+
+VIRTUAL_BOARD = """\
+  board: {type: pytest_jumpstarter.lab.board.VirtualBoard}
+  power: {ref: board.power}
+  console: {ref: board.console}
+  storage: {ref: board.storage}
+"""
+
+
+def exporter_document(name: str, labels: str, export: str | None = VIRTUAL_BOARD, more: str = "") -> str:
+    """Return one document of a lab file; without `export` it describes an external exporter."""
+    head = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\n"
+    body = f"metadata:\n  name: {name}\n  labels: {{{labels}}}\n"
+    return head + body + (f"export:\n{export}" if export else "") + more
+
+
+HOOKS = """\
+hooks:
+  beforeLease: {script: "echo preparing the bench; %s", timeout: 20, onFailure: endLease}
+"""
+
+LAB_FILE = "---\n".join(
+    [
+        exporter_document("board-1", "board: virtual, kind: dut, site: here"),
+        exporter_document("board-2", "board: virtual, kind: gateway"),
+        exporter_document("mock-1", "board: mock", "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"),
+        exporter_document(
+            "hook-1", "board: hooked", "  power: {type: jumpstarter_driver_power.driver.MockPower}\n", HOOKS % "true"
+        ),
+        exporter_document(
+            "hook-2", "board: broken", "  power: {type: jumpstarter_driver_power.driver.MockPower}\n", HOOKS % "false"
+        ),
+        exporter_document("nobody-1", "board: absent", None),
+    ]
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_lab_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide what the environment says about labs: a test says all it needs itself."""
+    for name in [name for name in os.environ if name.startswith(("JMP_", "JUMPSTARTER_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Serve the lab that the tests share."""
+    file = tmp_path_factory.mktemp("lab") / "lab.yaml"
+    file.write_text(LAB_FILE)
+    with Lab([file]) as lab:
+        yield lab
+
+
+@pytest.fixture
+def client(lab: Lab) -> Iterator[Client]:
+    """Return a client of the shared lab, to look at it from outside."""
+    with Client.from_config(lab.client_config) as client:
+        yield client
+
+
+@pytest.fixture
+def active_leases(client: Client) -> Callable[[], list[Lease]]:
+    """Return what lists the leases that are active or pending."""
+    return lambda: list(client.list_leases())
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester, lab: Lab) -> pytest.Pytester:
+    """Return a folder whose ini file points at the shared lab and at board-1."""
+    pytester.makeini(f"[pytest]\njmp_client = {lab.client_config}\njmp_selector = kind=dut\njmp_wait = 60s\n")
+    return pytester
+
+
+@pytest.fixture(scope="session")
+def jmp() -> Path:
+    """Return the real `jmp` command line, of a venv of its own."""
+    import shutil
+
+    found = os.environ.get("PYTEST_JMP") or shutil.which("jmp")
+    if not found:
+        pytest.skip("no jmp: set PYTEST_JMP to the jmp of a venv with jumpstarter-cli")
+    return Path(found)

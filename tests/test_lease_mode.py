@@ -1,0 +1,204 @@
+"""Lease mode, end to end: a test leases a real exporter, drives it, and gives it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pytest_jumpstarter.client.v1 import Client, Lease
+
+ActiveLeases = Callable[[], list[Lease]]
+
+
+def test_four_lines(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """The test on the first page of the design passes, and its lease is gone afterwards."""
+    suite.makepyfile(
+        """
+        def test_boots(dut, console):
+            dut.power.cycle()
+            console.expect("login:")
+        """
+    )
+    suite.runpytest().assert_outcomes(passed=1)
+    assert active_leases() == []
+
+
+def test_device_says_what_it_is(suite: pytest.Pytester) -> None:
+    """Device and run tell exporter, labels, lease, role, drivers and mode."""
+    suite.makepyfile(
+        """
+        def test_identity(dut, jumpstarter):
+            assert (dut.role, dut.exporter.name, dut.exporter.labels["site"]) == ("dut", "board-1", "here")
+            assert dut.lease.exporter == "board-1" and dut.lease.client == jumpstarter.client.name
+            assert [lease.name for lease in jumpstarter.leases] == [dut.lease.name]
+            assert dut.lease.name.startswith("pj-") and "-main-" in dut.lease.name
+            assert {"power", "console", "storage", "board.power"} <= set(dut.drivers)
+            assert dut.drivers["power"] is dut.power and dut.power is dut.client.children["power"]
+            assert jumpstarter.mode == "lease"
+            assert jumpstarter.settings["wait"].value == 60
+        """
+    )
+    suite.runpytest().assert_outcomes(passed=1)
+
+
+def test_session_scope_is_one_lease(suite: pytest.Pytester, client: Client) -> None:
+    """By default all tests of a session share one lease."""
+    before = {lease.name for lease in client.list_leases(only_active=False)}
+    suite.makepyfile(
+        """
+        class TestA:
+            def test_a(self, dut): dut.power.on()
+        def test_b(dut): dut.power.off()
+        """
+    )
+    suite.runpytest().assert_outcomes(passed=2)
+    assert len({lease.name for lease in client.list_leases(only_active=False)} - before) == 1
+
+
+@pytest.mark.parametrize(("args", "leases"), [(("--jmp-scope=class",), 2), (("--jmp-scope=function",), 3)])
+def test_narrower_scope(suite: pytest.Pytester, client: Client, args: tuple[str, ...], leases: int) -> None:
+    """`--jmp-scope` gives `dut` that scope, and each of its lives a lease that is given back before the next."""
+    before = {lease.name for lease in client.list_leases(only_active=False)}
+    suite.makepyfile(
+        """
+        class TestA:
+            def test_a(self, dut, jumpstarter): assert len(jumpstarter.leases) == 1
+            def test_b(self, dut, jumpstarter): assert len(jumpstarter.leases) == 1
+        class TestB:
+            def test_c(self, dut, jumpstarter): assert len(jumpstarter.leases) == 1
+        """
+    )
+    suite.runpytest(*args).assert_outcomes(passed=3)
+    assert len({lease.name for lease in client.list_leases(only_active=False)} - before) == leases
+
+
+def test_two_roles(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A second device is a second fixture; its name is its role, and options can be aimed at it."""
+    suite.makeconftest(
+        """
+        from pytest_jumpstarter import device_fixture
+        gateway = device_fixture(selector="kind=nonsense", scope="module")
+        """
+    )
+    suite.makepyfile(
+        """
+        def test_two(dut, gateway):
+            assert (dut.exporter.name, gateway.exporter.name) == ("board-1", "board-2")
+            assert (dut.role, gateway.role) == ("dut", "gateway")
+            dut.power.on(); gateway.power.on()
+        """
+    )
+    suite.runpytest("--jmp-selector", "gateway:kind=gateway").assert_outcomes(passed=1)
+    assert active_leases() == []
+
+
+def test_exporter_by_name(suite: pytest.Pytester) -> None:
+    """`--jmp-exporter` leases exactly that one, beside the selector it must match."""
+    suite.makepyfile("def test_it(dut): assert dut.exporter.name == 'mock-1'")
+    suite.runpytest("--jmp-exporter=mock-1", "--jmp-selector=board=mock").assert_outcomes(passed=1)
+
+
+def test_an_option_beats_the_fixture(suite: pytest.Pytester) -> None:
+    """What the command line says about the board replaces what the fixture says, exporter name included."""
+    suite.makeconftest("from pytest_jumpstarter import device_fixture\nother = device_fixture(exporter='board-1')\n")
+    suite.makepyfile("def test_it(other): assert other.exporter.name == 'mock-1'")
+    suite.runpytest("--jmp-selector=other:board=mock").assert_outcomes(passed=1)
+
+
+def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
+    """The hooks are called once per lease, in order, and a request can be changed."""
+    suite.makeconftest(
+        """
+        calls = []
+        def pytest_jumpstarter_lease_request(request, role, config):
+            calls.append(f"request {role} {request.selector}")
+            request.tags["purpose"] = "hooks"
+            request.duration = 77
+        def pytest_jumpstarter_lease_acquired(lease, role, config):
+            calls.append(f"acquired {role} {lease.exporter}")
+        def pytest_jumpstarter_device_ready(device, config):
+            device.power.on(); calls.append(f"ready {device.role}")
+        def pytest_jumpstarter_device_release(device, config):
+            device.power.off(); calls.append(f"release {device.role}")
+        def pytest_jumpstarter_lease_released(lease, role, config):
+            calls.append(f"released {role} {lease.is_ended}")
+        def pytest_unconfigure(config):
+            print("\\n".join(calls))
+        """
+    )
+    suite.makepyfile(
+        """
+        def test_it(dut, jumpstarter):
+            assert dut.lease.duration == 77
+            print("LEASE", dut.lease.name)
+        def test_again(dut): pass
+        """
+    )
+    result = suite.runpytest("-s")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["request dut kind=dut", "acquired dut board-1", "ready dut", "release dut", "released dut True"],
+        consecutive=True,
+    )
+    name = next(line.split()[-1] for line in result.outlines if "LEASE" in line)
+    assert client.get_lease(name).tags["purpose"] == "hooks"
+
+
+def test_a_hook_that_fails_gives_the_board_back(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """An exception in a hook is an error of the test's setup; the lease does not stay behind."""
+    suite.makeconftest("def pytest_jumpstarter_device_ready(device, config): raise RuntimeError('flash failed')")
+    suite.makepyfile("def test_it(dut): pass")
+    result = suite.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*RuntimeError: flash failed*"])
+    assert active_leases() == []
+
+
+def test_old_handle(suite: pytest.Pytester) -> None:
+    """A handle kept past its lease says so, whatever is asked of it."""
+    suite.makepyfile(
+        """
+        import pytest
+        from pytest_jumpstarter.errors import DeviceReleased
+        kept = []
+        class TestA:
+            def test_a(self, dut): kept.append(dut)
+        class TestB:
+            def test_b(self):
+                for use in (lambda: kept[0].power, lambda: kept[0].client, lambda: kept[0].console()):
+                    with pytest.raises(DeviceReleased, match="lease pj-.* was given back at"):
+                        use()
+        """
+    )
+    suite.runpytest("--jmp-scope=class").assert_outcomes(passed=2)
+
+
+def test_unknown_driver_has_a_hint(suite: pytest.Pytester) -> None:
+    """A driver that is not there is an AttributeError that names those that are."""
+    suite.makepyfile("def test_it(dut): dut.powr")
+    suite.runpytest().stdout.fnmatch_lines(
+        ["E*AttributeError: dut (board-1) has no driver 'powr'; it has board, *(did you mean 'power'[?])"]
+    )
+
+
+def test_driver_errors_are_the_tests_own(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """What a driver raises fails the test as any exception does."""
+    suite.makepyfile("def test_it(dut): dut.storage.flash('/no/such/image')")
+    suite.runpytest().assert_outcomes(failed=1)
+    assert active_leases() == []
+
+
+def test_before_lease_hook(suite: pytest.Pytester) -> None:
+    """Ready means ready: the exporter's hook has run before the test does."""
+    suite.makepyfile("def test_it(dut): dut.power.on()")
+    suite.runpytest("--jmp-selector=board=hooked").assert_outcomes(passed=1)
+
+
+def test_before_lease_hook_fails(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A hook that fails is an error that says so; the test does not run, and no lease stays."""
+    suite.makepyfile("def test_it(dut): dut.power.on()")
+    result = suite.runpytest("--jmp-selector=board=broken")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["exporter hook-2*hook*failed*"])
+    assert active_leases() == []
