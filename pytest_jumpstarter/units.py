@@ -29,9 +29,9 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """Return `seconds` as people read them: `0.3s`, `45s`, `02:10`, `1:02:10`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f}s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

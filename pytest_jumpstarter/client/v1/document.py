@@ -155,8 +155,12 @@ class Document:
             pem = base64.b64decode(value)
         except (TypeError, ValueError) as error:
             raise ClientConfigError(f"{self.origin(name)} is not base64: {error}") from error
-        if b"-----BEGIN CERTIFICATE-----" not in pem:
-            raise ClientConfigError(f"{self.origin(name)} is no certificate: it must be the base64 of a PEM file")
+        import ssl  # to check certificates; gRPC would only fail to connect
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
+        except (ValueError, ssl.SSLError) as error:
+            raise ClientConfigError(f"{self.origin(name)} is no certificate: it must be base64 of PEM") from error
         return pem
 
     def options(self) -> dict[str, str | int]:

@@ -250,6 +250,7 @@ def shape(details: str) -> str:
     )
     text = re.sub(r"^(\w+: )?(ipv4:|ipv6:%5B|ipv6:)?(.*?)(Failed to connect to remote host: )", r"\3", text)
     text = re.sub(r"errors resolving \S+: \[field:(.*)\]", r"\1", text)
+    text = re.sub(r"C-ares status is not ARES_SUCCESS [^:]*: ", "", text)
     text = re.sub(r"hostname lookup error:address lookup failed for \S+: ", "", text)
     text = re.sub(r"\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:", "", text)
     return text.removesuffix(": OK").strip()

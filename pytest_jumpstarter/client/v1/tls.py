@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import ssl
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -135,6 +134,8 @@ class Tls:
 
 def _first_certificate(endpoint: str, timeout: float) -> bytes:
     """Return the PEM certificate that the server shows; gRPC takes a leaf as its own root."""
+    import ssl  # gRPC brings its own TLS; Python's is for this one look
+
     try:
         return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()
     except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors

@@ -1,0 +1,62 @@
+"""The error tree is what its docstring draws."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from pytest_jumpstarter import errors
+
+_BUILTINS = {"ValueError": ValueError, "TimeoutError": TimeoutError, "ConnectionError": ConnectionError}
+
+
+def _drawn() -> dict[str, tuple[str | None, str]]:
+    """Return name -> (name of the parent, the words beside it) of the tree in the docstring."""
+    tree: dict[str, tuple[str | None, str]] = {}
+    above: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        found = re.match(r"    (?P<lines>[│├└─ ]*)(?P<name>[A-Z]\w+)(?:\s{2,}|\s|$)(?P<words>.*)", line)
+        if not found or not re.search(r"\b(class|[A-Z]\w+)\b", found["name"]) or not hasattr(errors, found["name"]):
+            continue
+        depth = len(found["lines"]) // 4
+        tree[found["name"]] = (above[depth - 1] if depth else None, found["words"])
+        above[depth:] = [found["name"]]
+    return tree
+
+
+def _real() -> dict[str, type[Exception]]:
+    return {
+        name: value
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.JumpstarterError)
+    }
+
+
+def test_every_class_is_drawn() -> None:
+    """The docstring names every error class, and no other."""
+    assert set(_drawn()) == set(_real())
+
+
+@pytest.mark.parametrize("name", sorted(_real()))
+def test_drawn_where_it_is(name: str) -> None:
+    """A class hangs below its first base in the drawing."""
+    parent, _ = _drawn()[name]
+    base = _real()[name].__bases__[0]
+    assert (parent or "Exception") == base.__name__
+
+
+@pytest.mark.parametrize("name", sorted(_real()))
+def test_builtin_bases_are_told(name: str) -> None:
+    """A class that is a TimeoutError or ConnectionError too says so in the drawing."""
+    _, words = _drawn()[name]
+    told = {builtin for builtin in ("TimeoutError", "ConnectionError") if f"(also a {builtin})" in words}
+    real = {base.__name__ for base in _real()[name].__bases__[1:] if base is not ValueError}
+    assert told == real
+
+
+def test_request_errors_carry_request_and_response() -> None:
+    """A request error has both attributes, be they empty."""
+    error = errors.NotFound("gone")
+    assert (str(error), error.request, error.response) == ("gone", None, None)
