@@ -4,6 +4,9 @@ jumpstarter.client.v1.ClientService: what a client may see and change.
 Source: protocol.md section 3. The order of the checks in each handler is the production controller's.
 """
 
+# RPCs keep the names that the protocol gives them.
+# ruff: noqa: N802
+
 from __future__ import annotations
 
 import base64

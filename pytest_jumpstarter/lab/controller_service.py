@@ -4,6 +4,9 @@ jumpstarter.v1.ControllerService: what exporters report and are told, and how a 
 Source: protocol.md section 5.
 """
 
+# RPCs keep the names that the protocol gives them.
+# ruff: noqa: N802
+
 from __future__ import annotations
 
 import asyncio
@@ -105,7 +108,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
 
     @streaming
     async def Status(
-        self, request: jumpstarter_pb2.StatusRequest, context: Context
+        self, _request: jumpstarter_pb2.StatusRequest, context: Context
     ) -> AsyncGenerator[jumpstarter_pb2.StatusResponse, None]:
         """Tell an exporter whether it is leased: at once, and on each change; the open stream is its heartbeat."""
         exporter = self._access.exporter(context)

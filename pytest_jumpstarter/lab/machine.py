@@ -8,6 +8,7 @@ echoed. The same image gives the same boot log, byte for byte.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from typing import IO
 
@@ -63,8 +64,8 @@ class Line:
 class Storage:
     """The board's flash: one image, in an unnamed file that ends with the process."""
 
-    def __init__(self, image: IO[bytes], factory_image: bytes) -> None:
-        self._image = image
+    def __init__(self, factory_image: bytes) -> None:
+        self._image: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
         self._image.write(factory_image)
 
     @property
@@ -191,34 +192,30 @@ class Shell:
         self._write("\r\n")
         if not self._is_logged_in:
             self._is_logged_in = bool(typed)
+        elif typed == "reboot":
+            self._write("Rebooting\r\n")
+            self._reboot()
+            return  # nobody is left to print a prompt
         elif typed:
             name, *arguments = typed.split()
-            answer = self._run(name, arguments)
-            if answer is None:
-                return
-            self._write("".join(f"{line}\r\n" for line in answer))
+            self._write(self._run(name, arguments))
         self._write(self._prompt)
 
-    def _run(self, name: str, arguments: list[str]) -> list[str] | None:
-        """Return what a command prints; None if the board is no longer there to print a prompt."""
+    def _run(self, name: str, arguments: list[str]) -> str:
+        """Do what a command says, and return what it prints."""
         match name, arguments:
             case "help", []:
-                return [_HELP]
+                answer = _HELP
             case "version", []:
-                return [self._version]
+                answer = self._version
             case "led", []:
-                return [f"led is {self._led}"]
+                answer = f"led is {self._led}"
             case "led", ["on" | "off" as state]:
-                self._led = state
-                return []
+                self._led, answer = state, ""
             case "exit", []:
-                self._is_logged_in = False
-                return []
-            case "reboot", []:
-                self._write("Rebooting\r\n")
-                self._reboot()
-                return None
-            case (("help" | "version" | "led" | "exit" | "reboot"), _):
-                return [f"{name}: bad arguments; {_HELP}"]
+                self._is_logged_in, answer = False, ""
+            case ("help" | "version" | "led" | "exit" | "reboot", _):
+                answer = f"{name}: bad arguments; {_HELP}"
             case _:
-                return [f"sh: {name}: not found"]
+                answer = f"sh: {name}: not found"
+        return answer and f"{answer}\r\n"

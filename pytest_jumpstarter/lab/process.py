@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.configdir import ConfigDir
@@ -43,8 +43,8 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
     """
     Serve a lab until `is_over`, then leave nothing behind.
 
-    Args:
-        on_ready: Called with the endpoint once all exporters that the lab runs itself can be leased.
+    `on_ready` is called with the endpoint once all exporters that the lab runs itself can be leased.
+
     Raises:
         LabError: The lab cannot start.
     """
@@ -127,8 +127,9 @@ async def _become_ready(
     exporters = [model.exporters[process.name] for process in processes]
     ready = asyncio.gather(*map(_available, exporters))
     stopped = asyncio.create_task(is_over.wait())
+    waited: list[asyncio.Future[Any]] = [ready, stopped, *failures]
     try:
-        await asyncio.wait([ready, stopped, *failures], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for failure in failures:
             if failure.done():
                 failure.result()
@@ -137,9 +138,9 @@ async def _become_ready(
             raise LabError(f"after {timeout:g} s these exporters are not available: {late}")
         is_ready = ready.done()
     finally:
-        for task in (ready, stopped, *failures):
+        for task in waited:
             task.cancel()
-        await asyncio.gather(ready, stopped, *failures, return_exceptions=True)
+        await asyncio.gather(*waited, return_exceptions=True)
     if is_ready:
         for process in processes:
             process.keep()

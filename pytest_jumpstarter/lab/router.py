@@ -24,10 +24,6 @@ from pytest_jumpstarter.lab.refusal import Refusal, answering
 if TYPE_CHECKING:
     from pytest_jumpstarter.lab.refusal import Context
 
-    _Handler = grpc.GenericRpcHandler[bytes, bytes]
-else:
-    _Handler = grpc.GenericRpcHandler  # generic for mypy alone
-
 _METHOD = "/jumpstarter.v1.RouterService/Stream"
 
 
@@ -40,7 +36,7 @@ class _Parked:
         self.is_gone = asyncio.Event()
 
 
-class Router(_Handler):
+class Router(grpc.GenericRpcHandler):
     """
     Routes streams for leases.
 

@@ -106,16 +106,18 @@ class Scheduler:
     def _step(self, lease: Lease, now: float) -> float | None:
         """Bring one lease up to date; return when to look at it again, if time alone can change it."""
         later = None if lease.exporter else self._assign(lease, now)
-        if lease.has_condition("Unsatisfiable") or lease.has_condition("Invalid"):
-            return self._end(lease)
-        if lease.is_released:
-            lease.set_condition("Ready", False, "Released", "The lease was marked for release")
-            return self._end(lease)
         expiry = lease.expiry
-        if expiry is not None and expiry <= now:
+        if lease.has_condition("Unsatisfiable") or lease.has_condition("Invalid"):
+            self._end(lease)
+        elif lease.is_released:
+            lease.set_condition("Ready", False, "Released", "The lease was marked for release")
+            self._end(lease)
+        elif expiry is not None and expiry <= now:
             lease.set_condition("Ready", False, "Expired", "The lease has expired")
-            return self._end(lease)
-        return expiry or later
+            self._end(lease)
+        else:
+            return expiry or later
+        return None
 
     def _assign(self, lease: Lease, now: float) -> float | None:
         """Give `lease` an exporter or say why not; return its time when it is too early for either."""

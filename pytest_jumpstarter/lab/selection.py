@@ -57,7 +57,8 @@ def _matching(lease: Lease, exporters: Mapping[str, Exporter]) -> list[Exporter]
     if not enabled:
         return _never(
             "NoAccess",
-            "While there are 0 exporters matching the selector, none of them are approved by any policy for your client",
+            "While there are 0 exporters matching the selector,"
+            " none of them are approved by any policy for your client",
         )
     return enabled
 

@@ -40,7 +40,7 @@ def exporter_message(exporter: Exporter) -> client_pb2.Exporter:
         name=f"namespaces/{exporter.namespace}/exporters/{exporter.name}",
         labels=exporter.labels,
         online=exporter.is_online,
-        status=int(exporter.status),  # type: ignore[arg-type]  # the stubs want their own NewType of int
+        status=int(exporter.status),
         status_message=exporter.status_message,
         enabled=exporter.is_enabled,
     )
