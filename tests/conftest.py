@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
-# pytester takes back what an inner run imported, and these cannot be imported twice in one process.
-import jumpstarter_driver_composite.client
-import jumpstarter_driver_opendal.client
-import jumpstarter_driver_power.client
-import jumpstarter_driver_pyserial.client  # noqa: F401
 import pytest
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.connection import warm_up
 from pytest_jumpstarter.lab import Lab
 
+# pytester takes back what an inner run imported, and these cannot be imported twice in one process.
 warm_up()
+for name in ("composite", "opendal", "power", "pyserial"):
+    import_module(f"jumpstarter_driver_{name}.client")
 
 VIRTUAL_BOARD = """\
   board: {type: pytest_jumpstarter.lab.board.VirtualBoard}

@@ -147,7 +147,7 @@ class Device:
         named = {path: driver for path, driver in self.drivers.items() if path.rpartition(".")[2] in _CONSOLE_NAMES}
         by_driver: dict[object, str] = {}
         for path, driver in (ports or named).items():  # one driver may stand at several paths (`ref:`): take the shortest
-            key = getattr(driver, "uuid", path)
+            key = path if isinstance(driver, MissingDriver) else driver.uuid
             by_driver[key] = min(by_driver.get(key, path), path, key=len)
         return list(by_driver.values())
 

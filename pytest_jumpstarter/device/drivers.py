@@ -78,7 +78,7 @@ def mark_missing(root: DriverClient, policy: DriverPolicy) -> None:
 
     if isinstance(root, StubDriverClient):
         raise policy.refusal("(root)", root.labels[CLIENT_LABEL])
-    for path, parent, name in list(_walk(root)):
+    for path, parent, name in list(_walk(root)):  # Jumpstarter's stubs have children too, if only none
         child = parent.children[name]
         if isinstance(child, StubDriverClient):
             parent.children[name] = MissingDriver(policy.refusal(path, child.labels[CLIENT_LABEL]))
@@ -94,6 +94,5 @@ def _walk(parent: Any, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
     for name in parent.children:
         path = f"{prefix}{name}"
         yield path, parent, name
-        child = parent.children[name]
-        if hasattr(child, "children"):
+        if not isinstance(child := parent.children[name], MissingDriver):
             yield from _walk(child, f"{path}.")

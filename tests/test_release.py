@@ -1,0 +1,163 @@
+"""No lease outlives its run: after any run the lab shows none of it, active or pending."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+import pytest
+
+from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.errors import AlreadyReleased
+
+ActiveLeases = Callable[[], list[Lease]]
+
+SUITES = {
+    "pass": "def test_it(dut): dut.power.on()",
+    "fail": "def test_it(dut): assert dut.power.on() is ...",
+    "error in setup": """
+        import pytest
+        @pytest.fixture
+        def broken(dut): raise RuntimeError("no")
+        def test_it(broken): pass
+    """,
+    "error in teardown": """
+        import pytest
+        @pytest.fixture
+        def broken(dut):
+            yield
+            raise RuntimeError("no")
+        def test_it(broken): pass
+    """,
+    "exit": "import pytest\ndef test_it(dut): pytest.exit('enough')",
+    "skip": "import pytest\ndef test_it(dut): pytest.skip('no')",
+}
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_whatever_happens_in_the_test(suite: pytest.Pytester, active_leases: ActiveLeases, name: str) -> None:
+    """Pass, fail, error, skip or exit: the lease was there, and is gone."""
+    suite.makeconftest("def pytest_jumpstarter_lease_acquired(lease): print('ACQUIRED')")
+    suite.makepyfile(SUITES[name])
+    suite.runpytest("-s").stdout.fnmatch_lines(["*ACQUIRED*"])
+    assert active_leases() == []
+
+
+def test_stop_at_the_first_failure(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """-x leaves the other tests and no lease behind."""
+    suite.makepyfile("def test_a(dut): assert False\ndef test_b(dut): pass")
+    suite.runpytest("-x").assert_outcomes(failed=1)
+    assert active_leases() == []
+
+
+def test_a_lost_fixture_is_caught_by_unconfigure(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """If the fixture never gets to its teardown, the end of the run gives the board back."""
+    suite.makeconftest(
+        """
+        def pytest_sessionfinish(session):
+            session._setupstate.stack.clear()   # as if every teardown were lost
+        """
+    )
+    suite.makepyfile(
+        """
+        from pytest_jumpstarter.leasing import Wanted
+        def test_it(jumpstarter):
+            held = jumpstarter.device(Wanted(role="dut", selector="kind=dut"))
+            held.__enter__()
+            __builtins__["kept_by_the_test"] = held   # or the collector would finish the generator
+        """
+    )
+    suite.runpytest_subprocess().assert_outcomes(passed=1)
+    assert active_leases() == []
+
+
+@contextmanager
+def occupied(client: Client) -> Iterator[Lease]:
+    """Let somebody else hold the board that the suite wants."""
+    other = client.create_lease(lease_id=f"other-{secrets.token_hex(4)}", selector="kind=dut", duration=120)
+    try:
+        yield other
+    finally:
+        with suppress(AlreadyReleased):
+            client.delete_lease(other.name)
+
+
+@contextmanager
+def running(suite: pytest.Pytester, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the suite in a process of its own, which gets signals as a terminal or a CI job sends them."""
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
+    with subprocess.Popen(
+        command, cwd=suite.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(stream: IO[str] | None, word: str) -> None:
+    """Read lines until one holds `word`; the end of the stream is a failure."""
+    assert stream is not None
+    seen = []
+    for line in stream:
+        seen.append(line)
+        if word in line:
+            return
+    pytest.fail(f"never saw {word!r} in:\n{''.join(seen)}")
+
+
+def test_interrupt_in_a_test(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """Ctrl-C in a test that waits for the board gives it back before the process ends."""
+    suite.makepyfile(
+        """
+        def test_it(dut, console):
+            print("HOLDING", flush=True)
+            console.expect("never", timeout=60)
+        """
+    )
+    with running(suite) as process:
+        wait_for(process.stdout, "HOLDING")
+        assert len(active_leases()) == 1
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == pytest.ExitCode.INTERRUPTED
+    assert active_leases() == []
+
+
+def test_interrupt_while_waiting(suite: pytest.Pytester, client: Client, active_leases: ActiveLeases) -> None:
+    """Ctrl-C in the queue takes the pending lease back; the wait was visible meanwhile."""
+    suite.makepyfile("def test_it(dut): pass")
+    with occupied(client) as other:
+        with running(suite) as process:
+            wait_for(process.stdout, "for kind=dut: 1 match, 1 leased (by ")
+            assert len(active_leases()) == 2
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == pytest.ExitCode.INTERRUPTED
+        assert [lease.name for lease in active_leases()] == [other.name]
+
+
+def test_busy_past_the_wait(suite: pytest.Pytester, client: Client, active_leases: ActiveLeases) -> None:
+    """When all are leased past --jmp-wait, the error says by whom, and the second test does not wait again."""
+    suite.makepyfile("def test_a(dut): pass\ndef test_b(dut): pass")
+    with occupied(client) as other:
+        result = suite.runpytest("--jmp-wait=1s")
+        result.assert_outcomes(errors=2)
+        result.stdout.fnmatch_lines(
+            ["no exporter for kind=dut within 1.0s (--jmp-wait): 1 match, 1 leased (by default), 0 offline"]
+        )
+        assert [lease.name for lease in active_leases()] == [other.name]
+    ours = [lease for lease in client.list_leases(only_active=False) if lease.name.startswith("pj-")]
+    assert all(lease.is_ended for lease in ours)
+
+
+def test_waits_its_turn(suite: pytest.Pytester, client: Client) -> None:
+    """A board that becomes free while we wait is ours."""
+    suite.makepyfile("def test_it(dut): dut.power.on()")
+    with occupied(client) as other, running(suite) as process:
+        wait_for(process.stdout, "waiting")
+        client.delete_lease(other.name)
+        assert process.wait(timeout=30) == 0
