@@ -13,7 +13,8 @@ gateway = device_fixture(selector="kind=gateway")
 def booted(dut: Device) -> Device:
     """Return the device under test, booted and logged in, once for each module."""
     console = dut.console()
-    dut.power.cycle()
+    dut.power.off()
+    dut.power.on()
     log_in(console)
     return dut
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pytest_jumpstarter import Console, Device
 
 
@@ -11,15 +13,16 @@ def test_boots(dut: Device, console: Console) -> None:
     console.expect("login: ")
 
 
-def test_shell_answers(booted: Device, console: Console) -> None:
+@pytest.mark.usefixtures("booted")
+def test_shell_answers(console: Console) -> None:
     """The booted board's shell runs a command."""
     console.sendline("version")
-    console.expect(r"version (\S+)")
-    console.sendline("led on")
+    console.expect(r"\d+\.\d+\.\d+")
     console.expect("# ")
 
 
-def test_unknown_command(booted: Device, console: Console) -> None:
+@pytest.mark.usefixtures("booted")
+def test_unknown_command(console: Console) -> None:
     """The shell says so when it does not know a command."""
     console.sendline("frobnicate")
     console.expect("frobnicate: not found")

@@ -9,6 +9,7 @@ def test_both_boot(dut: Device, gateway: Device) -> None:
     """The device under test and the gateway boot side by side."""
     assert dut.exporter.name != gateway.exporter.name
     for device in (dut, gateway):
-        device.power.cycle()
+        device.power.off()
+        device.power.on()
     for device in (dut, gateway):
         device.console().expect("login: ")

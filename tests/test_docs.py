@@ -1,0 +1,101 @@
+"""README tells all there is: every public name, fixture, hook, option and message."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pytest_jumpstarter
+from pytest_jumpstarter import client, errors, hooks
+from pytest_jumpstarter.client import v1
+from pytest_jumpstarter.options import OPTIONS, Option
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", pytest_jumpstarter.__all__)
+def test_public_name_is_there_and_documented(name: str) -> None:
+    """Every public name can be imported, and README has it."""
+    assert getattr(pytest_jumpstarter, name).__doc__
+    assert name in README
+
+
+def test_public_names_are_all() -> None:
+    """The lazy names and `__all__` are the same, and others are refused."""
+    assert set(pytest_jumpstarter.__all__) == set(pytest_jumpstarter._HOMES)
+    assert not hasattr(pytest_jumpstarter, "nonsense")
+
+
+@pytest.mark.parametrize("name", ["dut", "console", "jumpstarter"])
+def test_fixture_is_documented(pytester: pytest.Pytester, name: str) -> None:
+    """README has every fixture, and `pytest --fixtures` a docstring for it."""
+    assert f"| `{name}` |" in README
+    shown = pytester.runpytest("--fixtures").outlines
+    ours = shown[next(i for i, line in enumerate(shown) if "pytest_jumpstarter.plugin ---" in line) :]
+    start = next(i for i, line in enumerate(ours) if re.match(rf"{name}\b", line))
+    assert "no docstring available" not in ours[start + 1]
+
+
+def test_every_fixture_is_tested_here(pytester: pytest.Pytester) -> None:
+    """The list of fixtures above is complete."""
+    shown = "\n".join(pytester.runpytest("--fixtures").outlines)
+    section = shown.split("pytest_jumpstarter.plugin ---")[1].split("\n---")[0]
+    assert re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE) == ["dut", "console", "jumpstarter"]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_option_is_documented(option: Option) -> None:
+    """README has every option with its metavar, its ini name, its variable and its default."""
+    row = next(line for line in README.splitlines() if line.startswith(f"| `{option.flag} {option.metavar}`"))
+    assert f"`{option.ini}`" in row
+    assert option.variable in row
+    assert (option.default or "") in row
+
+
+@pytest.mark.parametrize("name", [name for name in vars(hooks) if name.startswith("pytest_")])
+def test_hook_is_documented(name: str) -> None:
+    """README has every hook with its arguments, and the hook a docstring."""
+    signature = ", ".join(inspect.signature(getattr(hooks, name)).parameters)
+    assert f"| `{name}({signature})` |" in README
+    assert getattr(hooks, name).__doc__
+
+
+def test_lab_options_are_documented() -> None:
+    """README has every option of the lab's command line that is meant for people."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "pytest_jumpstarter.lab", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    flags = set(re.findall(r"(--[a-z-]+)", shown)) - {"--help"}
+    assert flags
+    assert [flag for flag in sorted(flags) if f"`{flag}" not in README] == []
+
+
+def test_client_names_have_docstrings() -> None:
+    """Every public name of the client, and every error, says what it is."""
+    assert client.__doc__
+    assert [name for name in v1.__all__ if not inspect.getdoc(getattr(v1, name))] == []
+    assert [name for name, value in vars(errors).items() if inspect.isclass(value) and not value.__doc__] == []
+
+
+def test_python_blocks_compile() -> None:
+    """Every Python block of README is Python."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        compile(block, "README.md", "exec")
+
+
+def test_wheel_has_what_it_needs() -> None:
+    """The entry point, the type marker and the licence are where tools look for them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"jumpstarter": "pytest_jumpstarter.plugin"}
+    assert (Path(pytest_jumpstarter.__file__).parent / "py.typed").exists()
+    assert "Framework :: Pytest" in project["classifiers"]
+    assert (ROOT / "LICENSE").read_text().lstrip().startswith("Apache License")
