@@ -12,9 +12,9 @@ from pytest_jumpstarter.client.v1 import Condition, Exporter, Lease, Route
 NAME = "namespaces/lab/leases/x"
 
 
-def lease(*conditions: tuple[str, str, str], **fields: object) -> Lease:
+def lease(*conditions: tuple[str, str, str]) -> Lease:
     """Return a lease with conditions (type, status, reason)."""
-    message = client_pb2.Lease(name=NAME, client="namespaces/lab/clients/ci", **fields)  # type: ignore[arg-type]  # any
+    message = client_pb2.Lease(name=NAME, client="namespaces/lab/clients/ci")
     for kind, status, reason in conditions:
         message.conditions.append(kubernetes_pb2.Condition(type=kind, status=status, reason=reason, message="m"))
     return Lease.from_message(message)
@@ -87,7 +87,7 @@ def test_condition_by_type() -> None:
 
 def test_exporter_fields() -> None:
     """Status is the enum's bare name; `enabled` is None where the server does not say."""
-    message = client_pb2.Exporter(name="namespaces/lab/exporters/b", labels={"a": "b"}, online=True, status=4)  # type: ignore[arg-type]  # a number, as on the wire
+    message = client_pb2.Exporter(name="namespaces/lab/exporters/b", labels={"a": "b"}, online=True, status=4)
     fact = Exporter.from_message(message)
     assert fact == Exporter(name="b", namespace="lab", labels={"a": "b"}, online=True, status="LEASE_READY")
     message.enabled = False

@@ -130,7 +130,7 @@ def test_refused(method: str, body: Mapping[str, Any], message: str) -> None:
         ({"duration": "soon"}, "lease.duration: 'soon' is not a duration"),
         ({"duration": True}, "lease.duration must be seconds, a text such as 30m, or a timedelta, not bool True"),
         ({"duration": {"seconds": 1}}, "lease.duration must be seconds"),
-        ({"begin_time": datetime(2030, 1, 1)}, "lease.begin_time has no time zone"),  # noqa: DTZ001 (the point)
+        ({"begin_time": datetime(2030, 1, 1)}, "lease.begin_time has no time zone"),
         ({"begin_time": "tomorrow"}, "lease.begin_time is no RFC 3339 time: 'tomorrow'"),
         ({"begin_time": 5}, "lease.begin_time must be a datetime with a time zone"),
     ],
