@@ -30,6 +30,7 @@ class Lab:
     Args:
         paths: Lab files and folders.
         config_dir: Where to write configs; None: a folder of its own, removed at the end.
+        clients: Names of more clients beside `default`; each gets a config in `clients/`.
         assign_delay: Seconds for which each new lease is held back, as a busy lab controller does.
         timeout: Seconds in which all exporters must be available.
     """
@@ -39,12 +40,14 @@ class Lab:
         paths: Sequence[str | Path],
         *,
         config_dir: Path | None = None,
+        clients: Sequence[str] = (),
         assign_delay: float = 0.0,
         timeout: float = 60.0,
     ) -> None:
         self.endpoint = ""
         self._paths = [str(path) for path in paths]
         self._config_dir = config_dir
+        self._clients = list(clients)
         self._assign_delay = assign_delay
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,6 +140,7 @@ class Lab:
                 [
                     sys.executable, "-m", "pytest_jumpstarter.lab", *self._paths,
                     "--config-dir", str(self.config_dir),
+                    *(f"--client={name}" for name in self._clients),
                     "--assign-delay", f"{self._assign_delay:f}",
                     "--start-timeout", f"{self._timeout:f}",
                     "--lifeline", str(theirs.fileno()),
