@@ -122,9 +122,9 @@ def device_fixture(
 
 
 def _check(selector: str | None, scope: str | None) -> None:
-    from pytest_jumpstarter.selector import Selector
-
     if selector is not None:
+        from pytest_jumpstarter.selector import Selector
+
         Selector.parse(selector)
     if scope is not None and scope not in SCOPES:
         raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")

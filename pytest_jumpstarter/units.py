@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import re  # the patterns are compiled when first used: every run imports this module, few read a duration
 
-_UNITS = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
-_CLOCK = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
+_UNITS = r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?"
+_CLOCK = r"(\d+):([0-5]\d):([0-5]\d)"
 
 
 def parse_duration(text: str) -> float:
@@ -18,10 +18,10 @@ def parse_duration(text: str) -> float:
     stripped = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", stripped):
         return float(stripped)
-    if clock := _CLOCK.fullmatch(stripped):
+    if clock := re.fullmatch(_CLOCK, stripped):
         hours, minutes, seconds = map(int, clock.groups())
         return float(hours * 3600 + minutes * 60 + seconds)
-    if stripped and (units := _UNITS.fullmatch(stripped)):
+    if stripped and (units := re.fullmatch(_UNITS, stripped)):
         h, m, s, ms = (float(part or 0) for part in units.groups())
         return h * 3600 + m * 60 + s + ms / 1000
     raise ValueError(f"{text!r} is not a duration; write 90, 90s, 15m, 1h30m or HH:MM:SS")
