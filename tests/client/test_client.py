@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -328,6 +330,36 @@ def test_update_sends_only_what_changes(client: Client, controller: Controller) 
     assert sorted(sent.update_mask.paths) == ["client", "duration"]
     assert {field.name for field, _ in sent.lease.ListFields()} == {"name", "duration", "client"}
     assert sent.lease.client == f"{PARENT}/clients/bob"
+
+
+def test_an_update_of_nothing(client: Client, controller: Controller) -> None:
+    """An update without a change is the caller's mistake."""
+    with pytest.raises(TypeError, match="something to change"):
+        client.update_lease("pj-1")
+    assert controller.calls == []
+
+
+def test_ten_thousand_exporters(client: Client, controller: Controller) -> None:
+    """A large lab is listed page by page."""
+
+    def answer(message: Any, context: grpc.ServicerContext) -> Message:
+        start = int(message.page_token or 0)
+        stop = start + message.page_size
+        exporters = [client_pb2.Exporter(name=f"{PARENT}/exporters/e{i}") for i in range(start, stop)]
+        return client_pb2.ListExportersResponse(exporters=exporters, next_page_token=str(stop) if stop < 10_000 else "")
+
+    controller.answers["ListExporters"] = answer
+    assert len({exporter.name for exporter in client.list_exporters()}) == 10_000
+    assert len(controller.calls) == 100
+
+
+def test_import_brings_nothing_heavy() -> None:
+    """The client loads gRPC and the stubs, and neither YAML nor pytest nor Jumpstarter itself."""
+    code = "import sys; from pytest_jumpstarter.client.v1 import Client; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    loaded = {name.partition(".")[0] for name in result.stdout.split()}
+    assert "grpc" in loaded
+    assert not loaded & {"yaml", "pytest", "_pytest", "jumpstarter", "pydantic", "anyio"}
 
 
 def test_dial(client: Client, controller: Controller) -> None:

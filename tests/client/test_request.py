@@ -104,6 +104,11 @@ def test_http_form(method: str, body: Mapping[str, Any], form: tuple[str, str] |
         ),
         (
             "UpdateLease",
+            {"lease": {"name": LEASE}, "update_mask": ["end_time"]},
+            "UpdateLease: update_mask names end_time, which lease does not set",
+        ),
+        (
+            "UpdateLease",
             {"lease": {"name": LEASE}, "update_mask": 5},
             "update_mask must be a list of field names, not int",
         ),
@@ -204,7 +209,7 @@ def test_transfer_may_set_the_client() -> None:
 
 
 def test_update_looks_at_masked_fields_alone() -> None:
-    """A lease as the server gave it, with a mask over what changes, is a valid update."""
+    """A lease as the server gave it is a valid update with a mask over what changes, and only that is sent."""
     lease = client_pb2.Lease(
         name=LEASE, selector="a", exporter="namespaces/lab/exporters/b", duration=Duration(seconds=5)
     )
@@ -212,7 +217,8 @@ def test_update_looks_at_masked_fields_alone() -> None:
     with pytest.raises(RequestInvalid, match="selector cannot change"):
         Request("UpdateLease", request)
     request.update_mask.paths.append("duration")
-    assert Request("UpdateLease", request).http == ("PATCH", "/v1/namespaces/lab/leases/x")
+    body: Any = Request("UpdateLease", request).body
+    assert [field.name for field, _ in body.lease.ListFields()] == ["name", "duration"]
     request.update_mask.paths.append("exporter")
     with pytest.raises(RequestInvalid, match="exporter is set by the lab controller alone"):
         Request("UpdateLease", request)

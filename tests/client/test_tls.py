@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -141,6 +142,31 @@ def test_a_dead_proxy_is_named(dead: str, monkeypatch: pytest.MonkeyPatch, varia
     assert "hunter2" not in said
 
 
+def test_a_proxy_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy whose name cannot be resolved is the name that is called so."""
+    monkeypatch.setenv("https_proxy", "http://no-such-proxy.invalid:3128")
+    assert "the host name no-such-proxy.invalid cannot be resolved" in failure("lab.example.invalid:8082")
+
+
+def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that answers no is called that."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        thread = threading.Thread(target=refuse_one, args=[proxy])
+        thread.start()
+        assert "the proxy does not let the connection through" in failure("lab.example.invalid:8082")
+        thread.join(10)
+
+
+def refuse_one(proxy: socket.socket) -> None:
+    """Answer one connection as a proxy that does not allow it."""
+    proxy.settimeout(10)
+    connection, _ = proxy.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     ("environ", "endpoint", "variable"),
     [
@@ -149,6 +175,11 @@ def test_a_dead_proxy_is_named(dead: str, monkeypatch: pytest.MonkeyPatch, varia
         ({"grpc_proxy": "http://p:1", "https_proxy": "http://q:1"}, "lab.example:1", "grpc_proxy"),
         ({"HTTPS_PROXY": "http://p:1"}, "lab.example:1", None),  # gRPC reads no upper-case names
         ({"https_proxy": ""}, "lab.example:1", None),
+        ({"https_proxy": "", "http_proxy": "http://p:1"}, "lab.example:1", None),
+        ({"https_proxy": "https://p:1"}, "lab.example:1", None),
+        ({"https_proxy": "p:1"}, "lab.example:1", None),
+        ({"https_proxy": "http://p:1", "no_proxy": "*"}, "lab.example:1", "https_proxy"),
+        ({"https_proxy": "http://p:1", "no_grpc_proxy": "", "no_proxy": "example"}, "lab.example:1", "https_proxy"),
         ({"https_proxy": "http://p:1"}, "127.0.0.1:1", None),
         ({"https_proxy": "http://p:1"}, "localhost:1", None),
         ({"https_proxy": "http://p:1", "no_proxy": "foo, example"}, "lab.example:1", None),

@@ -254,6 +254,8 @@ class Client:
         changes: dict[str, Any] = {"duration": duration, "begin_time": begin_time, "end_time": end_time}
         changes["client"] = None if client is None else self._full("clients", client)
         changes = {field: value for field, value in changes.items() if value is not None}
+        if not changes:
+            raise TypeError("update_lease needs something to change: duration, begin_time, end_time or client")
         body = {"lease": {"name": self._full("leases", name), **changes}, "update_mask": list(changes)}
         return Lease.from_message(self._do("UpdateLease", body, timeout))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -155,8 +156,6 @@ class Document:
             pem = base64.b64decode(value)
         except (TypeError, ValueError) as error:
             raise ClientConfigError(f"{self.origin(name)} is not base64: {error}") from error
-        import ssl  # to check certificates; gRPC would only fail to connect
-
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
         except (ValueError, ssl.SSLError) as error:

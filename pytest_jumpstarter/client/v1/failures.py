@@ -41,7 +41,7 @@ class Failure:
     """What the details must contain, as a regular expression; None fits all."""
     error: type[RequestError]
     what: str
-    """What went wrong, in our words; `{host}` is filled in."""
+    """What went wrong, in our words; `{host}` is the endpoint's, `{target}` the one gRPC looks up, maybe a proxy's."""
     advice: str = ""
     """What to do; `{source}` is where the token came from, `{host}` the endpoint's host."""
 
@@ -93,7 +93,7 @@ FAILURES: tuple[Failure, ...] = (
         _UNAVAILABLE,
         r"(?i)errors resolving|DNS resolution failed|domain name not found|name resolution",
         ControllerUnreachable,
-        "the host name {host} cannot be resolved",
+        "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
     Failure(
@@ -105,7 +105,7 @@ FAILURES: tuple[Failure, ...] = (
     ),
     Failure(
         _UNAVAILABLE,
-        r"(?i)HTTP proxy returned response code|proxy",
+        r"HTTP proxy returned response code",
         ControllerUnreachable,
         "the proxy does not let the connection through",
     ),

@@ -63,7 +63,7 @@ class Response:
         said = f" ({self.code.name}{': ' + text if text else ''})"
         advice = failure.advice.format(host=host, source=self.source)
         if way:
-            proxy = f"check the proxy, or name {host} in no_proxy"
-            advice = f"{proxy}; {advice}" if advice else proxy
-        what = failure.what.format(host=host)
+            around = f"check the proxy, or name {host} in no_proxy"
+            advice = f"{around}; otherwise {advice}" if advice else around
+        what = failure.what.format(host=host, target=self.proxy.host if self.proxy else host)
         return f"{self.request.method} at {self.endpoint}{way}: {what}{said}{'; ' + advice if advice else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ _DEFAULTS: Mapping[str, str | int] = {
     "grpc.max_send_message_length": _MESSAGE_BYTES,
 }
 
-# The variables that gRPC reads, in its order; upper-case spellings mean nothing to it.
+# The variables that gRPC reads, in its order; upper-case spellings mean nothing to it. The first that is set counts,
+# be it empty, and only a http:// URL makes a proxy.
+# Source: gRPC core's http_proxy_mapper, tried with grpcio 1.85
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
@@ -80,11 +83,18 @@ class Proxy:
     def in_force(cls, endpoint: str, *, environ: Mapping[str, str] | None = None) -> Proxy | None:
         """Return the proxy that gRPC uses for `endpoint`; None for loopback and for what `no_proxy` names."""
         environ = os.environ if environ is None else environ
-        variable = next((name for name in _PROXY_VARIABLES if environ.get(name)), None)
+        variable = next((name for name in _PROXY_VARIABLES if name in environ), None)
         if variable is None or is_loopback(endpoint) or _is_excepted(endpoint, environ):
             return None
         parts = urlsplit(environ[variable])
-        return cls(variable=variable, address=f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
+        if parts.scheme != "http" or not parts.netloc:
+            return None
+        return cls(variable=variable, address=f"http://{parts.netloc.rpartition('@')[2]}")
+
+    @property
+    def host(self) -> str:
+        """The proxy's host: the only name that is looked up on the way."""
+        return urlsplit(self.address).hostname or ""
 
     def __str__(self) -> str:
         return f"proxy {self.address} ({self.variable} in the environment)"
@@ -93,7 +103,7 @@ class Proxy:
 def _is_excepted(endpoint: str, environ: Mapping[str, str]) -> bool:
     """Tell whether `no_proxy` names the host: as the end of its name, or as a network it is in."""
     host, _ = split_endpoint(endpoint)
-    listed = next((environ[name] for name in _NO_PROXY_VARIABLES if environ.get(name)), "")
+    listed = next((environ[name] for name in _NO_PROXY_VARIABLES if name in environ), "")
     return any(_covers(entry.strip(), host) for entry in listed.split(",") if entry.strip())
 
 
@@ -134,8 +144,6 @@ class Tls:
 
 def _first_certificate(endpoint: str, timeout: float) -> bytes:
     """Return the PEM certificate that the server shows; gRPC takes a leaf as its own root."""
-    import ssl  # gRPC brings its own TLS; Python's is for this one look
-
     try:
         return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()
     except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
