@@ -14,7 +14,7 @@ from grpc import StatusCode
 from pytest_jumpstarter.client.v1.config import ClientConfig
 from pytest_jumpstarter.client.v1.connection import Connection
 from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route, short_name
-from pytest_jumpstarter.client.v1.failures import leaves_open, may_pass
+from pytest_jumpstarter.client.v1.failures import may_pass
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.secret import Secret
@@ -376,7 +376,12 @@ def _is_read(request: Request) -> bool:
 
 
 def _is_settled(response: Response, first: Response) -> bool:
-    """Tell whether an answer to CreateLease is final; "already exists" is not, where our first try may have done it."""
-    if response is not first and response.code is not StatusCode.OK and isinstance(response.error(), AlreadyExists):
-        return False
-    return not leaves_open(response.code, response.details)
+    """
+    Tell whether an answer to CreateLease is final.
+
+    Where an earlier try may have made the lease, "already exists" is not, and neither is a try that went nowhere.
+    """
+    if response is not first and response.code is not StatusCode.OK:
+        error = response.error()
+        return isinstance(error, StatusError) and not isinstance(error, AlreadyExists) and not response.leaves_open
+    return not response.leaves_open

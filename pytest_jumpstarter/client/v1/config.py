@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Self
 
 from pytest_jumpstarter.client.v1.document import Document, Environment, read_yaml
+from pytest_jumpstarter.client.v1.secret import Secret
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
-from pytest_jumpstarter.errors import ClientConfigError
+from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing
 
 _INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
 
@@ -41,6 +42,9 @@ class ClientConfig:
     path: Path | None = None
     """The file it came from, if it was a file."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "token", Secret(self.token))
+
     @classmethod
     def load(cls, source: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
         """
@@ -52,7 +56,8 @@ class ClientConfig:
             environ: The environment; None is that of this process.
 
         Raises:
-            ClientConfigError: There is none, or it is broken or incomplete.
+            ClientConfigMissing: There is none.
+            ClientConfigError: It is broken or incomplete.
         """
         variables = Environment(os.environ if environ is None else environ)
         del environ  # a traceback with local variables would show the tokens in it
@@ -118,11 +123,11 @@ def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
         f"name a client config, set JMP_ENDPOINT, JMP_TOKEN, JMP_NAMESPACE and JMP_NAME, or log in; {_known(environ)}"
     )
     if not user_config.exists():
-        raise ClientConfigError(f"no client config: {user_config} does not exist; {ways}")
+        raise ClientConfigMissing(f"no client config: {user_config} does not exist; {ways}")
     config = read_yaml(user_config, "UserConfig").get("config")
     alias = config.get("current-client") if isinstance(config, dict) else None
     if alias is None:
-        raise ClientConfigError(f"no client config: {user_config} names no current-client; {ways}")
+        raise ClientConfigMissing(f"no client config: {user_config} names no current-client; {ways}")
     path = config_home(environ) / "clients" / f"{alias}.yaml"
     if not path.exists():
         raise ClientConfigError(f"current-client of {user_config} is {alias!r}, but {path} does not exist; {ways}")

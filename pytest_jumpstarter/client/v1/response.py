@@ -9,7 +9,7 @@ from typing import Any, Self
 import grpc
 from google.protobuf.message import Message
 
-from pytest_jumpstarter.client.v1.failures import Failure, find_failure, shape
+from pytest_jumpstarter.client.v1.failures import Failure, find_failure, leaves_open, shape
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.tls import Proxy, split_endpoint
 from pytest_jumpstarter.errors import ControllerUnreachable, RequestError, RequestTimeout
@@ -38,6 +38,11 @@ class Response:
         from google.protobuf import json_format
 
         return {} if self.body is None else json_format.MessageToDict(self.body)
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether a write may have been done although this came back."""
+        return self.code is not grpc.StatusCode.OK and leaves_open(self.code, self.details)
 
     def raise_for_status(self) -> Self:
         """
