@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import DeviceUnreachable, DriverMissing, JumpstarterError
+from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, DriverMissing, JumpstarterError
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -50,17 +50,18 @@ class Connection:
         """
         return self._open(_over_tunnel(tunnel, self.portal, self._stack, self._policy), exporter)
 
-    def open_host(self, host: str, *, insecure: bool, passphrase: str | None, exporter: str) -> DriverClient:
+    def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> DriverClient:
         """
         Build the driver clients over a socket path or `host:port` that someone else serves.
 
         Args:
             host: A socket path or `host:port`, as in `JUMPSTARTER_HOST`.
             insecure: Whether a `host:port` is spoken to in plain text.
-            passphrase: What the exporter asks for, if anything.
+            passphrase: What the exporter asks for; empty if nothing.
             exporter: Words for the exporter in error messages.
 
         Raises:
+            ConfigError: The exporter does not take the passphrase.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
         return self._open(
@@ -91,6 +92,8 @@ def _explain(exc: BaseException, exporter: str) -> None:
     if isinstance(exc, JumpstarterError):
         return  # some of ours are ConnectionErrors too
     if isinstance(exc, grpc.aio.AioRpcError):
+        if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise ConfigError(f"{exporter} refuses us: {exc.details()}; JMP_GRPC_PASSPHRASE must hold its own") from exc
         raise DeviceUnreachable(f"{exporter} does not answer: {exc.details()} ({exc.code().name})") from exc
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
@@ -133,7 +136,7 @@ _INNER_OPTIONS: list[tuple[str, Any]] = [
 
 @asynccontextmanager
 async def _over_host(
-    host: str, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy, *, insecure: bool, passphrase: str | None
+    host: str, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy, *, insecure: bool, passphrase: str
 ) -> AsyncIterator[DriverClient]:
     from jumpstarter.client.client import client_from_path
 

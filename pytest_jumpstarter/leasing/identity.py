@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 from pytest_jumpstarter.errors import DeviceMismatch
@@ -14,24 +13,29 @@ def check_identity(wanted: Wanted, name: str, labels: Mapping[str, str] | None, 
     """
     Refuse a board that somebody else chose if it is not what `wanted` asks for.
 
+    What is not known, an empty name or None for the labels, contradicts nothing; see `is_unknown`.
+
     Raises:
         DeviceMismatch: Its name or labels contradict `wanted`.
-
-    Warns:
-        UserWarning: Its labels cannot be known.
     """
-    asked = f"{wanted.role!r} asks for {wanted}" + (f" ({wanted.source})" if wanted.source else "")
     if wanted.exporter is not None and name and wanted.exporter != name:
-        raise DeviceMismatch(f"{asked}, but {where} has exporter {name}")
-    if wanted.selector is None:
-        return
-    if labels is None:
-        warnings.warn(f"{asked}, but {where} does not tell its exporter's labels; not checked", stacklevel=2)
+        raise DeviceMismatch(f"{asked_for(wanted)}, but {where} has exporter {name}")
+    if wanted.selector is None or labels is None:
         return
     unmet = Selector.parse(wanted.selector).unmet(labels)
     if unmet:
         has = ", ".join(f"{key}={value}" for key, value in sorted(labels.items())) or "no labels"
         raise DeviceMismatch(
-            f"{asked}, but {where} has exporter {name or '(unnamed)'} with {has}: "
+            f"{asked_for(wanted)}, but {where} has exporter {name or '(unnamed)'} with {has}: "
             f"{', '.join(map(str, unmet))} does not hold"
         )
+
+
+def is_unknown(wanted: Wanted, name: str, labels: Mapping[str, str] | None) -> bool:
+    """Tell whether `wanted` asks for something of which nobody says if the board has it."""
+    return (wanted.exporter is not None and not name) or (wanted.selector is not None and labels is None)
+
+
+def asked_for(wanted: Wanted) -> str:
+    """Return words for what is wanted, and for who said so."""
+    return f"{wanted.role!r} asks for {wanted}" + (f" ({wanted.source})" if wanted.source else "")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_jumpstarter.client.v1.secret import Secret
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events, put_away
-from pytest_jumpstarter.leasing.identity import check_identity
+from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class ShellSource:
         self._environ = environ
         self._events = events
         self._portal = Portal()
+        self._has_warned = False
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
@@ -42,9 +45,14 @@ class ShellSource:
         Raises:
             DeviceMismatch: The shell's exporter is not the one that `wanted` asks for.
             DeviceUnreachable: It does not answer.
+            ConfigError: It does not take the passphrase in JMP_GRPC_PASSPHRASE.
+
+        Warns:
+            UserWarning: Once in a run, that the shell does not tell which exporter it has.
         """
         identity = self._identity()
         check_identity(wanted, identity.name, identity.labels, "the jmp shell around this run")
+        self._warn_of_unknown(wanted, identity)
         with ExitStack() as stack:
             connection = Connection(self._portal, self._policy())
             stack.callback(connection.close)
@@ -52,7 +60,7 @@ class ShellSource:
                 self._environ["JUMPSTARTER_HOST"],
                 insecure="1"
                 in (self._environ.get("JMP_GRPC_INSECURE"), self._environ.get("JUMPSTARTER_GRPC_INSECURE")),
-                passphrase=self._environ.get("JMP_GRPC_PASSPHRASE") or None,
+                passphrase=Secret(self._environ.get("JMP_GRPC_PASSPHRASE", "")),
                 exporter=f"the exporter at JUMPSTARTER_HOST={self._environ['JUMPSTARTER_HOST']}",
             )
             device = Device(role=wanted.role, exporter=identity, lease=None, client=root, portal=connection.portal)
@@ -71,6 +79,16 @@ class ShellSource:
             name=self._environ.get("JMP_EXPORTER", ""),
             labels=None if labels is None else {key: value for key, _, value in pairs if key},
         )
+
+    def _warn_of_unknown(self, wanted: Wanted, identity: ExporterIdentity) -> None:
+        if self._has_warned or not is_unknown(wanted, identity.name, identity.labels):
+            return
+        warnings.warn(
+            f"{asked_for(wanted)}, but the environment does not tell which exporter is at JUMPSTARTER_HOST "
+            "(JMP_EXPORTER, JMP_EXPORTER_LABELS): it is used unchecked",
+            stacklevel=2,
+        )
+        self._has_warned = True  # and not before: where a warning is an error, each test gets it
 
     def _policy(self) -> DriverPolicy:
         """Read the allow-list as Jumpstarter itself does, with its own code."""
