@@ -182,7 +182,8 @@ class Settings:
             OptionError: A value makes no sense; the message names it and its source.
         """
         found = [setting for option in OPTIONS for setting in _read(option, config, environ)]
-        if any(setting.option.name == "lab" for setting in found):  # the environment's lease is not one of this lab
+        # The environment's lease is not one of this lab; the one that a shell exports is the shell's own board.
+        if environ.get("JUMPSTARTER_HOST") or any(setting.option.name == "lab" for setting in found):
             found = [setting for setting in found if setting.source != setting.option.variable]
         return cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
 

@@ -150,6 +150,12 @@ def test_the_lab_ignores_the_lease_of_another(pytester: pytest.Pytester) -> None
     assert settings(pytester, "--jmp-lab=x.yaml", environ={"JMP_LEASE": "a"}).find("lease", "dut") is None
 
 
+def test_the_lease_of_a_shell_is_the_shells(pytester: pytest.Pytester) -> None:
+    """A selector on the command line that overrides a shell leases anew; the shell's JMP_LEASE is not in its way."""
+    environ = {"JUMPSTARTER_HOST": "/run/x", "JMP_LEASE": "a"}
+    assert settings(pytester, "--jmp-selector=board=rpi4", environ=environ).find("lease", "dut") is None
+
+
 def test_help_style() -> None:
     """Help texts start with a capital and end without a full stop."""
     for option in OPTIONS:
