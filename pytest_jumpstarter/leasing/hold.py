@@ -13,6 +13,7 @@ from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
 from pytest_jumpstarter.errors import (
     AlreadyReleased,
     ConfigError,
+    JumpstarterError,
     LeaseUnsatisfiable,
     NotFound,
     RequestError,
@@ -76,13 +77,7 @@ class Hold:
         """
         self._owner = os.getpid()  # from here on there may be a lease
         try:
-            self.lease = self._client.create_lease(
-                lease_id=self.name,
-                selector=self._request.selector,
-                exporter_name=self._request.exporter,
-                duration=self._request.duration,
-                tags=self._request.tags,
-            )
+            self.lease = self._create()
             self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
             self._on_pending()
             self.lease = self._waiter.until_ready(self.name)
@@ -112,6 +107,22 @@ class Hold:
                 self._confirm()
         except RequestError as exc:
             self.failure = f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
+
+    def _create(self) -> Lease:
+        """Ask for the lease; where the answer rules out that there is one, there is nothing to give back either."""
+        try:
+            return self._client.create_lease(
+                lease_id=self.name,
+                selector=self._request.selector,
+                exporter_name=self._request.exporter,
+                duration=self._request.duration,
+                tags=self._request.tags,
+            )
+        except JumpstarterError as exc:
+            response = exc.response if isinstance(exc, RequestError) else None
+            if response is None or not response.leaves_open:  # without an answer, nothing was sent
+                self._owner = 0
+            raise
 
     def _delete(self) -> bool:
         """Delete the lease, again while the lab controller is away; tell whether there was one."""

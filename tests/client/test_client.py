@@ -314,6 +314,17 @@ def test_create_gives_up(client: Client, controller: Controller) -> None:
     assert 2 <= controller.methods().count("CreateLease") <= 4
 
 
+def test_create_gives_up_where_the_retry_goes_nowhere(client: Client, controller: Controller) -> None:
+    """That a later try was never sent does not tell what became of the first."""
+    nowhere = (StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: Connection refused")
+    controller.answers["CreateLease"] = in_turn(GONE, nowhere)
+    controller.answers["GetLease"] = in_turn(GONE)
+    with pytest.raises(ControllerUnreachable, match="whether lease pj-1 exists is not known") as caught:
+        client.create_lease(lease_id="pj-1", selector="a=b", duration=60, timeout=5)
+    assert caught.value.response is not None
+    assert caught.value.response.leaves_open
+
+
 def test_create_refused_on_the_retry(client: Client, controller: Controller) -> None:
     """A definite refusal of the second try is the answer."""
     controller.answers["CreateLease"] = in_turn(GONE, (StatusCode.INVALID_ARGUMENT, "invalid lease tags: a"))

@@ -42,7 +42,7 @@ class Response:
     @property
     def leaves_open(self) -> bool:
         """Whether a write may have been done although this came back."""
-        return self.code is not grpc.StatusCode.OK and leaves_open(self.code, self.details)
+        return leaves_open(self.code, self.details)
 
     def raise_for_status(self) -> Self:
         """
