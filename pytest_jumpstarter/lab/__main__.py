@@ -21,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(_main(options, lifeline))
     except LabError as error:
-        print(f"lab: {error}", file=sys.stderr, flush=True)
-        _tell(lifeline, f"error {error}")
+        text = " ".join(str(error).split())
+        print(f"lab: {text}", file=sys.stderr, flush=True)
+        _tell(lifeline, f"error {text}")
         return 2
     return 0
 

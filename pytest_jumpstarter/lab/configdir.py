@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ class ConfigDir:
         self.path = path.absolute() if path else Path(tempfile.mkdtemp(prefix="jumpstarter-lab-"))
         self._files: list[Path] = []
         self._folders: list[Path] = []
+        self._lock = self._claim()
 
     def write_user(self, *, current_client: str) -> None:
         """Write `config.yaml`, from which plain `jmp` knows its client."""
@@ -58,6 +60,7 @@ class ConfigDir:
 
     def remove(self) -> None:
         """Take away every file and folder that was made."""
+        os.close(self._lock)
         if self._is_ours:
             shutil.rmtree(self.path, ignore_errors=True)
             return
@@ -68,6 +71,19 @@ class ConfigDir:
                 folder.rmdir()
             except OSError:
                 continue  # someone else put something there; it is theirs to keep
+
+    def _claim(self) -> int:
+        """Lock the folder: two labs that write over each other's configs would leave both without."""
+        try:
+            self._make(self.path)
+            descriptor = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise LabError(f"config folder: {self.path} is in use by another lab; name another --config-dir") from error
+        except OSError as error:
+            raise LabError(f"config folder: {self.path} cannot be used: {error.strerror or error}") from error
+        return descriptor
 
     def _write(self, file: Path, content: Mapping[str, Any]) -> Path:
         try:

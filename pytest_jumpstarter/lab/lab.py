@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -33,6 +32,7 @@ class Lab:
         clients: Names of more clients beside `default`; each gets a config in `clients/`.
         assign_delay: Seconds for which each new lease is held back, as a busy lab controller does.
         timeout: Seconds in which all exporters must be available.
+        arguments: Further options of `python -m pytest_jumpstarter.lab`.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Lab:
         clients: Sequence[str] = (),
         assign_delay: float = 0.0,
         timeout: float = 60.0,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.endpoint = ""
         self._paths = [str(path) for path in paths]
@@ -50,6 +51,7 @@ class Lab:
         self._clients = list(clients)
         self._assign_delay = assign_delay
         self._timeout = timeout
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: socket.socket | None = None
         self._log: IO[bytes] | None = None
@@ -111,17 +113,12 @@ class Lab:
 
     def stop(self) -> None:
         """End the lab and take its files away; a stopped lab stays stopped."""
-        if self._process is None or self._owner != os.getpid():
+        if self._owner != os.getpid():
             return  # a forked child has a copy of this object, but not the lab
-        process, self._process = self._process, None
         self._close_lifeline()
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()  # its exporters end by themselves when it is gone
-            process.wait()
+        process, self._process = self._process, None
+        if process:
+            _end(process)
         if self._own_dir:
             shutil.rmtree(self._own_dir, ignore_errors=True)
         if self._log:
@@ -144,6 +141,7 @@ class Lab:
                     "--assign-delay", f"{self._assign_delay:f}",
                     "--start-timeout", f"{self._timeout:f}",
                     "--lifeline", str(theirs.fileno()),
+                    *self._arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -173,6 +171,15 @@ class Lab:
         if self._lifeline is not None:
             self._lifeline.close()
             self._lifeline = None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)  # does nothing to one that has ended
+    try:
+        process.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its exporters end by themselves when it is gone
+        process.wait()
 
 
 def _close_in_children(lab: Lab) -> None:

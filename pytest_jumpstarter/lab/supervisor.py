@@ -34,7 +34,9 @@ def exporter_environment(temporary: Path) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(private)}
     for key in ("no_proxy", "NO_PROXY"):
         environment[key] = ",".join(filter(None, (environment.get(key), _LOOPBACK)))
-    return environment | {"TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
+    # Hooks call `j`, which is installed beside this interpreter.
+    path = os.pathsep.join(filter(None, (str(Path(sys.executable).parent), environment.get("PATH"))))
+    return environment | {"PATH": path, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}
 
 
 class ExporterProcess:
