@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.options import SCOPES, Settings, add_options
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def device_fixture(
         SelectorError: The selector does not parse.
         OptionError: There is no such scope.
     """
+    __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
     _check(selector, scope)
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
@@ -122,10 +123,14 @@ def device_fixture(
 
 
 def _check(selector: str | None, scope: str | None) -> None:
+    __tracebackhide__ = True
     if selector is not None:
         from pytest_jumpstarter.selector import Selector
 
-        Selector.parse(selector)
+        try:
+            Selector.parse(selector)
+        except SelectorError as exc:
+            raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
     if scope is not None and scope not in SCOPES:
         raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing, ConfigError, LabError, NoDeviceSource
+from pytest_jumpstarter.errors import (
+    ClientConfigError,
+    ClientConfigMissing,
+    ConfigError,
+    JumpstarterError,
+    LabError,
+    NoDeviceSource,
+)
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Wanted
 from pytest_jumpstarter.options import Settings
@@ -85,6 +92,7 @@ class Run:
         self._worker = worker
         self._lab: Lab | None = None
         self._source: ControllerSource | ShellSource | None = None
+        self._failure: JumpstarterError | None = None
 
     @property
     def client(self) -> Client:
@@ -113,7 +121,7 @@ class Run:
             ConfigError, DeviceError, RequestError: As the source does.
         """
         if self._source is None:
-            self._source = self._open_source()
+            self._source = self._open_source_once()
         with self._source.device(wanted) as device:
             yield device
 
@@ -129,6 +137,16 @@ class Run:
         finally:
             if lab is not None:
                 lab.stop()
+
+    def _open_source_once(self) -> ControllerSource | ShellSource:
+        """Open the source; where that failed, fail again without another try."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._open_source()
+        except JumpstarterError as exc:
+            self._failure = exc
+            raise
 
     def _open_source(self) -> ControllerSource | ShellSource:
         if self.mode == "shell":

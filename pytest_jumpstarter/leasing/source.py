@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
@@ -84,6 +85,7 @@ class ControllerSource:
             )
         request = LeaseRequest(selector=wanted.selector, exporter=wanted.exporter)
         self._events.on_request(request, wanted.role)
+        wanted = _as_requested(wanted, request)
         return Hold(
             self.client,
             wanted,
@@ -141,3 +143,11 @@ class ControllerSource:
     def _warm(self) -> None:
         warm_up()
         self._portal.start()
+
+
+def _as_requested(wanted: Wanted, request: LeaseRequest) -> Wanted:
+    """Return what is wanted after the hooks had their say."""
+    if (request.selector, request.exporter) == (wanted.selector, wanted.exporter):
+        return wanted
+    source = f"{wanted.source}, changed by a pytest_jumpstarter_lease_request hook"
+    return replace(wanted, selector=request.selector, exporter=request.exporter, source=source)

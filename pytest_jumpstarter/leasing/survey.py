@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from pytest_jumpstarter.client.v1 import Client, Exporter
 from pytest_jumpstarter.errors import RequestError
@@ -58,16 +59,34 @@ def matching_exporters(client: Client, wanted: Wanted) -> list[Exporter]:
     return [exporter for exporter in exporters if wanted.exporter in (None, exporter.name)]
 
 
-def labels_that_exist(client: Client, wanted: Wanted) -> str:
-    """Return words for the values that the selector's labels have in this lab, or nothing where that is unknown."""
-    if wanted.selector is None:
-        return ""
+def what_there_is(client: Client, wanted: Wanted) -> str:
+    """Return words for what this lab has of what `wanted` names, or nothing where that is unknown."""
     try:
         exporters = list(client.list_exporters())
     except RequestError:
         return ""
-    keys = dict.fromkeys(term.key for term in Selector.parse(wanted.selector).terms)
+    found = [exporter for exporter in exporters if exporter.name == wanted.exporter]
+    if wanted.exporter is not None and not found:
+        return f"; the lab has {_names(wanted.exporter, exporters)}"
+    keys = dict.fromkeys(term.key for term in Selector.parse(wanted.selector).terms) if wanted.selector else ()
+    if found:
+        return "".join(f"; it has {_label(key, found[0])}" for key in keys)
     return "".join(f"; {_values(key, exporters)}" for key in keys)
+
+
+def _names(wanted: str, exporters: list[Exporter]) -> str:
+    """Return names of exporters, those first that are like the one that is not there."""
+    names = sorted((exporter.name for exporter in exporters), key=lambda name: -_likeness(name, wanted))
+    more = f" and {len(names) - _SHOWN_VALUES} more" if len(names) > _SHOWN_VALUES else ""
+    return f"{', '.join(names[:_SHOWN_VALUES])}{more}" if names else "no exporters"
+
+
+def _likeness(name: str, wanted: str) -> float:
+    return SequenceMatcher(None, name, wanted).quick_ratio()
+
+
+def _label(key: str, exporter: Exporter) -> str:
+    return f"{key}={exporter.labels[key]}" if key in exporter.labels else f"no label {key!r}"
 
 
 def _values(key: str, exporters: list[Exporter]) -> str:
@@ -75,4 +94,5 @@ def _values(key: str, exporters: list[Exporter]) -> str:
     if not counts:
         return f"no exporter has a label {key!r}"
     shown = ", ".join(f"{key}={value} ({count})" for value, count in counts.most_common(_SHOWN_VALUES))
-    return f"there are {shown}"
+    more = f" and {len(counts) - _SHOWN_VALUES} more" if len(counts) > _SHOWN_VALUES else ""
+    return f"the lab has {shown}{more}"

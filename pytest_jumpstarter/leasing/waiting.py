@@ -25,7 +25,7 @@ from pytest_jumpstarter.errors import (
     TransportError,
 )
 from pytest_jumpstarter.leasing.request import Wanted
-from pytest_jumpstarter.leasing.survey import Survey, labels_that_exist
+from pytest_jumpstarter.leasing.survey import Survey, what_there_is
 from pytest_jumpstarter.units import format_duration
 
 T = TypeVar("T")
@@ -181,10 +181,10 @@ class Waiter:
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
             return LeaseLost(f"lease {name} ended while it was waited for: {refusal.message} ({refusal.reason})")
-        asked = f" (asked for by {self._wanted.source})" if self._wanted.source else ""
-        hint = labels_that_exist(self._client, self._wanted) if refusal.reason == "NoAccess" else ""
+        asked = f" ({self._wanted.source})" if self._wanted.source else ""
+        hint = what_there_is(self._client, self._wanted)
         return LeaseUnsatisfiable(
-            f"no exporter can serve {self._wanted}{asked}: {refusal.message} ({refusal.reason}){hint}"
+            f"{_unserved(self._wanted)}{asked}{hint}; the lab controller says: {refusal.message} ({refusal.reason})"
         )
 
     def _raise_if_ended(self, name: str, exporter: Exporter | None = None) -> None:
@@ -198,6 +198,10 @@ class Waiter:
             )
         why = f": {lease.refusal.message} ({lease.refusal.reason})" if lease.refusal else ""
         raise LeaseLost(f"lease {name} has ended{why}")
+
+
+def _unserved(wanted: Wanted) -> str:
+    return f"no exporter can serve {wanted}" if wanted.exporter is None else f"{wanted} cannot be leased"
 
 
 def _pending(lease: Lease) -> object:
