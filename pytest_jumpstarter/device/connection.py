@@ -6,8 +6,9 @@ Two ways to the exporter: through a tunnel of our own, or over the socket (or `h
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
@@ -74,7 +75,8 @@ class Connection:
 
     def _open(self, manager: AbstractAsyncContextManager[DriverClient], exporter: str) -> DriverClient:
         try:
-            client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
+            with _without_warnings():
+                client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(client.close)
             mark_missing(client, self._policy)
         except BaseException as exc:
@@ -82,6 +84,21 @@ class Connection:
             _explain(exc, exporter)
             raise
         return client
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` tells, if it matters, and how."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Driver client ")
+
+    logger = logging.getLogger("jumpstarter.client.client")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def _explain(exc: BaseException, exporter: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pexpect
 from pexpect.fdpexpect import fdspawn
 
-from pytest_jumpstarter.errors import DeviceUnreachable
+from pytest_jumpstarter.errors import DeviceUnreachable, JumpstarterError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -41,13 +42,16 @@ class Console:
 
     def __init__(self, driver: Any, portal: BlockingPortal, *, name: str) -> None:
         self.name = name
+        self._reasons: list[str] = []
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
-            self._task, _ = portal.start_task(_copy, driver, far)
+            self._task, _ = portal.start_task(_copy, driver, far, self._reasons.append)
         except Exception as exc:
             self._end.close()
             far.close()
+            if isinstance(exc, JumpstarterError):
+                raise
             raise DeviceUnreachable(f"console {name} cannot be opened: {_words(exc)}") from exc
         self.spawn: fdspawn[str] = fdspawn(
             self._end.fileno(), timeout=DEFAULT_TIMEOUT, encoding="utf-8", codec_errors="replace"
@@ -120,13 +124,16 @@ class Console:
             return int(expect(pattern, timeout=timeout))
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
             happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
+            why = f" ({self._reasons[0]})" if self._reasons else ""
             raise type(exc)(
-                f"console {self.name} {happened} for {_shown(pattern)}; it said:\n{_tail(self.before)}"
+                f"console {self.name} {happened} for {_shown(pattern)}{why}; it said:\n{_tail(self.before)}"
             ) from None
 
 
-async def _copy(driver: Any, far: socket.socket, *, task_status: TaskStatus[None]) -> None:
-    """Copy between the driver's stream and our end of the pair until either closes."""
+async def _copy(
+    driver: Any, far: socket.socket, on_break: Callable[[str], None], *, task_status: TaskStatus[None]
+) -> None:
+    """Copy between the driver's stream and our end of the pair until either closes; say why if the stream broke."""
     from anyio import create_task_group
 
     far.setblocking(False)
@@ -134,18 +141,21 @@ async def _copy(driver: Any, far: socket.socket, *, task_status: TaskStatus[None
         async with driver.stream_async("connect") as stream:
             task_status.started()
             async with create_task_group() as group:
-                group.start_soon(_from_board, stream, far)
+                group.start_soon(_from_board, stream, far, on_break)
                 await _to_board(far, stream)
                 group.cancel_scope.cancel()
 
 
-async def _from_board(stream: Any, far: socket.socket) -> None:
+async def _from_board(stream: Any, far: socket.socket, on_break: Callable[[str], None]) -> None:
     from anyio import BrokenResourceError, EndOfStream
 
     loop = asyncio.get_running_loop()
-    with suppress(EndOfStream, BrokenResourceError, OSError):
-        while True:
-            await loop.sock_sendall(far, await stream.receive())
+    try:
+        with suppress(EndOfStream, OSError):
+            while True:
+                await loop.sock_sendall(far, await stream.receive())
+    except BrokenResourceError as exc:
+        on_break(_words(exc.__cause__ or exc))
     with suppress(OSError):
         far.shutdown(socket.SHUT_WR)
 
@@ -159,7 +169,7 @@ async def _to_board(far: socket.socket, stream: Any) -> None:
             await stream.send(data)
 
 
-def _words(exc: Exception) -> str:
+def _words(exc: BaseException) -> str:
     """Return what a gRPC error says, without the debug block that its text is."""
     details = getattr(exc, "details", None)
     return str(details()) if callable(details) else f"{type(exc).__name__}: {exc}"

@@ -146,8 +146,9 @@ class Device:
         ports = {path: driver for path, driver in self.drivers.items() if _is_serial_port(driver)}
         named = {path: driver for path, driver in self.drivers.items() if path.rpartition(".")[2] in _CONSOLE_NAMES}
         by_driver: dict[object, str] = {}
-        for path, driver in (ports or named).items():  # one driver may stand at several paths (`ref:`): take the shortest
-            key = path if isinstance(driver, MissingDriver) else driver.uuid
+        # One driver may stand at several paths (`ref:`): take the shortest.
+        for path, driver in (ports or named).items():
+            key = MissingDriver if isinstance(driver, MissingDriver) else driver.uuid  # any of them says what to do
             by_driver[key] = min(by_driver.get(key, path), path, key=len)
         return list(by_driver.values())
 

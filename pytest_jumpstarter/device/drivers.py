@@ -23,7 +23,7 @@ class DriverPolicy:
     Attributes:
         allow: Patterns with `*` and `?` for class paths, such as `jumpstarter_driver_*`.
         unsafe: Whether everything may, whatever `allow` says.
-        source: Where this was read, for error messages.
+        source: Where `allow` was read, for error messages: `drivers.allow of client config FILE`.
     """
 
     allow: tuple[str, ...] = ()
@@ -35,14 +35,15 @@ class DriverPolicy:
         return self.unsafe or any(fnmatchcase(class_path, pattern) for pattern in self.allow)
 
     def refusal(self, path: str, class_path: str) -> ConfigError:
-        """Return the error that says why there is no client for the driver at `path`."""
+        """Return the error that says why there is no client for the driver at `path`; the root's is empty."""
+        driver = f"driver {path!r}" if path else "the board's root driver"
         if not self.allows(class_path):
             return DriverNotAllowed(
-                f"driver {path!r} needs {class_path}, which {self.source} does not allow; "
-                f"add it to drivers.allow there (now: {', '.join(self.allow) or 'nothing'}), or set drivers.unsafe"
+                f"{driver} needs {class_path}, which {self.source} does not allow; "
+                f"add it there (now: {', '.join(self.allow) or 'nothing'}), or UNSAFE to allow every class"
             )
         package = class_path.partition(".")[0].replace("_", "-")
-        return DriverMissing(f"driver {path!r} needs {class_path}, which is not installed; pip install {package}")
+        return DriverMissing(f"{driver} needs {class_path}, which is not installed; pip install {package}")
 
 
 class MissingDriver:
@@ -77,7 +78,7 @@ def mark_missing(root: DriverClient, policy: DriverPolicy) -> None:
     from jumpstarter.client.base import StubDriverClient
 
     if isinstance(root, StubDriverClient):
-        raise policy.refusal("(root)", root.labels[CLIENT_LABEL])
+        raise policy.refusal("", root.labels[CLIENT_LABEL])
     for path, parent, name in list(_walk(root)):  # Jumpstarter's stubs have children too, if only none
         child = parent.children[name]
         if isinstance(child, StubDriverClient):

@@ -95,4 +95,6 @@ class ShellSource:
         from jumpstarter.config.client import ClientConfigV1Alpha1Drivers
 
         drivers = ClientConfigV1Alpha1Drivers()
-        return DriverPolicy(allow=tuple(drivers.allow), unsafe=drivers.unsafe, source="JMP_DRIVERS_ALLOW")
+        return DriverPolicy(
+            allow=tuple(drivers.allow), unsafe=drivers.unsafe, source="JMP_DRIVERS_ALLOW in the environment"
+        )

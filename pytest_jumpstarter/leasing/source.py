@@ -36,7 +36,8 @@ class ControllerSource:
     def __init__(self, client: Client, config: ClientConfig, *, events: Events, ids: LeaseIds) -> None:
         self.client = client
         self._grpc_options = config.grpc_options
-        self._policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=config.source)
+        allowed_by = f"drivers.allow of {config.source}" if config.path else "JMP_DRIVERS_ALLOW in the environment"
+        self._policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=allowed_by)
         self._events = events
         self._ids = ids
         self._portal = Portal()

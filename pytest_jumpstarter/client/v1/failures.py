@@ -59,7 +59,7 @@ FAILURES: tuple[Failure, ...] = (
         r"Hostname Verification Check failed|is not in peer certificate",
         ControllerUnreachable,
         "its TLS certificate is for another host than {host}",
-        "use the host name that the certificate was made for, or have {host} added to it",
+        "write the host name that it was made for into the endpoint in {source}, or have {host} added to it",
     ),
     Failure(
         _UNAVAILABLE,
@@ -252,5 +252,6 @@ def shape(details: str) -> str:
     text = re.sub(r"errors resolving \S+: \[field:(.*)\]", r"\1", text)
     text = re.sub(r"C-ares status is not ARES_SUCCESS [^:]*: ", "", text)
     text = re.sub(r"hostname lookup error:address lookup failed for \S+: ", "", text)
+    text = re.sub(r"Custom verification check failed with error: UNAUTHENTICATED: ", "", text)
     text = re.sub(r"\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:", "", text)
     return text.removesuffix(": OK").strip()
