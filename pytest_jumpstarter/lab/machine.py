@@ -62,10 +62,10 @@ class Line:
 
 
 class Storage:
-    """The board's flash: one image, in an unnamed file that ends with the process."""
+    """The board's flash: one image, in an unnamed file."""
 
     def __init__(self, factory_image: bytes) -> None:
-        self._image: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the process)
+        self._image: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (open until `close`)
         self._image.write(factory_image)
 
     @property
@@ -95,6 +95,10 @@ class Storage:
         """Return up to `size` bytes from `position`."""
         self._image.seek(position)
         return self._image.read(size)
+
+    def close(self) -> None:
+        """Forget the image."""
+        self._image.close()
 
 
 class Machine:
