@@ -37,5 +37,6 @@ def is_unknown(wanted: Wanted, name: str, labels: Mapping[str, str] | None) -> b
 
 
 def asked_for(wanted: Wanted) -> str:
-    """Return words for what is wanted, and for who said so."""
-    return f"{wanted.role!r} asks for {wanted}" + (f" ({wanted.source})" if wanted.source else "")
+    """Return words for the board that is wanted, and for who said so."""
+    board = ", ".join(filter(None, [wanted.exporter and f"exporter {wanted.exporter}", wanted.selector]))
+    return f"{wanted.role!r} asks for {board} ({wanted.source})"

@@ -21,7 +21,8 @@ class Wanted:
         selector: Label selector that the exporter must match.
         exporter: Name that the exporter must have.
         lease: Name of an existing lease to use.
-        source: Words for where these were said, for messages: `--jmp-selector`, `device_fixture(…)`, ….
+        source: Words for where selector and exporter were said, for messages: `--jmp-selector`, ….
+        lease_source: Words for where the lease was named.
         wait: Seconds to wait in the queue at most.
     """
 
@@ -30,6 +31,7 @@ class Wanted:
     exporter: str | None = None
     lease: str | None = None
     source: str = ""
+    lease_source: str = ""
     wait: float = 30 * 60.0
 
     def __str__(self) -> str:
