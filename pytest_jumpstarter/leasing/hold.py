@@ -189,7 +189,16 @@ class Adopted:
         """
         self._check()
         self._on_pending()
-        return self._wait()
+        self.lease = self._waiter.until_ready(self.name)
+        self.exporter = self._waiter.until_exporter_ready(self.lease)
+        return self.lease
+
+    def dial(self) -> Route:
+        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
+        return self._waiter.dial(self.name)
+
+    def release(self) -> None:
+        """Do nothing: whoever made the lease gives it back."""
 
     def _check(self) -> None:
         asked = f"{self.name} ({self._wanted.lease_source})"
