@@ -62,7 +62,7 @@ class Connection:
             exporter: Words for the exporter in error messages.
 
         Raises:
-            ConfigError: The exporter does not take the passphrase.
+            ConfigError: The exporter does not take the passphrase, or does not speak TLS.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
         return self._open(
@@ -147,6 +147,8 @@ _INNER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", -1),
+        if "WRONG_VERSION_NUMBER" in str(details):  # what TLS makes of an answer in plain text
+            raise ConfigError(f"{exporter} speaks plain text, not TLS; JMP_GRPC_INSECURE=1 allows that") from exc
     ("grpc.max_send_message_length", -1),
 ]
 
