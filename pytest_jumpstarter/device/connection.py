@@ -119,6 +119,8 @@ def _explain(exc: BaseException, exporter: str) -> None:
     if isinstance(exc, (JumpstarterException, OSError)):
         cause = exc.__cause__
         details = cause.details() if isinstance(cause, grpc.aio.AioRpcError) else exc
+        if "WRONG_VERSION_NUMBER" in str(details):  # what TLS makes of an answer in plain text
+            raise ConfigError(f"{exporter} speaks plain text, not TLS; JMP_GRPC_INSECURE=1 allows that") from exc
         raise DeviceUnreachable(f"{exporter} does not answer: {details}") from exc
 
 
@@ -147,8 +149,6 @@ _INNER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.max_receive_message_length", -1),
-        if "WRONG_VERSION_NUMBER" in str(details):  # what TLS makes of an answer in plain text
-            raise ConfigError(f"{exporter} speaks plain text, not TLS; JMP_GRPC_INSECURE=1 allows that") from exc
     ("grpc.max_send_message_length", -1),
 ]
 
