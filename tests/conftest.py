@@ -50,6 +50,7 @@ LAB_FILE = "---\n".join(
             "hook-2", "board: broken", "  power: {type: jumpstarter_driver_power.driver.MockPower}\n", HOOKS % "false"
         ),
         exporter_document("nobody-1", "board: absent", None),
+        exporter_document("guest-1", "board: guest", None),
     ]
 )
 
@@ -67,7 +68,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Serve the lab that the tests share."""
     file = tmp_path_factory.mktemp("lab") / "lab.yaml"
     file.write_text(LAB_FILE)
-    with Lab([file]) as lab:
+    with Lab([file], clients=["other"]) as lab:
         yield lab
 
 
@@ -100,3 +101,18 @@ def jmp() -> Path:
     if not found:
         pytest.skip("no jmp: set PYTEST_JMP to the jmp of a venv with jumpstarter-cli")
     return Path(found)
+
+
+@pytest.fixture(scope="session")
+def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the environment of a peer: `jmp` and `j` on its path; no lab, proxy or config of the developer's."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JMP_", "JUMPSTARTER_", "PYTEST_")) and not name.lower().endswith("_proxy")
+    }
+    return ours | {
+        "PATH": f"{jmp.absolute().parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("no-config")),
+        "COLUMNS": "200",  # of its tables and log lines
+    }
