@@ -23,7 +23,7 @@ from pytest_jumpstarter.client.v1 import Client, ClientConfig
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing import Wanted
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.leasing.request import LeaseIds, Terms
 from pytest_jumpstarter.leasing.source import ControllerSource
 from pytest_jumpstarter.leasing.waiting import attempts
 
@@ -68,7 +68,12 @@ def measure(rounds: int) -> dict[str, list[float]]:
         file.write_text(EXPORTER)
         with Lab([file], assign_delay=ASSIGN_DELAY) as lab, Client.from_config(lab.client_config) as client:
             source = ControllerSource(
-                client, ClientConfig.load(lab.client_config, environ={}), events=Events(), ids=LeaseIds()
+                client,
+                ClientConfig.load(lab.client_config, environ={}),
+                events=Events(),
+                ids=LeaseIds(),
+                terms=Terms(),
+                healths={},
             )
             config = ClientConfigV1Alpha1.from_file(lab.client_config)
             sides: dict[str, Callable[[], float]] = {"ours": lambda: ours(source), "theirs": lambda: theirs(config)}

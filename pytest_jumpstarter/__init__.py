@@ -4,8 +4,8 @@ Lease a real board from a Jumpstarter lab for the tests that need it, and always
 The map, from a test downwards:
 
 - `plugin`: the pytest entry point: options, fixtures, hook calls. `options`: the option table. `hooks`: the hooks.
-- `run`: what one pytest run has from a lab.
-- `report`: what people see.
+- `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `signals`: an orderly stop.
+- `report`: what people see. `pytest_private`: the touches of pytest's private API.
 - `leasing`: the life of a lease, and the sources that devices come from.
 - `device`: tunnel, `Device`, `Console`.
 - `client.v1`: the client for `jumpstarter.client.v1`, usable alone.

@@ -104,7 +104,16 @@ class LeaseUnsatisfiable(ConfigError):
 
 
 class DeviceError(JumpstarterError):
-    """Say that a device that should have been there was not: the lab failed, not the product."""
+    """
+    Say that a device that should have been there was not: the lab failed, not the product.
+
+    Attributes:
+        exporter: The exporter's name, where one was assigned.
+        lease: The lease's name, where there was one.
+    """
+
+    exporter: str = ""
+    lease: str = ""
 
 
 class LeaseTimeout(DeviceError, TimeoutError):

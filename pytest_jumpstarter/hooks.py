@@ -76,3 +76,20 @@ def pytest_jumpstarter_lease_released(lease: Lease, role: str, config: pytest.Co
         role: The name of the fixture that had the device.
         config: pytest's config.
     """
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_jumpstarter_classify_error(error: BaseException, item: pytest.Item) -> str | None:
+    """
+    Say that an error which ended a phase of a test is the lab's fault.
+
+    Asked for errors that are not known to be the lab's, assertions aside. Be sure: a fault of the product that is
+    taken for one of the lab goes unseen.
+
+    Args:
+        error: What was raised.
+        item: The test.
+
+    Returns:
+        The reason, in words for people; None if it is not the lab's fault.
+    """

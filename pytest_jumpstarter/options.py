@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pytest
 
 DEFAULT_ROLE = "dut"
+SHORTEST_TTL = 5.0
 SCOPES = ("session", "package", "module", "class", "function")
 
 _ROLE = r"(?s)([A-Za-z_]\w*):(.*)"
@@ -39,6 +40,13 @@ def _scope(text: str) -> str:
     if text not in SCOPES:
         raise ValueError(f"{text!r} is not a scope; choose from {', '.join(SCOPES)}")
     return text
+
+
+def _ttl(text: str) -> float:
+    duration = parse_duration(text)
+    if duration < SHORTEST_TTL:
+        raise ValueError(f"{text!r} is too short: a lease is extended every third of it, so give at least 5s")
+    return duration
 
 
 def _name(text: str) -> str:
@@ -128,6 +136,19 @@ OPTIONS = (
         help="Longest wait in the queue, such as 90s, 15m or 1h30m (default: 30m)",
         parse=parse_duration,
         default="30m",
+    ),
+    Option(
+        name="ttl",
+        metavar="DURATION",
+        help="How long a board can stay leased after this process dies, at least 5s (default: 2m)",
+        parse=_ttl,
+        default="2m",
+    ),
+    Option(
+        name="max-hold",
+        metavar="DURATION",
+        help="Never hold a lease longer than this",
+        parse=parse_duration,
     ),
     Option(
         name="scope",

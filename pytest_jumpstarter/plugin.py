@@ -22,6 +22,7 @@ from pytest_jumpstarter.options import SCOPES, Settings, add_options
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.report.device_errors import DeviceErrors
     from pytest_jumpstarter.run import Run
 
 _SETTINGS = pytest.StashKey[Settings]()
@@ -43,6 +44,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, so that a bad one ends the run before it begins."""
     config.stash[_ROLES] = set()
+    config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
     try:
         config.stash[_SETTINGS] = Settings.of(config)
     except OptionError as exc:
@@ -65,20 +67,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             )
 
 
+class _Herald:
+    """Waits for the first device error, which may come from another process, and brings in what shows them."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._shown: DeviceErrors | None = None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """Have device errors shown as such."""
+        if not hasattr(report, "device_error"):
+            return (yield)
+        if self._shown is None:
+            from pytest_jumpstarter.report.device_errors import DeviceErrors
+
+            self._shown = DeviceErrors(self._config)
+            self._config.pluginmanager.register(self._shown, "jumpstarter-device-errors")
+        result = yield
+        self._shown.add(report)
+        return result
+
+
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    from pytest_jumpstarter.report.outcome import Outcome
-    from pytest_jumpstarter.report.terminal import Terminal
-    from pytest_jumpstarter.run import HookEvents, Run
+    from pytest_jumpstarter.session import start_run
 
-    config = request.config
-    terminal = Terminal(config)
-    worker = getattr(config, "workerinput", {}).get("workerid", "main")
-    run = Run(config.stash[_SETTINGS], HookEvents(config, terminal), worker=worker)
-    config.pluginmanager.register(Outcome(), "jumpstarter-outcome")
-    config.pluginmanager.register(terminal, "jumpstarter-terminal")
-    config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of this fixture
+    run = start_run(request.config, request.config.stash[_SETTINGS])
     yield run
     run.close()
 

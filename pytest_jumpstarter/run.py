@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pytest_jumpstarter.errors import (
     ClientConfigError,
     ClientConfigMissing,
@@ -18,9 +16,9 @@ from pytest_jumpstarter.errors import (
     NoDeviceSource,
 )
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Wanted
+from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.options import Settings
-from pytest_jumpstarter.report.terminal import Terminal
+from pytest_jumpstarter.signals import OrderlyStop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.lab import Lab
+    from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.shell import ShellSource
     from pytest_jumpstarter.leasing.source import ControllerSource
 
@@ -39,43 +38,6 @@ nothing says where devices come from. Four ways:
   jmp config client use ALIAS        make a client config the current one"""
 
 
-class HookEvents(Events):
-    """Pass on what happens to the hooks and to the terminal."""
-
-    def __init__(self, config: pytest.Config, terminal: Terminal) -> None:
-        self._config = config
-        self._hook = config.hook
-        self._terminal = terminal
-
-    def on_request(self, request: LeaseRequest, role: str) -> None:
-        """Call `pytest_jumpstarter_lease_request`."""
-        self._hook.pytest_jumpstarter_lease_request(request=request, role=role, config=self._config)
-
-    def on_acquired(self, lease: Lease, role: str) -> None:
-        """Call `pytest_jumpstarter_lease_acquired`."""
-        self._hook.pytest_jumpstarter_lease_acquired(lease=lease, role=role, config=self._config)
-
-    def on_ready(self, device: Device) -> None:
-        """Call `pytest_jumpstarter_device_ready`."""
-        self._hook.pytest_jumpstarter_device_ready(device=device, config=self._config)
-
-    def on_release(self, device: Device) -> None:
-        """Call `pytest_jumpstarter_device_release`."""
-        self._hook.pytest_jumpstarter_device_release(device=device, config=self._config)
-
-    def on_released(self, lease: Lease, role: str) -> None:
-        """Call `pytest_jumpstarter_lease_released`."""
-        self._hook.pytest_jumpstarter_lease_released(lease=lease, role=role, config=self._config)
-
-    def say(self, line: str) -> None:
-        """Show the line, past pytest's capture."""
-        self._terminal.say(line)
-
-    def on_failure(self, failure: str) -> None:
-        """Keep the failure for the end of the run."""
-        self._terminal.failures.append(failure)
-
-
 class Run:
     """
     What one pytest run has from a lab.
@@ -83,15 +45,18 @@ class Run:
     Attributes:
         settings: The values in force, each with its source.
         mode: Where devices come from: `lab`, `shell` or `lease`.
+        healths: The state of each role's device, from the moment its lease is ready.
     """
 
     def __init__(self, settings: Settings, events: Events, *, worker: str) -> None:
         self.settings = settings
         self.mode = settings.mode
+        self.healths: dict[str, Health] = {}
         self._events = events
         self._worker = worker
         self._lab: Lab | None = None
         self._source: ControllerSource | ShellSource | None = None
+        self._stop = OrderlyStop(self._release_all)
         self._failure: JumpstarterError | None = None
 
     @property
@@ -122,8 +87,15 @@ class Run:
         """
         if self._source is None:
             self._source = self._open_source_once()
+            self._stop.install()
+            self._events.on_start()
         with self._source.device(wanted) as device:
             yield device
+
+    @property
+    def received(self) -> int:
+        """The signal that ends this run; 0 if none does."""
+        return self._stop.received
 
     def close(self) -> None:
         """Give back whatever is still held, then stop the embedded lab; a second call does nothing."""
@@ -131,7 +103,10 @@ class Run:
         lab, self._lab = self._lab, None
         try:
             if source is not None:
+                self._stop.wait_released()
                 source.close()
+                self._stop.restore()
+                self._events.on_end()
             if "_client" in self.__dict__:
                 self._client.close()
         finally:
@@ -148,14 +123,26 @@ class Run:
             self._failure = exc
             raise
 
+    def _release_all(self) -> None:
+        if self._source is not None:
+            self._source.release_all()
+
     def _open_source(self) -> ControllerSource | ShellSource:
         if self.mode == "shell":
             from pytest_jumpstarter.leasing.shell import ShellSource
 
-            return ShellSource(self.settings.environ, events=self._events)
+            return ShellSource(self.settings.environ, events=self._events, healths=self.healths)
         from pytest_jumpstarter.leasing.source import ControllerSource
 
-        return ControllerSource(self.client, self._config, events=self._events, ids=LeaseIds(worker=self._worker))
+        max_hold = self.settings.find("max-hold")
+        return ControllerSource(
+            self.client,
+            self._config,
+            events=self._events,
+            healths=self.healths,
+            ids=LeaseIds(worker=self._worker),
+            terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
+        )
 
     @cached_property
     def _client(self) -> Client:

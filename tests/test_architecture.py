@@ -24,9 +24,12 @@ ARROWS = {
     "client": BASE,
     "device": BASE,
     "leasing": BASE | {"client", "device"},
-    "report": BASE | {"options"},
-    "run": BASE | {"client", "device", "lab", "leasing", "options", "report"},
-    "plugin": BASE | {"hooks", "options", "report", "run"},
+    "pytest_private": set(),
+    "signals": set(),
+    "report": BASE | {"pytest_private"},
+    "run": BASE | {"client", "device", "lab", "leasing", "options", "signals"},
+    "session": BASE | {"leasing", "options", "report", "run", "signals"},
+    "plugin": BASE | {"hooks", "options", "report", "run", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}

@@ -114,7 +114,7 @@ def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
         def pytest_jumpstarter_lease_request(request, role, config):
             calls.append(f"request {role} {request.selector}")
             request.tags["purpose"] = "hooks"
-            request.duration = 77
+            request.duration = 300
         def pytest_jumpstarter_lease_acquired(lease, role, config):
             calls.append(f"acquired {role} {lease.exporter}")
         def pytest_jumpstarter_device_ready(device, config):
@@ -130,7 +130,7 @@ def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
     suite.makepyfile(
         """
         def test_it(dut, jumpstarter):
-            assert dut.lease.duration == 77
+            assert dut.lease.duration == 300   # longer than --jmp-ttl: never shortened
             print("LEASE", dut.lease.name)
         def test_again(dut): pass
         """
@@ -196,9 +196,9 @@ def test_before_lease_hook(suite: pytest.Pytester) -> None:
 
 
 def test_before_lease_hook_fails(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
-    """A hook that fails is an error that says so; the test does not run, and no lease stays."""
+    """A hook that fails is a device error that says so; the test does not run, and no lease stays."""
     suite.makepyfile("def test_it(dut): dut.power.on()")
     result = suite.runpytest("--jmp-selector=board=broken")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["exporter hook-2*hook*failed*"])
+    assert result.ret == 8
+    result.stdout.fnmatch_lines(["  device error on hook-2 (lease pj-*-main-1): exporter hook-2: *hook*failed*"])
     assert active_leases() == []

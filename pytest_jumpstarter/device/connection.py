@@ -40,6 +40,7 @@ class Connection:
         self.portal = portal.start()
         self._policy = policy
         self._stack = ExitStack()
+        self._client: DriverClient | None = None
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> DriverClient:
         """
@@ -69,6 +70,32 @@ class Connection:
             _over_host(host, self.portal, self._stack, self._policy, insecure=insecure, passphrase=passphrase), exporter
         )
 
+    def probe(self, timeout: float) -> str:
+        """
+        Ask the exporter to describe itself again, over a new tunnel if the old one broke.
+
+        Returns:
+            What is wrong, at the latest after `timeout` seconds; empty if the exporter that was connected to answers.
+        """
+        import grpc
+        from google.protobuf import empty_pb2
+
+        if (client := self._client) is None:
+            return ""
+
+        async def ask() -> Any:
+            return await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout)
+
+        try:
+            response = self.portal.call(ask)
+        except grpc.aio.AioRpcError as exc:
+            return f"it does not answer: {exc.details()}"
+        except Exception as exc:
+            return f"it cannot be asked: {type(exc).__name__}: {exc}"
+        if str(client.uuid) not in {report.uuid for report in response.reports}:
+            return "it restarted: its drivers are not those of this lease"
+        return ""
+
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
@@ -83,6 +110,7 @@ class Connection:
             self.close()
             _explain(exc, exporter)
             raise
+        self._client = client
         return client
 
 

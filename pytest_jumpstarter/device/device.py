@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import MissingDriver, driver_paths
-from pytest_jumpstarter.errors import ConsoleNotFound, DeviceReleased
+from pytest_jumpstarter.errors import ConsoleNotFound, DeviceError, DeviceReleased
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -64,6 +64,7 @@ class Device:
         self._drivers = driver_paths(client)
         self._consoles: dict[str, Console] = {}
         self._released = ""
+        self._loss: DeviceError | None = None
 
     @property
     def client(self) -> DriverClient:
@@ -72,7 +73,10 @@ class Device:
 
         Raises:
             DeviceReleased: The board went back to the lab.
+            DeviceError: The device was lost; the error says why and when.
         """
+        if self._loss is not None:
+            raise self._loss.with_traceback(None)
         if self._client is None:
             raise DeviceReleased(f"device {self.role!r} is no longer ours: {self._released}")
         return self._client
@@ -102,7 +106,7 @@ class Device:
         Raises:
             ConsoleNotFound: There is no such driver, or none or several could be meant.
             DeviceUnreachable: The driver there has no stream to open.
-            DeviceReleased: The board went back to the lab.
+            DeviceReleased, DeviceError: As `client`.
         """
         from pytest_jumpstarter.device.console import Console
 
@@ -110,6 +114,10 @@ class Device:
         if found not in self._consoles:
             self._consoles[found] = Console(self.drivers[found], self._portal, name=f"{found} of {self}")
         return self._consoles[found]
+
+    def lose(self, loss: DeviceError) -> None:
+        """From now on raise `loss` at every use; the first loss counts."""
+        self._loss = self._loss or loss
 
     def release(self, reason: str) -> None:
         """Close the consoles and give up the driver clients; `reason` is told to whoever uses this handle later."""

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +73,10 @@ class Tunnel:
     Args:
         dial: Asks the lab controller for a route; blocks, so it is called in a thread.
         router: The channels on which streams are opened.
+
+    Attributes:
+        last_break: When a connection last broke, by `time.monotonic()`; 0 if none did.
+        last_reason: Why.
     """
 
     def __init__(self, dial: Callable[[], Route], router: Router) -> None:
@@ -81,7 +86,9 @@ class Tunnel:
         self._folder = ""
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self.failure: Exception | None = None
+        self._is_closed = False
+        self.last_break = 0.0
+        self.last_reason = ""
 
     async def open(self) -> str:
         """
@@ -97,7 +104,10 @@ class Tunnel:
         return path
 
     async def close(self) -> None:
-        """End every connection, stop listening, and remove the socket."""
+        """End every connection, stop listening, and remove the socket; a second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._server is not None:
             self._server.close()
         for task in self._connections:
@@ -118,7 +128,8 @@ class Tunnel:
             stream = self._router.stream(await self._route())
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
-            self.failure = exc
+            if not self._is_closed:
+                self.last_break, self.last_reason = time.monotonic(), _reason(exc)
         finally:
             writer.close()
             with contextlib.suppress(OSError):
@@ -128,6 +139,13 @@ class Tunnel:
         """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
         first, self._first = self._first, None
         return await asyncio.to_thread(self._dial) if first is None else first
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the words of the first error in a group, without gRPC's debug text."""
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
 
 
 async def _both(*directions: Awaitable[None]) -> None:

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.errors import DeviceError
     from pytest_jumpstarter.leasing.request import LeaseRequest
 
 
 class Events:
     """Hear what happens to leases and devices; this one listens to nothing, so that sources can be used alone."""
+
+    def on_start(self) -> None:
+        """Prepare for the first device."""
+
+    def on_end(self) -> None:
+        """Note that there will be no more devices."""
 
     def on_request(self, request: LeaseRequest, role: str) -> None:
         """Change `request` before it is sent, or leave it."""
@@ -28,6 +35,9 @@ class Events:
 
     def on_released(self, lease: Lease, role: str) -> None:
         """Note that the lease has ended."""
+
+    def on_loss(self, role: str, loss: DeviceError) -> None:
+        """Note that the device was lost; called from another thread than the test's."""
 
     def say(self, line: str) -> None:
         """Show a line to the people who wait."""

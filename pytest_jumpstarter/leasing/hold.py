@@ -6,40 +6,118 @@ Only the process that created a lease releases it.
 
 from __future__ import annotations
 
+import math
 import os
+import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
 from pytest_jumpstarter.errors import (
     AlreadyReleased,
     ConfigError,
+    DeviceError,
+    ExporterOffline,
     JumpstarterError,
+    LeaseLost,
     LeaseUnsatisfiable,
+    MethodUnavailable,
     NotFound,
     RequestError,
     TransportError,
 )
-from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.waiting import Waiter, attempts
+from pytest_jumpstarter.units import format_duration
 
 RELEASE_TIMEOUT = 5.0
 """Seconds for the lab controller to take a release, and again to confirm it."""
 
+EXTEND_TIMEOUT = 5.0
 _CREATE_MAY_BE_UNDER_WAY = 1.0
 
 
-class Hold:
+class Held(ABC):
+    """
+    What both kinds of lease have in common: they are waited for, dialled and looked after.
+
+    Attributes:
+        name: The lease's name.
+        lease: The lease as last seen; None before `acquire`.
+        exporter: Its exporter, ready; None before `acquire`.
+        failure: Why the lease could not be given back; empty if all is well.
+    """
+
+    is_ours: bool
+
+    def __init__(self, client: Client, wanted: Wanted, name: str, say: Callable[[str], None]) -> None:
+        self.name = name
+        self.lease: Lease | None = None
+        self.exporter: Exporter | None = None
+        self.failure = ""
+        self._client = client
+        self._waiter = Waiter(client, wanted, say)
+        self._ready_since = 0.0
+
+    @abstractmethod
+    def acquire(self) -> Lease:
+        """Return the lease once it and its exporter are ready."""
+
+    def dial(self) -> Route:
+        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
+        return self._waiter.dial(self.name)
+
+    def look(self, timeout: float) -> DeviceError | None:
+        """
+        Ask the lab controller whether lease and exporter are still there, and return what is wrong.
+
+        Raises:
+            TransportError: It does not answer within `timeout` seconds.
+        Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
+        """
+        assert self.exporter is not None
+        try:
+            self.lease = self._client.get_lease(self.name, timeout=timeout)
+            exporter = self._client.get_exporter(self.exporter.name, timeout=timeout)
+        except NotFound as exc:
+            return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
+        if self.lease.is_ended:
+            why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
+            return LeaseLost(f"lease {self.name} has ended{why}")
+        if self.lease.client != self._client.name:
+            return LeaseLost(f"lease {self.name} was transferred to client {self.lease.client!r}")
+        if exporter.status == "OFFLINE" or not exporter.online:
+            return ExporterOffline(
+                f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}"
+            )
+        return None
+
+    def extend(self, timeout: float) -> None:  # noqa: B027 - what is not ours is left as it is
+        """Make the lease last longer, if it is ours to extend."""
+
+    def release(self, *, confirm: bool = True) -> None:  # noqa: B027 - what is not ours is left as it is
+        """Give the lease back, if it is ours to give."""
+
+    def _wait(self) -> Lease:
+        try:
+            self.lease = self._waiter.until_ready(self.name)
+            self._ready_since = time.monotonic()
+            self.exporter = self._waiter.until_exporter_ready(self.lease)
+        except DeviceError as exc:
+            exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
+            raise
+        return self.lease
+
+
+class Hold(Held):
     """
     One lease of ours.
 
     Args:
-        name: The lease id, never used before.
+        terms: For how long it is asked for, and held at most.
+        names: Gives a lease id that was never used before.
         on_pending: Called once the request has left: time to do what takes long while the lease is pending.
-
-    Attributes:
-        lease: The lease as last seen; None before `acquire`.
-        exporter: Its exporter, ready; None before `acquire`.
-        failure: Why the lease could not be given back; empty if all is well.
     """
 
     is_ours = True
@@ -50,20 +128,20 @@ class Hold:
         wanted: Wanted,
         request: LeaseRequest,
         *,
-        name: str,
+        terms: Terms,
+        names: Callable[[], str],
         say: Callable[[str], None],
         on_pending: Callable[[], None],
     ) -> None:
-        self.name = name
-        self.lease: Lease | None = None
-        self.exporter: Exporter | None = None
-        self.failure = ""
-        self._client = client
+        super().__init__(client, wanted, names(), say)
         self._request = request
-        self._waiter = Waiter(client, wanted, say)
+        self._terms = terms
+        self._say = say
+        self._names = names
         self._on_pending = on_pending
         self._owner = 0
         self._is_created = False
+        self._lock = threading.Lock()
 
     def acquire(self) -> Lease:
         """
@@ -77,36 +155,97 @@ class Hold:
         """
         self._owner = os.getpid()  # from here on there may be a lease
         try:
-            self.lease = self._create()
-            self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
-            self._on_pending()
-            self.lease = self._waiter.until_ready(self.name)
-            self.exporter = self._waiter.until_exporter_ready(self.lease)
+            self._request_and_wait()
+            if not self._can_extend():
+                self._start_over()
         except BaseException:
             self.release()
             raise
+        assert self.lease is not None
         return self.lease
 
-    def dial(self) -> Route:
-        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
-        return self._waiter.dial(self.name)
+    def extend(self, timeout: float) -> None:
+        """
+        Make the lease last the time to live from now, by the lab controller's own count of what has passed.
 
-    def release(self) -> None:
+        Raises:
+            LeaseLost: It has been held as long as `--jmp-max-hold` allows.
+        Source: jumpstarter.client.v1.ClientService UpdateLease; `duration` is the total since Ready, never shortened
+        """
+        assert self.lease is not None
+        held, asked = self._held_for(), self.lease.duration or 0.0
+        limit = self._terms.max_hold
+        if limit is not None and held >= limit:
+            raise LeaseLost(f"lease {self.name} was held for {format_duration(held)}, all that --jmp-max-hold allows")
+        total = min(held + self._terms.ttl, limit or math.inf)
+        if total > asked and os.getpid() == self._owner:
+            self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
+
+    def look(self, timeout: float) -> DeviceError | None:
+        """Ask as every lease is asked, and watch the longest time it may be held."""
+        limit = self._terms.max_hold
+        loss = super().look(timeout)
+        if loss is None and limit is not None and self._held_for() >= limit:
+            return LeaseLost(f"lease {self.name} was held for {format_duration(limit)}, all that --jmp-max-hold allows")
+        return loss
+
+    def release(self, *, confirm: bool = True) -> None:
         """
         Give the lease back and see it ended; a second call, or one in a forked child, does nothing.
 
-        A failure is kept in `failure`, with the command that would do it by hand.
+        Two threads may call this; the second waits for the first. A failure is kept in `failure`, with the command that
+        would do it by hand.
 
+        Args:
+            confirm: Whether to wait until the lab controller shows the lease as ended.
         Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
         """
-        owner, self._owner = self._owner, 0
-        if owner != os.getpid():
-            return
+        with self._lock:
+            if self._owner != os.getpid():
+                return
+            try:
+                was_there = self._delete()
+                self._owner = 0  # and not before: an interrupt in between leaves it to the next call
+                if was_there and confirm:
+                    self._confirm()
+            except RequestError as exc:
+                self._owner = 0
+                self.failure = (
+                    f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
+                )
+
+    def _held_for(self) -> float:
+        """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
+        if self.lease is not None and self.lease.effective_duration is not None:
+            return self.lease.effective_duration
+        return time.monotonic() - self._ready_since
+
+    def _request_and_wait(self) -> None:
+        self.lease = self._create()
+        self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
+        self._on_pending()
+        self._wait()
+
+    def _can_extend(self) -> bool:
+        """Extend the lease for the first time; tell whether the lab controller knows how."""
         try:
-            if self._delete():
-                self._confirm()
-        except RequestError as exc:
-            self.failure = f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
+            self.extend(EXTEND_TIMEOUT)
+        except MethodUnavailable:
+            return False
+        except TransportError:
+            pass  # it is away for a moment; the keeper goes on trying
+        return True
+
+    def _start_over(self) -> None:
+        """Lease for a fixed time instead, since the lab controller is too old to extend a short one."""
+        self._say(
+            f"the lab controller cannot extend leases: asking for {format_duration(DEFAULT_DURATION)}; "
+            "a board stays leased so long if this process dies"
+        )
+        self.release()
+        self.name, self._is_created, self._owner = self._names(), False, os.getpid()
+        self._request.duration = DEFAULT_DURATION
+        self._request_and_wait()
 
     def _create(self) -> Lease:
         """Ask for the lease; where the answer rules out that there is one, there is nothing to give back either."""
@@ -158,25 +297,16 @@ class Hold:
         )
 
 
-class Adopted:
-    """
-    An existing lease that somebody made for us (`--jmp-lease`, `JMP_LEASE`): used, never released.
-
-    Attributes: as `Hold`.
-    """
+class Adopted(Held):
+    """An existing lease that somebody made for us (`--jmp-lease`, `JMP_LEASE`): used, never extended or released."""
 
     is_ours = False
-    failure = ""
 
     def __init__(
         self, client: Client, wanted: Wanted, *, say: Callable[[str], None], on_pending: Callable[[], None]
     ) -> None:
-        self.name = str(wanted.lease)
-        self.lease: Lease | None = None
-        self.exporter: Exporter | None = None
-        self._client = client
+        super().__init__(client, wanted, str(wanted.lease), say)
         self._wanted = wanted
-        self._waiter = Waiter(client, wanted, say)
         self._on_pending = on_pending
 
     def acquire(self) -> Lease:
@@ -189,16 +319,7 @@ class Adopted:
         """
         self._check()
         self._on_pending()
-        self.lease = self._waiter.until_ready(self.name)
-        self.exporter = self._waiter.until_exporter_ready(self.lease)
-        return self.lease
-
-    def dial(self) -> Route:
-        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
-        return self._waiter.dial(self.name)
-
-    def release(self) -> None:
-        """Do nothing: whoever made the lease gives it back."""
+        return self._wait()
 
     def _check(self) -> None:
         asked = f"{self.name} ({self._wanted.lease_source})"

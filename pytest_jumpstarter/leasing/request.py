@@ -8,7 +8,23 @@ import secrets
 from dataclasses import dataclass, field
 
 DEFAULT_DURATION = 30 * 60.0
-"""Seconds a lease is asked for; Jumpstarter's own client asks for as much."""
+"""Seconds for a lease that cannot be extended; Jumpstarter's own client asks for as much."""
+
+DEFAULT_TTL = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """
+    For how long a lease is ours.
+
+    Attributes:
+        ttl: Seconds the lease outlives this process at most: it is asked for no longer, and extended in time.
+        max_hold: Seconds it is held at most; None for as long as it takes.
+    """
+
+    ttl: float = DEFAULT_TTL
+    max_hold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +63,13 @@ class LeaseRequest:
     Attributes:
         selector: Label selector, or None where `exporter` says enough.
         exporter: Name of the one exporter that will do, or None.
-        duration: Seconds, counted from the moment the lease is Ready.
+        duration: Seconds, counted from the moment the lease is Ready; it is extended while the run needs it.
         tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
     """
 
     selector: str | None
     exporter: str | None
-    duration: float = DEFAULT_DURATION
+    duration: float = DEFAULT_TTL
     tags: dict[str, str] = field(default_factory=dict)
 
 

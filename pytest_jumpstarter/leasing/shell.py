@@ -13,6 +13,7 @@ from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
 from pytest_jumpstarter.leasing.request import Wanted
 
@@ -31,11 +32,12 @@ class ShellSource:
 
     leases: list[Lease] = []  # noqa: RUF012 - a shell has none, ever
 
-    def __init__(self, environ: Mapping[str, str], *, events: Events) -> None:
+    def __init__(self, environ: Mapping[str, str], *, events: Events, healths: dict[str, Health]) -> None:
         self._environ = environ
         self._events = events
         self._portal = Portal()
         self._has_warned = False
+        self._healths = healths
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
@@ -65,8 +67,14 @@ class ShellSource:
             )
             device = Device(role=wanted.role, exporter=identity, lease=None, client=root, portal=connection.portal)
             stack.callback(put_away, device, self._events, "its fixture was torn down")
+            self._healths[wanted.role] = health = Health()
+            stack.callback(health.retire)
+            health.attach(device, connection)
             self._events.on_ready(device)
             yield device
+
+    def release_all(self) -> None:
+        """Do nothing: the shell gives its lease back."""
 
     def close(self) -> None:
         """End the event loop; the shell keeps its exporter."""

@@ -6,20 +6,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import ConfigError
+from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError
 from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Wanted
+from pytest_jumpstarter.leasing.keeper import Keeper
+from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.leasing.hold import Adopted, Hold
+    from pytest_jumpstarter.leasing.hold import Held
 
 
 class ControllerSource:
@@ -31,10 +34,23 @@ class ControllerSource:
         config: Where it came from; it also says which driver clients may be imported.
         events: Told what happens.
         ids: Names for the leases of this run.
+        terms: For how long leases are asked for, and held.
+        healths: Where the state of each role's device is noted.
     """
 
-    def __init__(self, client: Client, config: ClientConfig, *, events: Events, ids: LeaseIds) -> None:
+    def __init__(
+        self,
+        client: Client,
+        config: ClientConfig,
+        *,
+        events: Events,
+        ids: LeaseIds,
+        terms: Terms,
+        healths: dict[str, Health],
+    ) -> None:
         self.client = client
+        self._healths = healths
+        self._config = config
         self._grpc_options = config.grpc_options
         allowed_by = f"drivers.allow of {config.source}" if config.path else "JMP_DRIVERS_ALLOW in the environment"
         self._policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=allowed_by)
@@ -42,7 +58,9 @@ class ControllerSource:
         self._ids = ids
         self._portal = Portal()
         self._warming: threading.Thread | None = None
-        self._held: list[Hold | Adopted] = []
+        self._terms = terms
+        self._keeper = Keeper(ttl=terms.ttl, renew=self._renew_token)
+        self._held: list[Held] = []
 
     @property
     def leases(self) -> list[Lease]:
@@ -62,9 +80,11 @@ class ControllerSource:
             self._held.append(held)
             stack.callback(self._give_back, held, wanted.role)  # before the request leaves
             lease = held.acquire()
+            health = self._healths[wanted.role] = Health(held)
+            self._keeper.watch(held, partial(self._on_loss, wanted.role))
             self._check(held, wanted)
             self._events.on_acquired(lease, wanted.role)
-            device = self._connect(held, wanted.role, stack)
+            device = self._connect(held, health, wanted.role, stack)
             self._events.on_ready(device)
             yield device
 
@@ -72,9 +92,20 @@ class ControllerSource:
         """Give back every lease that a fixture left behind, and end the event loop."""
         for held in list(self._held):
             self._give_back(held, "")
+        self._keeper.stop()
         self._portal.stop()
 
-    def _take(self, wanted: Wanted) -> Hold | Adopted:
+    def release_all(self) -> None:
+        """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
+        threads = [
+            threading.Thread(target=held.release, kwargs={"confirm": False}, daemon=True) for held in list(self._held)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _take(self, wanted: Wanted) -> Held:
         from pytest_jumpstarter.leasing.hold import Adopted, Hold
 
         if wanted.lease is not None:
@@ -84,25 +115,27 @@ class ControllerSource:
                 f"nothing says which exporter {wanted.role!r} needs; give --jmp-selector, --jmp-exporter or "
                 "--jmp-lease (ini: jmp_selector, …), or device_fixture(selector=…)"
             )
-        request = LeaseRequest(selector=wanted.selector, exporter=wanted.exporter)
+        duration = min(self._terms.ttl, self._terms.max_hold or self._terms.ttl)
+        request = LeaseRequest(selector=wanted.selector, exporter=wanted.exporter, duration=duration)
         self._events.on_request(request, wanted.role)
         wanted = _as_requested(wanted, request)
         return Hold(
             self.client,
             wanted,
             request,
-            name=self._ids.next(),
+            terms=self._terms,
+            names=self._ids.next,
             say=self._events.say,
             on_pending=self._warm_up,
         )
 
-    def _check(self, held: Hold | Adopted, wanted: Wanted) -> None:
+    def _check(self, held: Held, wanted: Wanted) -> None:
         """Refuse an adopted board that is not what the fixture asks for; the lab controller checked the others."""
         assert held.exporter is not None
         if not held.is_ours:
             check_identity(wanted, held.exporter.name, held.exporter.labels, f"lease {held.name}")
 
-    def _connect(self, held: Hold | Adopted, role: str, stack: ExitStack) -> Device:
+    def _connect(self, held: Held, health: Health, role: str, stack: ExitStack) -> Device:
         from pytest_jumpstarter.client.v1 import channel_options
         from pytest_jumpstarter.device.tunnel import Router, Tunnel
 
@@ -114,7 +147,8 @@ class ControllerSource:
         )
         connection = Connection(self._portal, self._policy)
         stack.callback(connection.close)
-        root = connection.open_tunnel(Tunnel(held.dial, router), exporter=f"exporter {held.exporter.name}")
+        tunnel = Tunnel(held.dial, router)
+        root = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
         device = Device(
             role=role,
             exporter=ExporterIdentity(name=held.exporter.name, labels=held.exporter.labels),
@@ -123,12 +157,32 @@ class ControllerSource:
             portal=connection.portal,
         )
         stack.callback(put_away, device, self._events, f"lease {held.name} was given back")
+        stack.callback(health.retire)
+        health.attach(device, connection, tunnel)
         return device
 
-    def _give_back(self, held: Hold | Adopted, role: str) -> None:
+    def _on_loss(self, role: str, loss: DeviceError) -> None:
+        self._healths[role].lose(loss)
+        self._events.on_loss(role, loss)
+
+    def _renew_token(self) -> bool:
+        """Take the token that the client config has now; tell whether it is another one."""
+        from pytest_jumpstarter.client.v1 import ClientConfig
+
+        if self._config.path is None:
+            return False
+        try:
+            token = ClientConfig.load(self._config.path).token
+        except ClientConfigError:
+            return False  # it is being written
+        is_new, self.client.token = token != self.client.token, token
+        return is_new
+
+    def _give_back(self, held: Held, role: str) -> None:
         if held not in self._held:
             return
         self._held.remove(held)
+        self._keeper.forget(held)
         held.release()
         if held.failure:
             self._events.on_failure(held.failure)

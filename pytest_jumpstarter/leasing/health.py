@@ -1,0 +1,109 @@
+"""Whether a device is still there: asked by whoever must tell a fault of the lab from a fault of the product."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, ExporterOffline, JumpstarterError
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.tunnel import Tunnel
+    from pytest_jumpstarter.leasing.hold import Held
+
+CONFIRM_TIMEOUT = 5.0
+"""Seconds in which a suspicion must be confirmed, or it is none."""
+
+
+class Health:
+    """
+    The state of health of one role's device, from the moment its lease is ready.
+
+    Args:
+        held: The lease; None in a shell, which keeps it to itself.
+
+    Attributes:
+        device: The device; None before it is connected.
+        loss: Why the device is lost for good; None while it is not.
+    """
+
+    def __init__(self, held: Held | None = None) -> None:
+        self.device: Device | None = None
+        self.loss: DeviceError | None = None
+        self._held = held
+        self._connection: Connection | None = None
+        self._tunnel: Tunnel | None = None
+
+    def attach(self, device: Device, connection: Connection, tunnel: Tunnel | None = None) -> None:
+        """
+        Watch over `device` from now on.
+
+        Raises:
+            DeviceError: It was lost while it was being connected.
+        """
+        self.device, self._connection, self._tunnel = device, connection, tunnel
+        if self.loss is not None:
+            device.lose(self.loss)
+            raise self.loss
+
+    def lose(self, loss: DeviceError) -> None:
+        """Note the loss and its time, and close the tunnel, so that a call that waits for the board ends."""
+        if self.loss is not None:
+            return
+        self.loss = self._named(type(loss)(f"{loss} (seen at {time.strftime('%H:%M:%S')})"))
+        if self.device is not None:
+            self.device.lose(self.loss)
+        if self._tunnel is not None and self._connection is not None:
+            self._connection.portal.start_task_soon(self._tunnel.close)
+
+    def retire(self) -> None:
+        """Ask nobody from now on: the board goes back. What was seen stays known."""
+        self._held = None
+        self._connection = None
+
+    def fault_since(self, start: float) -> DeviceError | None:
+        """
+        Return the fault of the lab that a failure since `start` can be due to, or None if all is well.
+
+        The lab controller is asked about lease and exporter, then the exporter itself through the tunnel; a connection
+        that broke since `start` is a fault even if the next one works.
+
+        Args:
+            start: When what failed began, by `time.monotonic()`.
+        """
+        if self.loss is None:
+            deadline = time.monotonic() + CONFIRM_TIMEOUT
+            loss = self._ask_controller() or self._ask_exporter(deadline)
+            if loss is not None:
+                self.lose(loss)
+        if self.loss is None and self._tunnel is not None and self._tunnel.last_break >= start:
+            return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
+        return self.loss
+
+    def _named(self, error: DeviceError) -> DeviceError:
+        """Note on `error` which exporter and lease it is about."""
+        if self.device is not None:
+            error.exporter = self.device.exporter.name
+            error.lease = self.device.lease.name if self.device.lease is not None else ""
+        return error
+
+    @property
+    def _name(self) -> str:
+        known = self.device is not None and self.device.exporter.name
+        return f"exporter {known}" if known else "the exporter"
+
+    def _ask_controller(self) -> DeviceError | None:
+        if self._held is None:
+            return None
+        try:
+            return self._held.look(CONFIRM_TIMEOUT / 2)
+        except JumpstarterError:
+            return None  # the lab controller cannot tell: the exporter itself will
+
+    def _ask_exporter(self, deadline: float) -> DeviceError | None:
+        if self._connection is None:
+            return None
+        trouble = self._connection.probe(max(1.0, deadline - time.monotonic()))
+        return ExporterOffline(f"{self._name}: {trouble}") if trouble else None

@@ -1,0 +1,118 @@
+"""
+Keeps leases alive and watches over them, from a daemon thread of its own.
+
+A lease is asked for a short time to live and extended at a third of it: if this process dies, the board is free one
+time to live later, without anybody doing anything. The same thread looks every few seconds whether lease and exporter
+are still there, which a test that blocks cannot.
+
+Source: jumpstarter.client.v1.ClientService UpdateLease: `duration` is the total since the lease became Ready
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
+from pytest_jumpstarter.leasing.hold import Held
+from pytest_jumpstarter.units import format_duration
+
+LOOK_INTERVAL = 2.0
+"""Seconds between two looks at lease and exporter, or a sixth of the time to live if that is less."""
+
+
+class _Watched:
+    """One lease in the keeper's hands."""
+
+    def __init__(self, held: Held, on_loss: Callable[[DeviceError], None], interval: float) -> None:
+        self.held = held
+        self.on_loss = on_loss
+        self.seen = time.monotonic()
+        self.next_extension = self.seen + interval
+
+
+class Keeper:
+    """
+    Extends and watches leases until it is stopped.
+
+    Args:
+        ttl: Seconds a lease may outlive this process.
+        renew: Asked when the token has expired; tells whether there is a new one.
+    """
+
+    def __init__(self, *, ttl: float, renew: Callable[[], bool]) -> None:
+        self.ttl = ttl
+        self._renew = renew
+        self._interval = min(LOOK_INTERVAL, ttl / 6)
+        self._lock = threading.Lock()
+        self._watched: dict[str, _Watched] = {}
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    def watch(self, held: Held, on_loss: Callable[[DeviceError], None]) -> None:
+        """Keep `held` alive from now on; `on_loss` is called once, from the keeper's thread, when it is gone."""
+        with self._lock:
+            self._watched[held.name] = _Watched(held, on_loss, self._next_third())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
+                self._thread.start()
+
+    def forget(self, held: Held) -> None:
+        """Let `held` be: it is being given back."""
+        with self._lock:
+            self._watched.pop(held.name, None)
+
+    def stop(self) -> None:
+        """End the thread; a call that is under way ends by its own timeout."""
+        self._stopped.set()
+        if self._thread is not None and os.getpid() == self._pid:
+            self._thread.join(self._interval)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._interval):
+            with self._lock:
+                watched = list(self._watched.values())
+            for each in watched:
+                self._visit(each)
+
+    def _visit(self, watched: _Watched) -> None:
+        """Look after one lease; nothing that goes wrong here ends the thread that all leases need."""
+        timeout = max(1.0, self.ttl / 6)
+        try:
+            loss = watched.held.look(timeout)
+            watched.seen = time.monotonic()
+            if loss is None and watched.seen >= watched.next_extension:
+                watched.held.extend(timeout)
+                watched.next_extension = time.monotonic() + self._next_third()
+        except DeviceError as exc:
+            loss = exc
+        except TransportError as exc:
+            loss = self._given_up(watched, "the lab controller has been away", exc)
+        except TokenExpired as exc:
+            loss = None if self._renew() else self._given_up(watched, "the token has been expired", exc)
+        except JumpstarterError as exc:
+            loss = LeaseLost(f"lease {watched.held.name} cannot be kept: {exc}")
+        if loss is not None and self._is_watched(watched):
+            self.forget(watched.held)
+            watched.on_loss(loss)
+
+    def _given_up(self, watched: _Watched, what: str, exc: JumpstarterError) -> DeviceError | None:
+        """Return the loss if the lease was out of reach for so long that it must have ended."""
+        away = time.monotonic() - watched.seen
+        if away < self.ttl:
+            return None
+        return LeaseLost(
+            f"{what} for {format_duration(away)}, longer than lease {watched.held.name} lives without being extended "
+            f"(--jmp-ttl): {exc}"
+        )
+
+    def _is_watched(self, watched: _Watched) -> bool:
+        with self._lock:
+            return self._watched.get(watched.held.name) is watched
+
+    def _next_third(self) -> float:
+        return self.ttl / 3 * random.uniform(0.8, 1.0)

@@ -1,0 +1,110 @@
+"""What joins a run to pytest, from the moment the first test asks for a device: hooks, reports, signals."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.options import Settings
+from pytest_jumpstarter.report.faults import Faults
+from pytest_jumpstarter.report.outcome import Outcome
+from pytest_jumpstarter.report.terminal import Terminal
+from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.signals import Interrupter
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.errors import DeviceError
+    from pytest_jumpstarter.leasing import LeaseRequest
+
+
+def start_run(config: pytest.Config, settings: Settings) -> Run:
+    """Start the run of this process: from here on there are hooks of ours for each test."""
+    terminal, faults = Terminal(config), Faults()
+    worker = getattr(config, "workerinput", {}).get("workerid", "main")
+    run = Run(settings, HookEvents(config, terminal, faults), worker=worker)
+    faults.healths = run.healths
+    plugins = {"faults": faults, "outcome": Outcome(), "terminal": terminal, "ending": Ending(run, terminal)}
+    for name, plugin in plugins.items():
+        config.pluginmanager.register(plugin, f"jumpstarter-{name}")
+    config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of the fixture
+    return run
+
+
+class HookEvents(Events):
+    """Pass on what happens to the hooks and to the terminal."""
+
+    def __init__(self, config: pytest.Config, terminal: Terminal, faults: Faults) -> None:
+        self._config = config
+        self._hook = config.hook
+        self._terminal = terminal
+        self._faults = faults
+        self._interrupter = Interrupter()
+
+    def on_request(self, request: LeaseRequest, role: str) -> None:
+        """Call `pytest_jumpstarter_lease_request`."""
+        self._hook.pytest_jumpstarter_lease_request(request=request, role=role, config=self._config)
+
+    def on_acquired(self, lease: Lease, role: str) -> None:
+        """Call `pytest_jumpstarter_lease_acquired`."""
+        self._hook.pytest_jumpstarter_lease_acquired(lease=lease, role=role, config=self._config)
+
+    def on_ready(self, device: Device) -> None:
+        """Call `pytest_jumpstarter_device_ready`."""
+        self._hook.pytest_jumpstarter_device_ready(device=device, config=self._config)
+
+    def on_release(self, device: Device) -> None:
+        """Call `pytest_jumpstarter_device_release`."""
+        self._hook.pytest_jumpstarter_device_release(device=device, config=self._config)
+
+    def on_released(self, lease: Lease, role: str) -> None:
+        """Call `pytest_jumpstarter_lease_released`."""
+        self._hook.pytest_jumpstarter_lease_released(lease=lease, role=role, config=self._config)
+
+    def say(self, line: str) -> None:
+        """Show the line, past pytest's capture."""
+        self._terminal.say(line)
+
+    def on_loss(self, role: str, loss: DeviceError) -> None:
+        """End the test that the loss leaves waiting; not under --pdb, where a person is in charge."""
+        item = self._faults.current
+        if item is not None and self._faults.uses(item, role) and not self._config.getoption("usepdb", default=False):
+            self._interrupter.interrupt(loss, lambda: self._faults.current is item)
+
+    def on_start(self) -> None:
+        """Take over the signal by which a blocked test is ended."""
+        self._interrupter.install()
+
+    def on_end(self) -> None:
+        """Give the signal back."""
+        self._interrupter.restore()
+
+    def on_failure(self, failure: str) -> None:
+        """Keep the failure for the end of the run."""
+        self._terminal.failures.append(failure)
+
+
+class Ending:
+    """The end of a run that a signal ended."""
+
+    def __init__(self, run: Run, terminal: Terminal) -> None:
+        self._run = run
+        self._terminal = terminal
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Let the exit code be the signal's, and say what teardowns made of boards that had gone back already."""
+        try:
+            return (yield)
+        except Exception as exc:
+            if not self._run.received:
+                raise
+            self._terminal.say(f"in teardown, after the boards were given back: {type(exc).__name__}: {exc}")
+            return None
+        finally:
+            if self._run.received:
+                session.exitstatus = 128 + self._run.received
