@@ -21,12 +21,20 @@ class Portal:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._blocking: BlockingPortal | None = None
+        self._is_stopped = False
 
     def start(self) -> BlockingPortal:
-        """Return the running loop, in the form that Jumpstarter's driver clients take."""
+        """
+        Return the running loop, in the form that Jumpstarter's driver clients take.
+
+        Raises:
+            RuntimeError: It was stopped.
+        """
         from anyio.from_thread import start_blocking_portal
 
         with self._lock:
+            if self._is_stopped:
+                raise RuntimeError("the event loop was stopped")
             if self._blocking is None:
                 self._blocking = self._stack.enter_context(start_blocking_portal(name="jumpstarter-portal"))
             return self._blocking
@@ -34,6 +42,7 @@ class Portal:
     def stop(self) -> None:
         """Cancel what still runs in the loop and end its thread; a second call does nothing."""
         with self._lock:
+            self._is_stopped = True
             blocking, self._blocking = self._blocking, None
             if blocking is not None:
                 blocking.call(blocking.stop, True)  # cancels what remains

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -197,7 +197,8 @@ class ControllerSource:
 
     def _warm(self) -> None:
         warm_up()
-        self._portal.start()
+        with suppress(RuntimeError):  # stopped meanwhile: the run was over sooner than the imports
+            self._portal.start()
 
 
 def _as_requested(wanted: Wanted, request: LeaseRequest) -> Wanted:

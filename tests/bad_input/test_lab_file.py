@@ -1,0 +1,59 @@
+"""Lab files that are broken or missing, and exporters that do not start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .runs import HEAD, leave_no_process, one_error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{HEAD}export: [}}", "lab.yaml:4: this is not YAML"),
+        (f"{HEAD}---\n{HEAD}", "lab.yaml:5: exporter 'badly-1' is already in "),
+        (f"{HEAD}exports: {{}}", "lab.yaml:1: unknown key 'exports'; known are "),
+        ("", "there is no exporter in "),
+        (
+            f"{HEAD}export: {{power: {{type: jumpstarter_driver_powr.driver.MockPower}}}}",
+            "exporter badly-1 does not start: driver jumpstarter_driver_powr.driver.MockPower: "
+            "module jumpstarter_driver_powr is not installed; pip install jumpstarter-driver-powr",
+        ),
+        (
+            f"{HEAD}export: {{power: {{type: bad_drivers.Misspelt}}}}",
+            "exporter badly-1 does not start: driver bad_drivers.Misspelt: module bad_drivers has no Misspelt",
+        ),
+        (
+            f"{HEAD}export: {{power: {{type: bad_drivers.Raises}}}}",
+            "exporter badly-1 does not start: OSError: no such port: /dev/ttyUSB7",
+        ),
+    ],
+)
+def test_broken_lab_file(suite: pytest.Pytester, lab_file: Callable[[str], Path], text: str, message: str) -> None:
+    """A lab file that makes no sense names file, line and exporter; the lab leaves no process behind."""
+    file = lab_file(text)
+    said = one_error(suite, f"--jmp-lab={file}")
+    assert message in said
+    assert str(file) in said
+    assert said.endswith("(from --jmp-lab)")
+    leave_no_process(str(file))
+    leave_no_process("badly-1")
+
+
+def test_missing_lab_file(suite: pytest.Pytester) -> None:
+    """A lab file that is not there names itself, and the ini file that it is beside."""
+    suite.makeini("[pytest]\njmp_selector = kind=dut\njmp_lab = nowhere.yaml\n")
+    said = one_error(suite)
+    assert said == f"lab file {suite.path / 'nowhere.yaml'} does not exist (from jmp_lab in tox.ini)"
+
+
+def test_a_lab_that_does_not_start_is_not_started_again(
+    suite: pytest.Pytester, lab_file: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Every test that needs the lab gets the error; only the first waits for it."""
+    file = lab_file(f"{HEAD}export: {{power: {{type: bad_drivers.Raises}}}}")
+    one_error(suite, f"--jmp-lab={file}", "--jmp-scope=function")
+    assert (tmp_path / "starts").read_text() == "x"
