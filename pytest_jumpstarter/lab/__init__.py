@@ -12,11 +12,13 @@ The lab process::
     process.py         the life of the lab process: start all parts in order, stop them in order
     documents.py       lab files, as people write them
     configdir.py       the client and exporter configs that it writes for others
+    temporary.py       the folder for what must not stay
     authority.py       certificates and tokens
     model.py           what the lab knows: exporters, clients, leases, conditions
     selection.py       which exporter a lease gets, and what is said when it gets none
     scheduler.py       the life of leases: assign, end, expire
     access.py          who is calling, and whether they may
+    requests.py        what may be asked for
     refusal.py         errors that are answers
     wire.py            the model's things as protobuf messages
     client_service.py  jumpstarter.client.v1.ClientService

@@ -35,6 +35,7 @@ async def _main(options: argparse.Namespace, lifeline: socket.socket | None) -> 
         Options(
             paths=options.paths,
             config_dir=options.config_dir,
+            temporary=options.temporary,
             clients=options.client,
             assign_delay=options.assign_delay,
             offline_after=options.offline_after,
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "--start-timeout", type=_duration, default=60.0, metavar="DURATION", help="Longest wait for the exporters"
     )
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--temporary", type=Path, help=argparse.SUPPRESS)
     return parser
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,8 @@ class ConfigDir:
     It never writes over a file that is not a lab's: a folder with a person's own Jumpstarter configs is refused.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._is_ours = path is None
-        self.path = path.absolute() if path else Path(tempfile.mkdtemp(prefix="jumpstarter-lab-"))
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
         self._files: list[Path] = []
         self._folders: list[Path] = []
         self._lock = self._claim()
@@ -61,9 +58,6 @@ class ConfigDir:
     def remove(self) -> None:
         """Take away every file and folder that was made."""
         os.close(self._lock)
-        if self._is_ours:
-            shutil.rmtree(self.path, ignore_errors=True)
-            return
         for file in self._files:
             file.unlink(missing_ok=True)
         for folder in reversed(self._folders):

@@ -2,15 +2,14 @@
 One exporter process: `python -m pytest_jumpstarter.lab.exporter NAME`.
 
 Started by the lab, and by nobody else. What it needs comes on standard input, a line of JSON each: first the driver
-classes (so that they load while the lab gets ready), then the path of the exporter's config. Standard input then
-stays open as long as the lab lives: its end is the order to stop, even when the lab was killed. What goes wrong is
-said in the last line of output.
+classes (so that they load while the lab gets ready) and the lab's temporary folder, then the path of the exporter's
+config. Standard input then stays open as long as the lab lives: when it ends the lab is dead, and the exporter
+stops and clears up. What goes wrong is said in the last line of output.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import importlib.util
 import json
@@ -21,7 +20,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-STOP_TIMEOUT = 5.0
+from pytest_jumpstarter.lab.temporary import remove_temporary
+
+STOP_TIMEOUT = 3.0
 
 
 class DriverUnusable(Exception):
@@ -31,13 +32,12 @@ class DriverUnusable(Exception):
 def main() -> int:
     """Run one exporter until it is told to stop, or the lab is gone."""
     try:
-        import_drivers(json.loads(sys.stdin.readline() or "[]"))
+        order = json.loads(sys.stdin.readline())
+        import_drivers(order["drivers"])
         from jumpstarter.config.exporter import ExporterConfigV1Alpha1
 
-        path = json.loads(sys.stdin.readline() or "null")
-        if path is None:
-            return 0  # the lab ended before it began
-        return asyncio.run(_serve(ExporterConfigV1Alpha1.load_path(Path(path))))
+        config = ExporterConfigV1Alpha1.load_path(Path(json.loads(sys.stdin.readline())))
+        return asyncio.run(_serve(config, Path(order["temporary"])))
     except DriverUnusable as error:
         print(error, flush=True)
     except Exception as error:  # a driver may raise anything; its own words are what the user needs
@@ -76,27 +76,35 @@ def _missing(type_: str, module: str) -> str:
     return f"driver {type_}: module {top} is not installed; pip install {package}"
 
 
-async def _serve(config: Any) -> int:
+async def _serve(config: Any, temporary: Path) -> int:
+    loop = asyncio.get_running_loop()
     async with config.create_exporter() as exporter:
-        serving = asyncio.ensure_future(exporter.serve())
 
         def stop() -> None:
             exporter.stop(should_unregister=True)
-            asyncio.get_running_loop().call_later(STOP_TIMEOUT, _die)
 
-        loop = asyncio.get_running_loop()
+        def stop_orphaned() -> None:
+            loop.remove_reader(sys.stdin.fileno())
+            exporter.stop()  # there is nobody to say goodbye to
+            loop.call_later(STOP_TIMEOUT, _clear_up, temporary)
+
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        loop.add_reader(sys.stdin.fileno(), lambda: stop() if not os.read(sys.stdin.fileno(), 1) else None)
-        await serving
-        loop.remove_reader(sys.stdin.fileno())
+        loop.add_reader(sys.stdin.fileno(), stop_orphaned)
+        await exporter.serve()
+    if not loop.remove_reader(sys.stdin.fileno()):
+        _clear_up(temporary)
     return int(exporter.exit_code or 0)
 
 
-def _die() -> None:
-    """End at once, and all that drivers and hooks have started with it: the lab made this process a group leader."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(os.getpgrp(), signal.SIGKILL)
+def _clear_up(temporary: Path) -> None:
+    """
+    Do what the dead lab would have done: take its files away, and end all that drivers and hooks have started.
+
+    That includes this process: the lab made it the leader of a group of its own.
+    """
+    remove_temporary(temporary)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

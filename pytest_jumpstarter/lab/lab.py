@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.lab.temporary import TEMPORARY_PREFIX, default_config_dir, remove_temporary
 
 _STOP_TIMEOUT = 15.0
 
@@ -56,7 +56,7 @@ class Lab:
         self._lifeline: socket.socket | None = None
         self._log: IO[bytes] | None = None
         self._owner = 0
-        self._own_dir: Path | None = None
+        self._temporary: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Lab {self.endpoint or 'stopped'}>"
@@ -71,10 +71,11 @@ class Lab:
     @property
     def config_dir(self) -> Path:
         """The folder with `config.yaml`, `clients/` and `exporters/`; works as `JMP_CLIENT_CONFIG_HOME`."""
-        folder = self._config_dir or self._own_dir
-        if folder is None:
+        if self._config_dir:
+            return self._config_dir
+        if self._temporary is None:
             raise RuntimeError("the lab is not started")
-        return folder
+        return default_config_dir(self._temporary)
 
     @property
     def client_config(self) -> Path:
@@ -119,16 +120,15 @@ class Lab:
         process, self._process = self._process, None
         if process:
             _end(process)
-        if self._own_dir:
-            shutil.rmtree(self._own_dir, ignore_errors=True)
+        if self._temporary:
+            remove_temporary(self._temporary)
         if self._log:
             self._log.close()
-        self.endpoint, self._log, self._own_dir = "", None, None
+        self.endpoint, self._log, self._temporary = "", None, None
 
     def _spawn(self) -> None:
         self._owner = os.getpid()
-        if self._config_dir is None:
-            self._own_dir = Path(tempfile.mkdtemp(prefix="jumpstarter-lab-"))
+        self._temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the lab)
         self._lifeline, theirs = socket.socketpair()
         _close_in_children(self)
@@ -137,6 +137,7 @@ class Lab:
                 [
                     sys.executable, "-m", "pytest_jumpstarter.lab", *self._paths,
                     "--config-dir", str(self.config_dir),
+                    "--temporary", str(self._temporary),
                     *(f"--client={name}" for name in self._clients),
                     "--assign-delay", f"{self._assign_delay:f}",
                     "--start-timeout", f"{self._timeout:f}",

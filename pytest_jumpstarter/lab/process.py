@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.configdir import ConfigDir
 from pytest_jumpstarter.lab.documents import Document, is_object_name, read_documents
-from pytest_jumpstarter.lab.supervisor import ExporterProcess, exporter_environment
+from pytest_jumpstarter.lab.supervisor import ExporterProcess
+from pytest_jumpstarter.lab.temporary import TEMPORARY_PREFIX, default_config_dir, remove_temporary
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.lab.authority import Authority
@@ -32,6 +32,7 @@ class Options:
 
     paths: Sequence[str]
     config_dir: Path | None
+    temporary: Path | None
     clients: Sequence[str]
     assign_delay: float
     offline_after: float
@@ -51,7 +52,9 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
     documents = read_documents(options.paths)
     clients = _client_names(options.clients)
     async with AsyncExitStack() as stack:
-        processes = await _spawn(documents, stack)
+        temporary = options.temporary or Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
+        stack.callback(remove_temporary, temporary)
+        processes = await _spawn(documents, temporary, stack)
         # These imports take as long as an exporter's own, which by now runs beside them.
         from pytest_jumpstarter.lab.authority import Authority
         from pytest_jumpstarter.lab.model import Client, Exporter, Model
@@ -64,7 +67,7 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         server = Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
         await server.start()
         stack.push_async_callback(server.stop)
-        configs = ConfigDir(options.config_dir)
+        configs = ConfigDir(options.config_dir or default_config_dir(temporary))
         stack.callback(configs.remove)
         exporter_configs = _write_configs(configs, documents, model, authority, server.endpoint)
         if options.config_dir is None:
@@ -86,13 +89,10 @@ def _client_names(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((DEFAULT_CLIENT, *names)))
 
 
-async def _spawn(documents: Sequence[Document], stack: AsyncExitStack) -> list[ExporterProcess]:
+async def _spawn(documents: Sequence[Document], temporary: Path, stack: AsyncExitStack) -> list[ExporterProcess]:
     """Start the exporter processes; they load while the lab makes its keys and opens its port."""
-    temporary = Path(tempfile.mkdtemp(prefix="pj-"))  # short: sockets live in it, and their paths have a limit
-    stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-    environment = exporter_environment(temporary)
     own = [document for document in documents if not document.is_external]
-    processes = [ExporterProcess(document, environment=environment, say=_say) for document in own]
+    processes = [ExporterProcess(document, temporary=temporary, say=_say) for document in own]
     stack.push_async_callback(_stop_all, processes)
     await asyncio.gather(*(process.spawn() for process in processes))
     return processes

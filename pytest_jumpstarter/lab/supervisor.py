@@ -16,7 +16,7 @@ from pathlib import Path
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.documents import Document
 
-STOP_TIMEOUT = 8.0
+STOP_TIMEOUT = 5.0
 
 _RAPID = 60.0  # seconds; a process that lived shorter than this failed at once, as `jmp run` counts it
 _MOST_RAPID = 5
@@ -44,13 +44,14 @@ class ExporterProcess:
     One exporter that the lab runs itself.
 
     Args:
+        temporary: The folder for its sockets, and for whatever else it leaves lying about.
         say: Called with each line that the lab's user should read.
     """
 
-    def __init__(self, document: Document, *, environment: dict[str, str], say: Callable[[str], None]) -> None:
+    def __init__(self, document: Document, *, temporary: Path, say: Callable[[str], None]) -> None:
         self.name = document.name
         self._document = document
-        self._environment = environment
+        self._temporary = temporary
         self._say = say
         self._config: Path | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -66,11 +67,11 @@ class ExporterProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=self._environment,
+            env=exporter_environment(self._temporary),
             start_new_session=True,
         )  # fmt: skip
         self._listening = asyncio.create_task(self._listen(self._process))
-        self._tell(self._document.driver_types)
+        self._tell({"drivers": self._document.driver_types, "temporary": str(self._temporary)})
         if self._config:
             self._tell(str(self._config))
 

@@ -20,6 +20,10 @@ metadata:
 export:
   board: {{type: {BOARD}}}
 ---
+metadata: {{name: board-2, labels: {{board: spare}}}}
+export:
+  board: {{type: {BOARD}}}
+---
 metadata: {{name: ext-1, labels: {{kind: manual, slot: "1"}}}}
 ---
 metadata: {{name: ext-2, labels: {{kind: manual, slot: "2"}}}}

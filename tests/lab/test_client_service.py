@@ -15,6 +15,7 @@ from peers import ManualExporter, Metadata, Peer, refusal, seconds
 from pytest_jumpstarter.lab import Lab
 
 LEASES = "namespaces/lab/leases"
+ALL = ["board-1", "board-2", "ext-1", "ext-2", "fresh-1", "off-1", "solo-1"]
 NOBODY = "kind=never-seen"  # an exporter that is there but never comes: leases stay pending
 
 
@@ -174,7 +175,7 @@ class TestExporters:
         """All exporters come in one answer, in order of their names."""
         response = self.listed(peer)
         names = [it.name.rpartition("/")[2] for it in response.exporters]
-        assert names == ["board-1", "ext-1", "ext-2", "fresh-1", "off-1", "solo-1"]
+        assert names == ALL
         assert response.next_page_token == ""
 
     def test_filter(self, peer: Peer) -> None:
@@ -189,11 +190,11 @@ class TestExporters:
     def test_pages(self, peer: Peer) -> None:
         """Pages follow one another without gap or overlap, and the last has no token."""
         names, token = [], ""
-        for _ in range(3):
+        for _ in range(4):
             response = self.listed(peer, page_size=2, page_token=token)
             names += [it.name.rpartition("/")[2] for it in response.exporters]
             token = response.next_page_token
-        assert names == ["board-1", "ext-1", "ext-2", "fresh-1", "off-1", "solo-1"]
+        assert names == ALL
         assert token == ""
 
     def test_bad_page_token(self, peer: Peer) -> None:

@@ -44,15 +44,6 @@ def test_nothing_stays(tmp_path: Path) -> None:
     assert [path.name for path in folder.rglob("*")] == ["mine.txt"]
 
 
-def test_own_folder() -> None:
-    """Without a path the folder is one of its own, and goes entirely."""
-    configs = ConfigDir(None)
-    write_all(configs)
-    assert configs.path.stat().st_mode & 0o777 == 0o700
-    configs.remove()
-    assert not configs.path.exists()
-
-
 def test_not_over_a_persons_config(tmp_path: Path) -> None:
     """A person's own config is never written over, nor removed."""
     (tmp_path / "config.yaml").write_text("config: {current-client: work}\n")
