@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -116,3 +119,23 @@ def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("no-config")),
         "COLUMNS": "200",  # of its tables and log lines
     }
+
+
+@pytest.fixture(scope="session")
+def running_exporter(jmp: Path, peer_environ: dict[str, str]) -> Callable[..., AbstractContextManager[None]]:
+    """Return what runs a real `jmp run` with a config, its output in a file, and ends it with SIGTERM."""
+
+    @contextmanager
+    def run(config: Path, log: Path, *options: str) -> Iterator[None]:
+        command = [str(jmp), "run", "--exporter-config", str(config), *options]
+        with log.open("wb") as out, subprocess.Popen(command, env=peer_environ, stdout=out, stderr=out) as process:
+            try:
+                yield
+            finally:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(20)
+                finally:
+                    process.kill()
+
+    return run

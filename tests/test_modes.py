@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,6 +19,8 @@ from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import AlreadyReleased
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.waiting import attempts
+
+RunningExporter = Callable[..., AbstractContextManager[None]]
 
 DRIVE = "def test_it(dut): dut.power.on()"
 PASSPHRASE = "open-sesame-4711"
@@ -31,9 +32,7 @@ def leased(client: Client, exporter: str) -> Iterator[str]:
     name = f"existing-{secrets.token_hex(4)}"
     client.create_lease(lease_id=name, exporter_name=exporter, duration=600)
     try:
-        for _ in attempts(30):
-            if client.get_lease(name).is_ready:
-                break
+        assert any(client.get_lease(name).is_ready for _ in attempts(30))
         yield name
     finally:
         with suppress(AlreadyReleased):
@@ -50,9 +49,6 @@ def existing(client: Client) -> Iterator[str]:
 def names(client: Client) -> set[str]:
     """Return the names of all leases there ever were."""
     return {lease.name for lease in client.list_leases(only_active=False)}
-
-
-# An existing lease
 
 
 @pytest.mark.parametrize(
@@ -91,7 +87,8 @@ def test_existing_lease(
         """
     )
     pytester.runpytest(*(arg.format(existing) for arg in args)).assert_outcomes(passed=1)
-    assert client.get_lease(existing).is_ready
+    after = client.get_lease(existing)
+    assert (after.is_ready, after.duration) == (True, 600)
     assert client.get_exporter("board-2").status == "LEASE_READY"  # no session was ended either
     assert names(client) == before
 
@@ -115,9 +112,7 @@ def test_existing_lease_unknown(suite: pytest.Pytester) -> None:
 def test_existing_lease_ended(suite: pytest.Pytester, client: Client, existing: str) -> None:
     """A lease that has ended is one clear error."""
     client.delete_lease(existing)
-    for _ in attempts(10):
-        if client.get_lease(existing).is_ended:
-            break
+    assert any(client.get_lease(existing).is_ended for _ in attempts(10))
     suite.makepyfile(DRIVE)
     refused(suite, f"lease {existing} (--jmp-lease*) has already ended*", f"--jmp-lease={existing}")
 
@@ -163,9 +158,6 @@ def refused(suite: pytest.Pytester, message: str, *args: str) -> None:
     end = next(i for i, line in enumerate(shown) if line.startswith(("===", "---")))  # summary, or captured output
     assert end == 1, shown
     assert fnmatchcase(shown[0], message)
-
-
-# A shell
 
 
 def test_shell(suite: pytest.Pytester, jmp: Path, lab: Lab, client: Client, peer_environ: dict[str, str]) -> None:
@@ -319,44 +311,35 @@ def test_command_line_overrides_the_shell(
 
 
 def test_shell_that_is_gone(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A JUMPSTARTER_HOST that nobody serves is one clear error."""
+    """A JUMPSTARTER_HOST that nobody serves is a device error, not the test's fault."""
     monkeypatch.setenv("JUMPSTARTER_HOST", "/no/such/socket")
     monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
     pytester.makepyfile(DRIVE)
-    refused(pytester, "the exporter at JUMPSTARTER_HOST=/no/such/socket does not answer: *")
-
-
-# An exporter without a lab
+    result = pytester.runpytest()
+    result.assert_outcomes()
+    result.stdout.fnmatch_lines(["*device error: the exporter at JUMPSTARTER_HOST=/no/such/socket does not answer: *"])
 
 
 @pytest.fixture(scope="module")
-def standalone(jmp: Path, peer_environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def standalone(running_exporter: RunningExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return HOST:PORT of a real `jmp run` that serves in plain text whoever has the passphrase."""
-    config = tmp_path_factory.mktemp("standalone") / "exporter.yaml"
-    config.write_text(
+    folder = tmp_path_factory.mktemp("standalone")
+    (folder / "exporter.yaml").write_text(
         "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nmetadata: {name: alone, namespace: lab}\n"
         "export: {power: {type: jumpstarter_driver_power.driver.MockPower}}\n"
     )
     with closing(socket.create_server(("127.0.0.1", 0))) as free:  # jmp does not take port 0
-        port = free.getsockname()[1]
-    command = [str(jmp), "run", "--exporter-config", str(config), "--tls-grpc-listener", f"127.0.0.1:{port}"]
-    with subprocess.Popen(
-        [*command, "--tls-grpc-insecure", "--passphrase", PASSPHRASE],
-        env=peer_environ,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            for _ in attempts(30):
-                with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
-                    break
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20)
-            finally:
-                process.kill()
+        host, port = free.getsockname()
+    options = ["--tls-grpc-listener", f"{host}:{port}", "--tls-grpc-insecure", "--passphrase", PASSPHRASE]
+    with running_exporter(folder / "exporter.yaml", folder / "log", *options):
+        assert any(is_listening(host, port) for _ in attempts(30))
+        yield f"{host}:{port}"
+
+
+def is_listening(host: str, port: int) -> bool:
+    """Tell whether a connection can be made."""
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex((host, port)) == 0
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from pytest_jumpstarter.client.v1 import Client, Exporter, Lease
 from pytest_jumpstarter.errors import AlreadyReleased, PermissionDenied
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.waiting import attempts
+
+RunningExporter = Callable[..., AbstractContextManager[None]]
 
 TIMEOUT = 60.0
 WAYS = ("--client-config", "JMP_CLIENT_CONFIG_HOME")
@@ -71,23 +72,23 @@ def until_ready(client: Client, name: str) -> Lease:
 
 
 def test_get_exporters(cli: Jmp, lease: Lease) -> None:
-    """`get exporters` shows names and labels, and on demand what is online, its status and who holds it."""
-    commands = [("--with", "online,status"), ("--with", "leases", "-o", "yaml"), ("-l", "kind!=dut", "-o", "json")]
+    """`get exporters` shows those that match with their labels, and on demand what is online and who holds it."""
+    commands = [("--with", "online,status", "-l", "kind!=gateway"), ("--with", "leases", "-o", "yaml")]
     with ThreadPoolExecutor() as pool:
-        table, holders, selected = pool.map(lambda args: cli("get exporters", *args), commands)
+        table, holders = pool.map(lambda args: cli("get exporters", *args), commands)
     rows = {line.split()[0]: line.split()[1:] for line in table.splitlines() if line.strip()}
     assert rows["board-1"] == ["yes", "AVAILABLE", "board=virtual,kind=dut,site=here"]
     assert rows["nobody-1"] == ["no", "UNKNOWN", "board=absent"]  # never seen
-    held = {exporter["name"]: exporter["lease"] for exporter in yaml.safe_load(holders)["exporters"]}
-    assert (held["board-2"]["name"], held["board-2"]["client"], held["board-1"]) == (lease.name, "default", None)
-    others = {exporter["name"]: exporter["labels"] for exporter in json.loads(selected)["exporters"]}
-    assert others["board-2"] == {"board": "virtual", "kind": "gateway"}
-    assert "board-1" not in others
+    assert "board-2" not in rows
+    exporters = {exporter["name"]: exporter for exporter in yaml.safe_load(holders)["exporters"]}
+    assert exporters["board-2"]["labels"] == {"board": "virtual", "kind": "gateway"}
+    held = exporters["board-2"]["lease"]
+    assert (held["name"], held["client"], exporters["board-1"]["lease"]) == (lease.name, "default", None)
 
 
 def test_get_leases(cli: Jmp, lease: Lease) -> None:
     """`get leases` shows a lease with its owner, its exporter and its conditions."""
-    shown = {found["name"]: found for found in yaml.safe_load(cli("get leases", "-o", "yaml"))["leases"]}[lease.name]
+    shown = {found["name"]: found for found in json.loads(cli("get leases", "-o", "json"))["leases"]}[lease.name]
     assert (shown["client"], shown["exporter"], shown["duration"]) == ("default", "board-2", 600)
     assert shown["conditions"][-1]["type"] == "Ready"
     assert shown["conditions"][-1]["status"] == "True"
@@ -125,10 +126,7 @@ def test_transfer(cli: Jmp, client: Client, lease: Lease) -> None:
 def test_delete_leases(cli: Jmp, client: Client, lease: Lease) -> None:
     """`delete leases` ends the lease."""
     cli("delete leases", lease.name)
-    for _ in attempts(10):
-        if client.get_lease(lease.name).is_ended:
-            return
-    pytest.fail("the lease did not end")
+    assert any(client.get_lease(lease.name).is_ended for _ in attempts(10))
 
 
 def test_shell_by_selector(jmp: Path, lab: Lab, client: Client, peer_environ: dict[str, str]) -> None:
@@ -156,21 +154,6 @@ def shell(cli: Jmp, *args: str) -> str:
     return finished.stdout
 
 
-@contextmanager
-def running_exporter(jmp: Path, config: Path, environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a real `jmp run` in a process of its own, which gets SIGTERM in the end."""
-    command = [str(jmp), "run", "--exporter-config", str(config)]
-    with log.open("wb") as out, subprocess.Popen(command, env=environ, stdout=out, stderr=out) as process:
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(20)
-            finally:
-                process.kill()
-
-
 def until_exporter(client: Client, name: str, condition: Callable[[Exporter], bool]) -> Exporter:
     """Wait for the exporter to be as `condition` says, for half a minute at most, and return it."""
     for _ in attempts(30):
@@ -181,7 +164,7 @@ def until_exporter(client: Client, name: str, condition: Callable[[Exporter], bo
 
 
 def test_external_exporter(
-    suite: pytest.Pytester, jmp: Path, lab: Lab, client: Client, peer_environ: dict[str, str], tmp_path: Path
+    suite: pytest.Pytester, lab: Lab, client: Client, running_exporter: RunningExporter, tmp_path: Path
 ) -> None:
     """A real `jmp run` joins with the config that the lab wrote; our fixtures drive it; stopped, it is offline."""
     config, log = tmp_path / "guest-1.yaml", tmp_path / "log"
@@ -196,10 +179,10 @@ def test_external_exporter(
             assert [reading.voltage for reading in dut.power.read()] == [0.0, 5.0]
         """
     )
-    with running_exporter(jmp, config, peer_environ, log):
+    with running_exporter(config, log):
         until_exporter(client, "guest-1", lambda exporter: exporter.status == "AVAILABLE")
         suite.runpytest("--jmp-selector=board=guest").assert_outcomes(passed=1)
         assert "power on" in log.read_text()
     until_exporter(client, "guest-1", lambda exporter: not exporter.online and exporter.status == "OFFLINE")
     gone = suite.runpytest("--jmp-selector=board=guest", "--jmp-wait=1s")
-    gone.stdout.fnmatch_lines(["no exporter for board=guest within *: 1 match, 0 leased, 1 offline"])
+    gone.stdout.fnmatch_lines(["*no exporter for board=guest within *: 1 match, 0 leased, 1 offline"])
