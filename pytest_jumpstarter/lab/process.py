@@ -70,13 +70,13 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         configs = ConfigDir(options.config_dir or default_config_dir(temporary))
         stack.callback(configs.remove)
         exporter_configs = _write_configs(configs, documents, model, authority, server.endpoint)
-        if options.config_dir is None:
-            print(f"client config: JMP_CLIENT_CONFIG_HOME={configs.path}", flush=True)
         for process in processes:
             process.give(exporter_configs[process.name])
         # Exporters leave before the server does, so that they can say goodbye.
         stack.push_async_callback(_stop_all, processes)
         if await _become_ready(processes, model, options.start_timeout, is_over):
+            if options.config_dir is None:
+                print(f"client config: JMP_CLIENT_CONFIG_HOME={configs.path}", flush=True)
             print(f"lab ready: {server.endpoint}, {len(processes)} exporters", flush=True)
             on_ready(server.endpoint)
             await is_over.wait()

@@ -133,7 +133,8 @@ class ExporterProcess:
             for line in data.decode(errors="replace").splitlines():
                 if line.strip():
                     self._words.append(line.strip())
-                    print(f"{self.name}: {line}", file=sys.stderr, flush=True)
+                    if self._keeping:  # before, its last words become the lab's one line of error
+                        print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
     def _tell(self, what: object) -> None:
         assert self._process is not None  # spawned before

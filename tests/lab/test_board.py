@@ -30,7 +30,7 @@ def leased(config_file: Path, selector: str) -> Iterator[Any]:
 
 
 def _connected(config_file: Path, name: str) -> Iterator[Any]:
-    config = ClientConfigV1Alpha1.from_file(str(config_file))
+    config = ClientConfigV1Alpha1.from_file(config_file)
     with config.lease(lease_name=name.rpartition("/")[2]) as lease, lease.connect() as client:
         yield client.board
 
@@ -142,7 +142,7 @@ def test_next_lease(lab: Lab, tmp_path: Path) -> None:
 
 def test_jumpstarters_own_lease(lab: Lab) -> None:
     """Jumpstarter's client leases by selector, drives and releases, with nobody's help."""
-    config = ClientConfigV1Alpha1.from_file(str(lab.client_config))
+    config = ClientConfigV1Alpha1.from_file(lab.client_config)
     with config.lease(selector="board=spare", duration=timedelta(minutes=5)) as lease:
         with lease.connect() as client:
             client.board.power.on()

@@ -150,6 +150,7 @@ class TestExporters:
     """GetExporter and ListExporters."""
 
     def listed(self, peer: Peer, **fields: Any) -> client_pb2.ListExportersResponse:
+        """List exporters."""
         request = client_pb2.ListExportersRequest(parent="namespaces/lab", **fields)
         response: client_pb2.ListExportersResponse = peer.call(peer.clients.ListExporters, request)
         return response
@@ -419,11 +420,13 @@ class TestUpdate:
     """UpdateLease."""
 
     def update(self, peer: Peer, lease: client_pb2.Lease, **fields: Any) -> client_pb2.Lease:
+        """Update a lease."""
         request = client_pb2.UpdateLeaseRequest(lease=client_pb2.Lease(name=lease.name, **fields))
         updated: client_pb2.Lease = peer.call(peer.clients.UpdateLease, request)
         return updated
 
     def refused(self, peer: Peer, lease: client_pb2.Lease, **fields: Any) -> str:
+        """Return the text with which an update is refused."""
         code, text = refusal(lambda: self.update(peer, lease, **fields))
         assert code == "UNKNOWN"
         return text
@@ -537,8 +540,9 @@ class TestDelete:
             ("Pending", "True", "Offline", offline),
             ("Ready", "False", "Released", "The lease was marked for release"),
         ]
-        fields = ("exporter", "effective_begin_time", "effective_end_time", "effective_duration")
-        assert not any(lease.HasField(field) for field in fields)
+        assert not {field.name for field, _ in lease.ListFields()} & {
+            "exporter", "effective_begin_time", "effective_end_time", "effective_duration"
+        }  # fmt: skip
 
     def test_twice(self, peer: Peer) -> None:
         """A second delete says that the lease was released before."""

@@ -84,5 +84,5 @@ def test_one_lab_at_a_time(tmp_path: Path) -> None:
 def test_not_a_folder(tmp_path: Path) -> None:
     """A file in the place of the folder is an error that names it."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match="config folder: .*file.* cannot be used"):
+    with pytest.raises(LabError, match=r"config folder: .*file.* cannot be used"):
         ConfigDir(tmp_path / "file" / "configs")

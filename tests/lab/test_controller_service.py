@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -64,7 +65,7 @@ class TestRegister:
 
     def test_service_endpoints(self, exporter: ManualExporter) -> None:
         """A method newer than this lab is UNIMPLEMENTED, which exporters take for none."""
-        method = exporter.channel.unary_unary("/jumpstarter.v1.ControllerService/GetServiceEndpoints")
+        method: Any = exporter.channel.unary_unary("/jumpstarter.v1.ControllerService/GetServiceEndpoints")
         assert refusal(lambda: method(b"", metadata=exporter.metadata, timeout=10))[0] == "UNIMPLEMENTED"
 
 
@@ -195,8 +196,8 @@ def try_dial(peer: Peer, lease: str) -> jumpstarter_pb2.DialResponse | None:
     try:
         return peer.dial(lease)
     except grpc.RpcError as error:
-        assert isinstance(error, grpc.Call)
-        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        if "exporter is not listening" not in str(error):
+            raise
         return None
 
 
@@ -267,7 +268,7 @@ class TestDial:
         options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1)]
         credentials = grpc.ssl_channel_credentials(exporter.roots)
         with grpc.secure_channel(exporter.endpoint, credentials, options) as channel:
-            listen = jumpstarter_pb2_grpc.ControllerServiceStub(channel).Listen
+            listen: Any = jumpstarter_pb2_grpc.ControllerServiceStub(channel).Listen
             call = listen(jumpstarter_pb2.ListenRequest(lease_name=bare(leased)), metadata=exporter.metadata)
             wait_for(lambda: try_dial(peer, bare(leased)), "a listening exporter")
             full = ("RESOURCE_EXHAUSTED", f"listener buffer full on lease {bare(leased)}")
@@ -279,6 +280,7 @@ class TestRelease:
     """ReleaseLease, by the exporter and by the client."""
 
     def release(self, peer: Peer, name: str) -> None:
+        """Release a lease as its client."""
         peer.call(peer.controller.ReleaseLease, jumpstarter_pb2.ReleaseLeaseRequest(name=name))
 
     def test_by_exporter(self, peer: Peer, exporter: ManualExporter, leased: client_pb2.Lease) -> None:

@@ -126,6 +126,7 @@ class TestFailure:
     """What is said when a lab cannot start."""
 
     def refused(self, *paths: Path, timeout: float = 60.0) -> str:
+        """Return why a lab does not start; fail if it leaves a process."""
         lab = Lab(paths, timeout=timeout)
         with pytest.raises(LabError) as caught:
             lab.start()
@@ -279,12 +280,15 @@ class TestTime:
 
     def test_open_stream_is_a_heartbeat(self, lab_file: Callable[[str], Path]) -> None:
         """An exporter with an open status stream stays online, however long it says nothing."""
-        with Lab([lab_file(EXTERNAL)], arguments=["--offline-after", "0.2s"]) as lab, Peer(lab.client_config) as peer:
-            with ManualExporter(lab.config_dir / "exporters" / "ext.yaml") as exporter:
-                exporter.join()
-                lease = peer.create(selector="kind=manual", duration=1)
-                peer.await_condition(lease.name, "Ready", "False", "Expired")
-                assert peer.exporter("ext").online
+        with (
+            Lab([lab_file(EXTERNAL)], arguments=["--offline-after", "0.2s"]) as lab,
+            Peer(lab.client_config) as peer,
+            ManualExporter(lab.config_dir / "exporters" / "ext.yaml") as exporter,
+        ):
+            exporter.join()
+            lease = peer.create(selector="kind=manual", duration=1)
+            peer.await_condition(lease.name, "Ready", "False", "Expired")
+            assert peer.exporter("ext").online
 
     def test_expired_token(self, lab_file: Callable[[str], Path]) -> None:
         """A token that has run out is refused with the text that Jumpstarter's clients look for."""

@@ -41,6 +41,7 @@ class Terminal:
 
     @property
     def is_silent(self) -> bool:
+        """Whether nothing came that was not asked for."""
         return not self._unread
 
 

@@ -21,11 +21,13 @@ class End:
         self.call: Any = peer.stream(token, iter(self._frames.get, None))
 
     def send(self, payload: bytes, kind: int = 0) -> None:
+        """Send a frame."""
         frame = router_pb2.StreamRequest(payload=payload)
         frame.frame_type = kind  # type: ignore[assignment]  # any number: the router must not mind
         self._frames.put(frame.SerializeToString())
 
     def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be a frame."""
         self._frames.put(data)
 
     def finish(self) -> None:
@@ -33,6 +35,7 @@ class End:
         self._frames.put(None)
 
     def receive(self) -> router_pb2.StreamResponse:
+        """Wait for a frame."""
         return router_pb2.StreamResponse.FromString(next(self.call))
 
 
@@ -75,7 +78,7 @@ class TestAuthorization:
     )
     def test_refused(self, peer: Peer, metadata: list[tuple[str, str]], text: str) -> None:
         """A stream without a good token is UNAUTHENTICATED."""
-        method = peer.channel.stream_stream("/jumpstarter.v1.RouterService/Stream")
+        method: Any = peer.channel.stream_stream("/jumpstarter.v1.RouterService/Stream")
         call = method(iter([]), metadata=metadata, timeout=10)
         assert refusal(lambda: next(call)) == ("UNAUTHENTICATED", text)
 
