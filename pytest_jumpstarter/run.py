@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -52,6 +53,7 @@ class Run:
         self.settings = settings
         self.mode = settings.mode
         self.healths: dict[str, Health] = {}
+        self._process = os.getpid()
         self._events = events
         self._worker = worker
         self._lab: Lab | None = None
@@ -98,7 +100,9 @@ class Run:
         return self._stop.received
 
     def close(self) -> None:
-        """Give back whatever is still held, then stop the embedded lab; a second call does nothing."""
+        """Give back whatever is still held, then stop the embedded lab; a second call, or a child's, does nothing."""
+        if os.getpid() != self._process:
+            return
         source, self._source = self._source, None
         lab, self._lab = self._lab, None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 def start_run(config: pytest.Config, settings: Settings) -> Run:
     """Start the run of this process: from here on there are hooks of ours for each test."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     terminal, faults = Terminal(config), Faults()
     worker = getattr(config, "workerinput", {}).get("workerid", "main")
     run = Run(settings, HookEvents(config, terminal, faults), worker=worker)

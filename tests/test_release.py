@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import IO
+from collections.abc import Callable
 
 import pytest
+from runs import occupied, running, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.errors import AlreadyReleased
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -74,41 +69,6 @@ def test_a_lost_fixture_is_caught_by_unconfigure(suite: pytest.Pytester, active_
     )
     suite.runpytest_subprocess().assert_outcomes(passed=1)
     assert active_leases() == []
-
-
-@contextmanager
-def occupied(client: Client) -> Iterator[Lease]:
-    """Let somebody else hold the board that the suite wants."""
-    other = client.create_lease(lease_id=f"other-{secrets.token_hex(4)}", selector="kind=dut", duration=120)
-    try:
-        yield other
-    finally:
-        with suppress(AlreadyReleased):
-            client.delete_lease(other.name)
-
-
-@contextmanager
-def running(suite: pytest.Pytester, *args: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the suite in a process of its own, which gets signals as a terminal or a CI job sends them."""
-    command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
-    with subprocess.Popen(
-        command, cwd=suite.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for(stream: IO[str] | None, word: str) -> None:
-    """Read lines until one holds `word`; the end of the stream is a failure."""
-    assert stream is not None
-    seen = []
-    for line in stream:
-        seen.append(line)
-        if word in line:
-            return
-    pytest.fail(f"never saw {word!r} in:\n{''.join(seen)}")
 
 
 def test_interrupt_in_a_test(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,3 +55,18 @@ def put_away(device: Device, events: Events, reason: str) -> None:
         events.on_release(device)
     finally:
         device.release(f"{reason} at {time.strftime('%H:%M:%S')}")
+
+
+@contextmanager
+def only_in_this_process(stack: ExitStack) -> Iterator[None]:
+    """
+    Empty `stack` on the way out of a forked child: lease, connection and hooks are its parent's.
+
+    A child that leaves a test by `sys.exit` runs through every fixture's teardown.
+    """
+    process = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != process:
+            stack.pop_all()

@@ -12,7 +12,7 @@ from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
 from pytest_jumpstarter.leasing.request import Wanted
@@ -71,7 +71,8 @@ class ShellSource:
             stack.callback(health.retire)
             health.attach(device, connection)
             self._events.on_ready(device)
-            yield device
+            with only_in_this_process(stack):
+                yield device
 
     def release_all(self) -> None:
         """Do nothing: the shell gives its lease back."""

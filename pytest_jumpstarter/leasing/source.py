@@ -13,8 +13,8 @@ from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError
-from pytest_jumpstarter.leasing.events import Events, put_away
+from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError, DeviceReleased
+from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.keeper import Keeper
@@ -86,7 +86,8 @@ class ControllerSource:
             self._events.on_acquired(lease, wanted.role)
             device = self._connect(held, health, wanted.role, stack)
             self._events.on_ready(device)
-            yield device
+            with only_in_this_process(stack):
+                yield device
 
     def close(self) -> None:
         """Give back every lease that a fixture left behind, and end the event loop."""
@@ -102,6 +103,8 @@ class ControllerSource:
         ]
         for thread in threads:
             thread.start()
+        for health in list(self._healths.values()):
+            health.lose(DeviceReleased("the boards went back when a signal came"))
         for thread in threads:
             thread.join()
 

@@ -1,0 +1,211 @@
+"""However a run is ended, its boards are free: before the process ends, or within the time to live."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from runs import running, until, wait_for
+
+from pytest_jumpstarter.client.v1 import Lease
+
+ActiveLeases = Callable[[], list[Lease]]
+
+TTL = 5.0
+HOLD = """
+    def test_it(dut, console):
+        print("HOLDING", flush=True)
+        console.expect("never", timeout=60)
+"""
+HOLD_IN_SETUP = """
+    import pytest
+    @pytest.fixture
+    def booted(dut):
+        print("HOLDING", flush=True)
+        dut.console().expect("never", timeout=60)
+    def test_it(booted): pass
+"""
+HOLD_IN_TEARDOWN = """
+    import pytest
+    @pytest.fixture
+    def booted(dut):
+        yield
+        print("HOLDING", flush=True)
+        dut.console().expect("never", timeout=60)
+    def test_it(booted): pass
+"""
+BOARD_USED_IN_TEARDOWN = """
+    import pytest, time
+    @pytest.fixture
+    def booted(dut):
+        yield
+        dut.power.off()   # the board has gone back by now
+    def test_it(booted):
+        print("HOLDING", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=str
+)
+@pytest.mark.parametrize(
+    "source",
+    [HOLD, HOLD_IN_SETUP, HOLD_IN_TEARDOWN, BOARD_USED_IN_TEARDOWN],
+    ids=["in a test", "in setup", "in teardown", "board used in teardown"],
+)
+def test_signal(
+    suite: pytest.Pytester, active_leases: ActiveLeases, source: str, number: signal.Signals, code: int
+) -> None:
+    """A signal gives the board back before the process ends, with the exit code of that signal."""
+    suite.makepyfile(source)
+    with running(suite) as process:
+        wait_for(process.stdout, "HOLDING")
+        assert len(active_leases()) == 1
+        process.send_signal(number)
+        output = process.communicate(timeout=30)[0]
+        assert process.returncode == code, output
+    assert active_leases() == []
+    assert "INTERNALERROR" not in output
+    assert "Traceback" not in output
+
+
+def test_interrupt_twice(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A second Ctrl-C ends the process in spite of a teardown that hangs, and the board is free."""
+    suite.makepyfile(
+        """
+        import pytest, time
+        @pytest.fixture
+        def slow(dut):
+            yield
+            print("TEARDOWN", flush=True)
+            time.sleep(60)
+        def test_it(slow):
+            print("HOLDING", flush=True)
+            time.sleep(60)
+        """
+    )
+    with running(suite) as process:
+        wait_for(process.stdout, "HOLDING")
+        process.send_signal(signal.SIGINT)
+        wait_for(process.stdout, "TEARDOWN")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) in (-signal.SIGINT, 130)
+    assert active_leases() == []
+
+
+def test_ignored_signal_stays_ignored(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """Under nohup a hang-up is none: the run goes on to its end."""
+    suite.makepyfile(
+        """
+        import os, signal
+        def test_it(dut):
+            os.kill(os.getpid(), signal.SIGHUP)
+            dut.power.on()
+        """
+    )
+    with running(suite, wrapper=["nohup"]) as process:
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, output
+    assert active_leases() == []
+
+
+def test_former_handlers_are_chained_and_restored(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A handler that was there before is called too, and is back in place at the end."""
+    suite.makeconftest(
+        """
+        import signal
+        def theirs(number, frame): print("THEIRS", number, flush=True)
+        signal.signal(signal.SIGTERM, theirs)
+        def pytest_unconfigure(config): print("RESTORED", signal.getsignal(signal.SIGTERM) is theirs, flush=True)
+        """
+    )
+    suite.makepyfile(HOLD)
+    with running(suite) as process:
+        wait_for(process.stdout, "HOLDING")
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=30)[0]
+    assert process.returncode == 143, output
+    assert "THEIRS 15" in output
+    assert "RESTORED True" in output
+    assert active_leases() == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os\ndef test_it(dut): os._exit(3)",
+        "import os\ndef test_it(dut): os.abort()",
+        "import os, signal\ndef test_it(dut): os.kill(os.getpid(), signal.SIGKILL)",
+    ],
+    ids=["os._exit", "os.abort", "SIGKILL"],
+)
+def test_sudden_death(suite: pytest.Pytester, active_leases: ActiveLeases, source: str) -> None:
+    """A process that cannot do anything any more leaves its board leased for one time to live at most."""
+    suite.makepyfile(source)
+    with running(suite, f"--jmp-ttl={TTL:g}") as process:
+        process.wait(timeout=30)
+        assert len(active_leases()) == 1
+        until(lambda: active_leases() == [], timeout=2 * (TTL + 2))
+
+
+def test_stopped_past_the_time_to_live(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A process that is stopped for too long loses its board, and says so when it goes on."""
+    suite.makepyfile(HOLD)
+    with running(suite, f"--jmp-ttl={TTL:g}") as process:
+        wait_for(process.stdout, "HOLDING")
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: active_leases() == [], timeout=2 * (TTL + 2))
+        process.send_signal(signal.SIGCONT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "The lease has expired" in output
+
+
+def test_fork(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A forked child that leaves by sys.exit takes no board with it."""
+    suite.makepyfile(
+        """
+        import os, sys
+        def test_it(dut, jumpstarter):
+            child = os.fork()
+            if child == 0:
+                sys.exit(0)   # which pytest takes for a failure: the child goes through every teardown
+            os.waitpid(child, 0)
+            assert not jumpstarter.client.get_lease(dut.lease.name).is_ended
+            dut.power.on()
+        """
+    )
+    with running(suite) as process:
+        output = process.communicate(timeout=60)[0]
+    assert "1 passed" in output
+    assert process.returncode == 0, output
+    assert active_leases() == []
+
+
+def test_lease_outlives_its_time_to_live_while_it_is_needed(
+    suite: pytest.Pytester, active_leases: ActiveLeases
+) -> None:
+    """A test that blocks longer than the time to live keeps its board."""
+    suite.makepyfile(
+        f"""
+        import time
+        def test_it(dut, jumpstarter):
+            time.sleep({TTL * 2})
+            lease = jumpstarter.client.get_lease(dut.lease.name)
+            assert lease.is_ready and lease.duration > {TTL * 2}
+            dut.power.on()
+        """
+    )
+    suite.runpytest(f"--jmp-ttl={TTL:g}").assert_outcomes(passed=1)
+    assert active_leases() == []
+
+
+def test_max_hold(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """--jmp-max-hold ends a lease in the middle of a test, which is a device error that says so."""
+    suite.makepyfile(HOLD)
+    result = suite.runpytest("--jmp-ttl=5s", "--jmp-max-hold=6s")
+    assert result.ret == 8
+    result.stdout.fnmatch_lines(["*lease pj-* was held for *, all that --jmp-max-hold allows*"])
+    assert active_leases() == []
