@@ -85,7 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         help="Silence that makes an exporter offline",
     )
     parser.add_argument(
-        "--token-lifetime", type=_duration, default=365 * 86400.0, metavar="DURATION", help="How long tokens are good"
+        "--token-lifetime",
+        type=_duration,
+        default=365 * 86400.0,
+        metavar="DURATION",
+        help="How long the clients' tokens are good",
     )
     parser.add_argument(
         "--start-timeout", type=_duration, default=60.0, metavar="DURATION", help="Longest wait for the exporters"

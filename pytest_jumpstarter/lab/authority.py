@@ -36,8 +36,8 @@ class Authority:
     authority's own, so that a client that trusts on first use finds the root in what it was shown.
     """
 
-    def __init__(self, *, token_lifetime: float = TOKEN_LIFETIME) -> None:
-        self._token_lifetime = token_lifetime
+    def __init__(self, *, client_token_lifetime: float = TOKEN_LIFETIME) -> None:
+        self._client_token_lifetime = client_token_lifetime
         self._token_key = ec.generate_private_key(ec.SECP256R1())
         self._router_key = secrets.token_bytes(32)
         ca_key = ec.generate_private_key(ec.SECP256R1())
@@ -59,7 +59,7 @@ class Authority:
         """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and when it ends."""
         now = time.time()
         claims = {"iss": _ISSUER, "aud": [_AUDIENCE], "sub": subject, "iat": int(now), "jti": secrets.token_hex(8)}
-        expiry = now + self._token_lifetime
+        expiry = now + (self._client_token_lifetime if subject.startswith("client:") else TOKEN_LIFETIME)
         return jwt.encode({**claims, "exp": int(expiry)}, self._token_key, algorithm="ES256"), expiry
 
     def verify(self, token: str) -> str:

@@ -16,7 +16,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +81,32 @@ def _missing(type_: str, module: str) -> str:
 async def _serve(config: Any, temporary: Path) -> int:
     loop = asyncio.get_running_loop()
     async with config.create_exporter() as exporter:
-
-        def stop() -> None:
-            exporter.stop(should_unregister=True)
-
-        def stop_orphaned() -> None:
-            loop.remove_reader(sys.stdin.fileno())
-            exporter.stop()  # there is nobody to say goodbye to
-            loop.call_later(STOP_TIMEOUT, _clear_up, temporary)
-
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-        loop.add_reader(sys.stdin.fileno(), stop_orphaned)
+            loop.add_signal_handler(number, lambda: exporter.stop(should_unregister=True))
+        watch = _LabWatch(lambda: loop.call_soon_threadsafe(exporter.stop), temporary)
+        watch.start()
         await exporter.serve()
-    if not loop.remove_reader(sys.stdin.fileno()):
+    if watch.is_orphaned:
         _clear_up(temporary)
     return int(exporter.exit_code or 0)
+
+
+class _LabWatch(threading.Thread):
+    """Waits for the death of the lab, in a thread: a driver may block the event loop, and must not outlive the lab."""
+
+    def __init__(self, on_death: Callable[[], object], temporary: Path) -> None:
+        super().__init__(daemon=True)
+        self.is_orphaned = False
+        self._on_death = on_death
+        self._temporary = temporary
+
+    def run(self) -> None:
+        while os.read(sys.stdin.fileno(), 1):
+            pass  # the lab has no more to say than it said at the start
+        self.is_orphaned = True
+        self._on_death()
+        time.sleep(STOP_TIMEOUT)
+        _clear_up(self._temporary)
 
 
 def _clear_up(temporary: Path) -> None:

@@ -63,7 +63,7 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         namespace = documents[0].namespace
         exporters = [Exporter(namespace, it.name, it.labels, is_enabled=it.is_enabled) for it in documents]
         model = Model(namespace, exporters, [Client(namespace=namespace, name=name) for name in clients])
-        authority = Authority(token_lifetime=options.token_lifetime)
+        authority = Authority(client_token_lifetime=options.token_lifetime)
         server = Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
         await server.start()
         stack.push_async_callback(server.stop)

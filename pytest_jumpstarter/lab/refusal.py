@@ -44,7 +44,7 @@ def answering(method: Callable[..., Awaitable[_Answer]]) -> Callable[..., Awaita
             return await method(self, request, context)
         except Refusal as refusal:
             await abort(context, refusal)
-            raise
+            raise  # never reached: `abort` ends the call by an exception of its own
 
     return answer
 

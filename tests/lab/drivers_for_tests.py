@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from jumpstarter_driver_power.driver import MockPower
 
@@ -14,6 +16,17 @@ class Broken(MockPower):
 
     def __post_init__(self) -> None:
         raise ConnectionRefusedError("no relay at /dev/ttyUSB7\nis it plugged in?")
+
+
+@dataclass(kw_only=True)
+class Blocking(MockPower):
+    """A driver that blocks its process for ever, and says when it does."""
+
+    flag: str
+
+    def __post_init__(self) -> None:
+        Path(self.flag).touch()
+        time.sleep(3600)
 
 
 @dataclass(kw_only=True)

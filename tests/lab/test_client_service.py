@@ -356,6 +356,23 @@ class TestCreate:
         assert lease.name not in listed_leases(peer)
         assert lease.name in listed_leases(peer, only_active=False)
 
+    def test_all_disabled(self, peer: Peer) -> None:
+        """A selector that only disabled exporters match can never be served."""
+        lease = peer.await_condition(peer.create(selector="kind=disabled").name, "Unsatisfiable", "True", "AllDisabled")
+        assert lease.conditions[0].message == "All 1 exporters matching the selector are disabled"
+
+    def test_allow_disabled(self, peer: Peer) -> None:
+        """A disabled exporter can be leased by name when that is asked for."""
+        lease = peer.create(exporter_name="off-1", allow_disabled=True)
+        assert lease.allow_disabled
+        peer.await_condition(lease.name, "Pending", "True", "Offline")
+
+    def test_blank_selector(self, peer: Peer) -> None:
+        """A selector of blanks selects nothing, and the lease is invalid."""
+        lease = peer.await_condition(peer.create(selector=" ").name, "Invalid", "True", "InvalidSelector")
+        message = "The selector for the lease is empty, a selector is required"
+        assert conditions(lease) == [("Invalid", "True", "InvalidSelector", message)]
+
     def test_scheduled(self, peer: Peer) -> None:
         """A lease that begins later has no conditions until then."""
         lease = peer.create(selector="kind=none-such", begin_time=at(3600))

@@ -1,0 +1,42 @@
+"""Driver classes that an exporter process cannot import."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_jumpstarter.lab.exporter import DriverUnusable, import_drivers
+
+
+@pytest.mark.parametrize(
+    ("type_", "words"),
+    [
+        (
+            "jumpstarter_driver_teleport.driver.Teleporter",
+            "module jumpstarter_driver_teleport is not installed; pip install jumpstarter-driver-teleport",
+        ),
+        ("nonesuch.Driver", "module nonesuch is not installed; pip install nonesuch"),
+        ("jumpstarter_driver_power.nope.Power", "there is no module jumpstarter_driver_power.nope"),
+        ("jumpstarter_driver_power.driver.Nope", "module jumpstarter_driver_power.driver has no Nope"),
+        (
+            "drivers_that_do_not_import.Driver",
+            "importing drivers_that_do_not_import raises ZeroDivisionError: no relay",
+        ),
+        ("drivers_that_need_more.Driver", "module nonesuch_tool is not installed; pip install nonesuch_tool"),
+    ],
+)
+def test_unusable(
+    type_: str, words: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver class that cannot be imported is named, with what to install."""
+    folder = tmp_path_factory.mktemp("drivers")
+    (folder / "drivers_that_do_not_import.py").write_text("raise ZeroDivisionError('no relay')")
+    (folder / "drivers_that_need_more.py").write_text("import nonesuch_tool")
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises(DriverUnusable) as caught:
+        import_drivers(["jumpstarter_driver_power.driver.MockPower", type_])
+    assert str(caught.value) == f"driver {type_}: {words}"
+
+
+def test_usable() -> None:
+    """Classes that can be imported are."""
+    import_drivers(["pytest_jumpstarter.lab.board.VirtualBoard", "jumpstarter_driver_power.driver.MockPower"])
