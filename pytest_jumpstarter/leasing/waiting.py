@@ -152,6 +152,9 @@ class Waiter:
             except StatusError as exc:
                 self._raise_if_ended(name)
                 raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
+            except TransportError:  # a lab controller does not refuse an ended lease, it waits for its exporter
+                self._raise_if_ended(name)
+                raise
         raise DeviceUnreachable(
             f"lease {name} cannot be dialled within {format_duration(DIAL_TIMEOUT)}: {refusal}"
         ) from refusal

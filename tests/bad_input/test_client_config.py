@@ -53,7 +53,8 @@ def test_unknown_client(suite: pytest.Pytester, lab: Lab, monkeypatch: pytest.Mo
     monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(lab.config_dir))
     said = one_error(suite, f"--jmp-client={source}")
     assert "does not exist; the clients in" in said
-    assert said.endswith("are default (from --jmp-client)")
+    assert "are default, " in said
+    assert said.endswith("(from --jmp-client)")
 
 
 def test_half_an_environment(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

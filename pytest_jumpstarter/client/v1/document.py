@@ -50,9 +50,13 @@ def read_yaml(path: Path, kind: str) -> dict[str, Any]:
     """Return the table in a file of Jumpstarter's `kind`, tokens hidden."""
     document = _parse(path)
     if not isinstance(document, dict):
+        del document  # a traceback with local variables would show it, and a token may be in it
         raise ClientConfigError(f"{path} is not a {kind}: it holds no table of fields")
     for name in ("token", "refresh_token"):
-        if isinstance(document.get(name), str):
+        if not isinstance(document.get(name), str | None):
+            del document
+            raise ClientConfigError(f"{name} in {path} is not a token: it must be printable ASCII without spaces")
+        if document.get(name) is not None:
             document[name] = Secret(document[name])
     for name, wanted in (("apiVersion", _API_VERSION), ("kind", kind)):
         if document.get(name, wanted) != wanted:
