@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import socket
 import subprocess
@@ -44,6 +43,14 @@ def existing(client: Client) -> Iterator[str]:
     """Return the name of a lease on board-2 that somebody made for us."""
     with leased(client, "board-2") as name:
         yield name
+
+
+def assert_untouched(client: Client, name: str) -> None:
+    """See that nobody extended the lease, ended its session or released it, by being the first to do so."""
+    lease = client.get_lease(name)
+    assert (lease.is_ready, lease.duration) == (True, 600)
+    assert client.get_exporter(str(lease.exporter)).status == "LEASE_READY"
+    client.delete_lease(name)  # refused if it was asked for before, though a lease ends only a moment later
 
 
 def names(client: Client) -> set[str]:
@@ -87,20 +94,19 @@ def test_existing_lease(
         """
     )
     pytester.runpytest(*(arg.format(existing) for arg in args)).assert_outcomes(passed=1)
-    after = client.get_lease(existing)
-    assert (after.is_ready, after.duration) == (True, 600)
-    assert client.get_exporter("board-2").status == "LEASE_READY"  # no session was ended either
     assert names(client) == before
+    assert_untouched(client, existing)
 
 
 @pytest.mark.parametrize("body", ["assert False", "import pytest; pytest.exit('enough')"])
-def test_existing_lease_outlives_any_run(pytester: pytest.Pytester, lab: Lab, existing: str, body: str) -> None:
+def test_existing_lease_outlives_any_run(
+    pytester: pytest.Pytester, lab: Lab, client: Client, existing: str, body: str
+) -> None:
     """A run that fails or is broken off leaves an existing lease alone too."""
     pytester.makepyfile(f"def test_it(dut):\n    print('HOLDING', dut.power.on())\n    {body}")
     result = pytester.runpytest("-s", f"--jmp-client={lab.client_config}", f"--jmp-lease={existing}")
     result.stdout.fnmatch_lines(["*HOLDING*"])
-    with Client.from_config(lab.client_config) as client:
-        assert client.get_lease(existing).is_ready
+    assert_untouched(client, existing)
 
 
 def test_existing_lease_unknown(suite: pytest.Pytester) -> None:
@@ -126,7 +132,7 @@ def test_existing_lease_of_another_client(suite: pytest.Pytester, lab: Lab) -> N
             f"lease {name} (--jmp-lease*) belongs to client 'other', and we are 'default'",
             f"--jmp-lease={name}",
         )
-        assert other.get_lease(name).is_ready
+        other.delete_lease(name)  # refused if it was released before
 
 
 CONTRADICTIONS = [
@@ -146,7 +152,7 @@ def test_existing_lease_of_another_board(
     pytester.makeconftest(f"from pytest_jumpstarter import device_fixture\ngateway = device_fixture({arguments})")
     pytester.makepyfile("def test_it(gateway): gateway.power.on()")
     refused(pytester, message, f"--jmp-client={lab.client_config}", f"--jmp-lease=gateway:{existing}")
-    assert client.get_lease(existing).is_ready
+    assert_untouched(client, existing)
 
 
 def refused(suite: pytest.Pytester, message: str, *args: str) -> None:
@@ -171,11 +177,13 @@ def test_shell(suite: pytest.Pytester, jmp: Path, lab: Lab, client: Client, peer
         """
         import os
         from pytest_jumpstarter.client.v1 import Client
+        from pytest_jumpstarter.leasing.waiting import attempts
 
         def look(when):
             with Client.from_config() as client, open("seen.txt", "a") as seen:
-                leases = [lease.name for lease in client.list_leases()]
-                print(when, *leases, client.get_exporter(os.environ["JMP_EXPORTER"]).status, file=seen)
+                for _ in attempts(0.5):   # a lease that is released ends a moment later
+                    leases = [lease.name for lease in client.list_leases()]
+                    print(when, *leases, client.get_exporter(os.environ["JMP_EXPORTER"]).status, file=seen)
 
         def pytest_configure(config):
             config.add_cleanup(lambda: look("after"))  # comes after the plugin's own: it is the last thing of all
@@ -209,8 +217,8 @@ def test_shell(suite: pytest.Pytester, jmp: Path, lab: Lab, client: Client, peer
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "1 passed" in finished.stdout
     (shells,) = names(client) - before
-    seen = (suite.path / "seen.txt").read_text().splitlines()
-    assert seen == [f"during {shells} LEASE_READY", f"after {shells} LEASE_READY"]
+    seen = dict.fromkeys((suite.path / "seen.txt").read_text().splitlines())
+    assert list(seen) == [f"during {shells} LEASE_READY", f"after {shells} LEASE_READY"]
     assert [finished.stdout.count(f"power {state}") for state in ("on", "off")] == [30, 30]
     assert client.get_lease(shells).is_ended
 
@@ -286,11 +294,7 @@ def test_shell_that_tells_too_little(
 
 @pytest.mark.parametrize(
     ("args", "exporter"),
-    [
-        (["--jmp-selector=kind=dut"], "board-1"),
-        (["--jmp-exporter=board-1"], "board-1"),
-        (["--jmp-lease={}"], "mock-1"),
-    ],
+    [(["--jmp-selector=kind=dut"], "board-1"), (["--jmp-exporter=board-1"], "board-1"), (["--jmp-lease={}"], "mock-1")],
     ids=["selector", "exporter", "lease"],
 )
 def test_command_line_overrides_the_shell(
@@ -385,7 +389,7 @@ def test_passphrase_is_never_shown(beside_standalone: pytest.Pytester, monkeypat
     result = beside_standalone.runpytest("-vv", "--showlocals", "--full-trace")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*passphrase *= '[*][*][*]'"])
-    assert not re.search("wrong-but-secret", result.stdout.str() + result.stderr.str())
+    assert "wrong-but-secret" not in result.stdout.str() + result.stderr.str()
 
 
 def test_plain_text_where_tls_is_expected(beside_standalone: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
