@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import tempfile
@@ -166,6 +165,5 @@ def install_stop(is_over: asyncio.Event, lifeline: int | None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, is_over.set)
     if lifeline is not None:
-        with contextlib.suppress(OSError):
-            loop.add_reader(lifeline, is_over.set)
+        loop.add_reader(lifeline, is_over.set)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIOWrapper

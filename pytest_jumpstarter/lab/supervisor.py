@@ -94,15 +94,15 @@ class ExporterProcess:
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
-        if self._process is None or self._listening is None:
+        process, self._process = self._process, None
+        if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
+            process.terminate()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT)
-        self._kill_group()
-        await self._process.wait()
-        self._listening.cancel()
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
+        _kill_group(process.pid)
+        await process.wait()
 
     async def _keep(self) -> None:
         rapid = 0
@@ -122,7 +122,8 @@ class ExporterProcess:
         assert self._process is not None  # spawned before
         assert self._listening is not None
         status = await self._process.wait()
-        self._kill_group()
+        _kill_group(self._process.pid)
+        self._process = None  # its number may soon be another's
         with contextlib.suppress(TimeoutError):  # what it started may hold its output open
             await asyncio.wait_for(self._listening, 1.0)
         return status
@@ -146,10 +147,11 @@ class ExporterProcess:
         words = self._words[-1] if self._words else "it said nothing"
         return words if status == 1 else f"{words} ({_describe(status)})"
 
-    def _kill_group(self) -> None:
-        assert self._process is not None  # spawned before
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+
+def _kill_group(leader: int) -> None:
+    """End what an exporter's drivers and hooks have started, which is in its process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def _describe(status: int) -> str:

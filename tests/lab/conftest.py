@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,3 +81,9 @@ def lab_file(tmp_path: Path) -> Callable[[str], Path]:
         return file
 
     return write
+
+
+@pytest.fixture
+def name() -> str:
+    """Make a lease id that no other test has."""
+    return f"t-{uuid.uuid4().hex[:12]}"

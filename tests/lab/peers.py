@@ -15,6 +15,7 @@ import grpc
 import pytest
 import yaml
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from jumpstarter_protocol import client_pb2, client_pb2_grpc, jumpstarter_pb2, jumpstarter_pb2_grpc, router_pb2_grpc
 
 TIMEOUT = 20.0
@@ -216,6 +217,22 @@ class Items:
             self._queue.put(EOFError("the stream ended"))
         except grpc.RpcError as error:
             self._queue.put(error)
+
+
+def at(offset: float) -> Timestamp:
+    """Return the time `offset` whole seconds from now."""
+    return Timestamp(seconds=int(time.time() + offset))
+
+
+def conditions(lease: client_pb2.Lease) -> list[tuple[str, str, str, str]]:
+    """Return type, status, reason and message of all conditions."""
+    return [(it.type, it.status, it.reason, it.message) for it in lease.conditions]
+
+
+def listed_leases(peer: Peer, **fields: Any) -> list[str]:
+    """Return the names of the leases that ListLeases gives."""
+    request = client_pb2.ListLeasesRequest(parent="namespaces/lab", **fields)
+    return [lease.name for lease in peer.call(peer.clients.ListLeases, request).leases]
 
 
 STATUSES = (

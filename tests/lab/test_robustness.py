@@ -15,7 +15,7 @@ import grpc
 import pytest
 import yaml
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2
-from peers import TIMEOUT, ManualExporter, Peer, refusal, wait_for
+from peers import TIMEOUT, ManualExporter, Peer, at, refusal, wait_for
 
 from pytest_jumpstarter.lab import Lab
 
@@ -151,19 +151,10 @@ class TestConnections:
             channel.subscribe(states.append, try_to_connect=True)
             wait_for(lambda: grpc.ChannelConnectivity.READY in states, "a connection")
             lease = peer.create(selector="kind=never-seen", duration=600)
-            marker = peer.create(exporter_name="none-such", begin_time=in_seconds(4))
+            marker = peer.create(exporter_name="none-such", begin_time=at(4))
             peer.await_condition(marker.name, "Unsatisfiable", "True", "ExporterNotFound")  # four pings later
             assert states[-1] is grpc.ChannelConnectivity.READY
             peer.delete(lease.name)
-
-
-def in_seconds(offset: float) -> object:
-    """Return the time `offset` seconds from now."""
-    import time
-
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    return Timestamp(seconds=int(time.time() + offset))
 
 
 def test_ten_thousand(lab_file: Callable[[str], Path]) -> None:
