@@ -96,14 +96,14 @@ def suite(pytester: pytest.Pytester, lab: Lab) -> pytest.Pytester:
 
 
 @pytest.fixture(scope="session")
-def jmp() -> Path:
+def jmp(request: pytest.FixtureRequest) -> Path:
     """Return the real `jmp` command line, of a venv of its own."""
     import shutil
 
     found = os.environ.get("PYTEST_JMP") or shutil.which("jmp")
     if not found:
         pytest.skip("no jmp: set PYTEST_JMP to the jmp of a venv with jumpstarter-cli")
-    return Path(found)
+    return request.config.invocation_params.dir / found  # tests change the current folder
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         if not name.startswith(("JMP_", "JUMPSTARTER_", "PYTEST_")) and not name.lower().endswith("_proxy")
     }
     return ours | {
-        "PATH": f"{jmp.absolute().parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{jmp.parent}{os.pathsep}{os.environ['PATH']}",
         "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("no-config")),
         "COLUMNS": "200",  # of its tables and log lines
     }
