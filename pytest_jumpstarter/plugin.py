@@ -94,7 +94,7 @@ def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
     from pytest_jumpstarter.session import start_run
 
-    run = start_run(request.config, request.config.stash[_SETTINGS])
+    run = start_run(request.session, request.config.stash[_SETTINGS])
     yield run
     run.close()
 

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import LeaseRequest
 
 
-def start_run(config: pytest.Config, settings: Settings) -> Run:
-    """Start the run of this process: from here on there are hooks of ours for each test."""
+def start_run(session: pytest.Session, settings: Settings) -> Run:
+    """Start the run of this process, in the setup of a test: from here on there are hooks of ours for each test."""
+    config = session.config
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
-    terminal, faults = Terminal(config), Faults()
+    terminal, faults = Terminal(config), Faults(_current_test(session))
     worker = getattr(config, "workerinput", {}).get("workerid", "main")
     run = Run(settings, HookEvents(config, terminal, faults), worker=worker)
     faults.healths = run.healths
@@ -35,6 +36,12 @@ def start_run(config: pytest.Config, settings: Settings) -> Run:
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
+
+
+def _current_test(session: pytest.Session) -> pytest.Item | None:
+    """Return the test whose setup is under way, of whose start we have not heard."""
+    node_id = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    return next((item for item in session.items if item.nodeid == node_id), None)
 
 
 class HookEvents(Events):

@@ -32,7 +32,12 @@ def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> 
     """Run the suite in a process of its own; it is killed in the end if it has not ended by itself."""
     command = [*wrapper, sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
     with subprocess.Popen(
-        command, cwd=suite.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=suite.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         try:
             yield process

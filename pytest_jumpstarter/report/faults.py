@@ -30,8 +30,8 @@ class Faults:
         healths: The state of each role's device.
     """
 
-    def __init__(self) -> None:
-        self.current: pytest.Item | None = None
+    def __init__(self, current: pytest.Item | None) -> None:
+        self.current = current
         self.healths: Mapping[str, Health] = {}
 
     def uses(self, item: pytest.Item, role: str) -> bool:
