@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-TEMPORARY_PREFIX = "pj-"  # short: paths of sockets have a limit
+TEMPORARY_PREFIX = "pjlab-"  # short: paths of sockets have a limit
 
 
 def default_config_dir(temporary: Path) -> Path:

@@ -58,8 +58,8 @@ def running(tmp_path: Path, *arguments: str) -> Iterator[Command]:
     try:
         yield Command(process, output)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        process.wait(TIMEOUT)
 
 
 def refused(*arguments: str) -> str:
