@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,12 @@ def occupied(client: Client) -> Iterator[Lease]:
             client.delete_lease(other.name)
 
 
+def _heed_signals() -> None:
+    """Undo what `nohup` or a shell's `&` around the tests leaves behind: ignored signals are inherited."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
     """Run the suite in a process of its own; it is killed in the end if it has not ended by itself."""
@@ -38,6 +45,7 @@ def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        preexec_fn=_heed_signals,
     ) as process:
         try:
             yield process
