@@ -27,14 +27,16 @@ The lab process::
     server.py          one gRPC server for the three
     supervisor.py      the exporter processes: start, watch, start again, end
 
+For tests of what goes wrong, and never on the way of a normal run::
+
+    faults.py          a lab that can be harmed: cut streams, expired tokens, a clock that is off
+    snapshot.py        what such a lab knows again after it was killed
+
 An exporter process (one per exporter)::
 
     exporter.py        run one of Jumpstarter's exporters, with its name on its command line
     board.py           the virtual board: a driver with power, console and storage
     machine.py         what happens inside the virtual board
-
-Faults (a cut tunnel, an expired lease, a controller that refuses) can be put behind an interface of their own on
-`Scheduler`, `Router` and `ControllerService`: all state that they would touch is held there and nowhere else.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ async def _main(options: argparse.Namespace, lifeline: socket.socket | None) -> 
             offline_after=options.offline_after,
             token_lifetime=options.token_lifetime,
             start_timeout=options.start_timeout,
+            faults=options.faults,
         ),
         on_ready=lambda endpoint: _tell(lifeline, f"ready {endpoint}"),
         is_over=is_over,
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--temporary", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--faults", type=Path, help=argparse.SUPPRESS)  # see faults.py
     return parser
 
 

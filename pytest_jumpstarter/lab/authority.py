@@ -6,7 +6,9 @@ import base64
 import ipaddress
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 import jwt
 from cryptography import x509
@@ -22,10 +24,45 @@ _AUDIENCE = "jumpstarter"
 _ROUTER_ISSUER = "https://jumpstarter.dev/stream"
 _ROUTER_AUDIENCE = "https://jumpstarter.dev/router"
 _CERTIFICATE_LIFETIME = timedelta(days=365)
+_CLOCK_SKEW = timedelta(days=1)  # a peer's clock may be behind by so much
 
 
 class TokenRejected(Exception):
     """Say, in the controller's own words, why a token is not accepted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """
+    All secrets of one lab: PEM, but for `router`, which is a shared secret.
+
+    Attributes:
+        token: Signs the tokens of clients and exporters.
+        router: Signs the tokens of streams.
+        ca: The authority's certificate.
+        chain: The server's certificate, then the authority's.
+        server: The server's key.
+    """
+
+    token: bytes
+    router: bytes
+    ca: bytes
+    chain: bytes
+    server: bytes
+
+    @classmethod
+    def make(cls) -> Self:
+        """Return new keys; the authority's own is thrown away, for it has signed all that it will ever sign."""
+        name, ca_key, server_key = "pytest-jumpstarter lab CA", _key(), _key()
+        ca = _certificate(name, ca_key, name, ca_key, is_ca=True).public_bytes(serialization.Encoding.PEM)
+        server = _certificate("localhost", server_key, name, ca_key, is_ca=False)
+        return cls(
+            token=_pem(_key()),
+            router=secrets.token_bytes(32),
+            ca=ca,
+            chain=server.public_bytes(serialization.Encoding.PEM) + ca,
+            server=_pem(server_key),
+        )
 
 
 class Authority:
@@ -36,24 +73,17 @@ class Authority:
     authority's own, so that a client that trusts on first use finds the root in what it was shown.
     """
 
-    def __init__(self, *, client_token_lifetime: float = TOKEN_LIFETIME) -> None:
+    def __init__(self, *, client_token_lifetime: float = TOKEN_LIFETIME, keys: Keys | None = None) -> None:
+        self.keys = keys or Keys.make()
         self._client_token_lifetime = client_token_lifetime
-        self._token_key = ec.generate_private_key(ec.SECP256R1())
-        self._router_key = secrets.token_bytes(32)
-        ca_key = ec.generate_private_key(ec.SECP256R1())
-        ca = _certificate("pytest-jumpstarter lab CA", ca_key, "pytest-jumpstarter lab CA", ca_key, is_ca=True)
-        server_key = ec.generate_private_key(ec.SECP256R1())
-        server = _certificate("localhost", server_key, "pytest-jumpstarter lab CA", ca_key, is_ca=False)
-        self.ca_pem = ca.public_bytes(serialization.Encoding.PEM)
-        self.chain_pem = server.public_bytes(serialization.Encoding.PEM) + self.ca_pem
-        self.key_pem = server_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        token_key = serialization.load_pem_private_key(self.keys.token, password=None)
+        assert isinstance(token_key, ec.EllipticCurvePrivateKey)
+        self._token_key = token_key
 
     @property
     def ca(self) -> str:
         """The authority's certificate as configs carry it: PEM in base64."""
-        return base64.b64encode(self.ca_pem).decode()
+        return base64.b64encode(self.keys.ca).decode()
 
     def issue(self, subject: str) -> tuple[str, float]:
         """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and when it ends."""
@@ -72,7 +102,12 @@ class Authority:
         """
         try:
             claims = jwt.decode(
-                token, self._token_key.public_key(), algorithms=["ES256"], audience=_AUDIENCE, issuer=_ISSUER
+                token,
+                self._token_key.public_key(),
+                algorithms=["ES256"],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                options={"verify_iat": False},
             )
         except jwt.ExpiredSignatureError as error:
             raise TokenRejected(
@@ -91,7 +126,7 @@ class Authority:
         now = int(time.time())
         claims = {"iss": _ROUTER_ISSUER, "aud": [_ROUTER_AUDIENCE], "sub": stream_id, "iat": now, "nbf": now}
         expiry = now + int(ROUTER_TOKEN_LIFETIME)
-        return jwt.encode({**claims, "exp": expiry, "jti": secrets.token_hex(8)}, self._router_key, algorithm="HS256")
+        return jwt.encode({**claims, "exp": expiry, "jti": secrets.token_hex(8)}, self.keys.router, algorithm="HS256")
 
     def verify_router(self, token: str) -> str:
         """
@@ -103,11 +138,11 @@ class Authority:
         try:
             claims = jwt.decode(
                 token,
-                self._router_key,
+                self.keys.router,
                 algorithms=["HS256", "HS384", "HS512"],
                 audience=_ROUTER_AUDIENCE,
                 issuer=_ROUTER_ISSUER,
-                options={"require": ["exp", "sub"]},
+                options={"require": ["exp", "sub"], "verify_iat": False, "verify_nbf": False},
             )
         except jwt.InvalidTokenError as error:
             raise TokenRejected("invalid jwt token") from error
@@ -117,6 +152,16 @@ class Authority:
 def _expiry(token: str) -> str:
     claims = jwt.decode(token, options={"verify_signature": False})
     return f"{datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
+
+
+def _key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _certificate(
@@ -129,7 +174,7 @@ def _certificate(
         .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + _CERTIFICATE_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
     )

@@ -19,8 +19,8 @@ from pytest_jumpstarter.lab.supervisor import ExporterProcess
 from pytest_jumpstarter.lab.temporary import TEMPORARY_PREFIX, default_config_dir, remove_temporary
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.lab.authority import Authority
     from pytest_jumpstarter.lab.model import Exporter, Model
+    from pytest_jumpstarter.lab.server import Server
 
 DEFAULT_CLIENT = "default"
 
@@ -37,6 +37,7 @@ class Options:
     offline_after: float
     token_lifetime: float
     start_timeout: float
+    faults: Path | None = None
 
 
 async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: asyncio.Event) -> None:
@@ -54,26 +55,17 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         temporary = options.temporary or Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
         stack.callback(remove_temporary, temporary)
         processes = await _spawn(documents, temporary, stack)
-        # These imports take as long as an exporter's own, which by now runs beside them.
-        from pytest_jumpstarter.lab.authority import Authority
-        from pytest_jumpstarter.lab.model import Client, Exporter, Model
-        from pytest_jumpstarter.lab.server import Server
-
-        namespace = documents[0].namespace
-        exporters = [Exporter(namespace, it.name, it.labels, is_enabled=it.is_enabled) for it in documents]
-        model = Model(namespace, exporters, [Client(namespace=namespace, name=name) for name in clients])
-        authority = Authority(client_token_lifetime=options.token_lifetime)
-        server = Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
+        server = _server(documents, clients, options)
         await server.start()
         stack.push_async_callback(server.stop)
         configs = ConfigDir(options.config_dir or default_config_dir(temporary))
         stack.callback(configs.remove)
-        exporter_configs = _write_configs(configs, documents, model, authority, server.endpoint)
+        exporter_configs = _write_configs(configs, documents, server)
         for process in processes:
             process.give(exporter_configs[process.name])
         # Exporters leave before the server does, so that they can say goodbye.
         stack.push_async_callback(_stop_all, processes)
-        if await _become_ready(processes, model, options.start_timeout, is_over):
+        if await _become_ready(processes, server.model, options.start_timeout, is_over):
             if options.config_dir is None:
                 print(f"client config: JMP_CLIENT_CONFIG_HOME={configs.path}", flush=True)
             print(f"lab ready: {server.endpoint}, {len(processes)} exporters", flush=True)
@@ -101,10 +93,26 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
     await asyncio.gather(*(process.stop() for process in processes))
 
 
-def _write_configs(
-    configs: ConfigDir, documents: Sequence[Document], model: Model, authority: Authority, endpoint: str
-) -> dict[str, Path]:
+def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
+    # These imports take as long as an exporter's own, which by now runs beside them.
+    from pytest_jumpstarter.lab.authority import Authority
+    from pytest_jumpstarter.lab.model import Client, Exporter, Model
+    from pytest_jumpstarter.lab.server import Server
+
+    namespace = documents[0].namespace
+    exporters = [Exporter(namespace, it.name, it.labels, is_enabled=it.is_enabled) for it in documents]
+    model = Model(namespace, exporters, [Client(namespace=namespace, name=name) for name in clients])
+    if options.faults is not None:
+        from pytest_jumpstarter.lab.faults import FaultyServer
+
+        return FaultyServer(model, options.faults, offline_after=options.offline_after)
+    authority = Authority(client_token_lifetime=options.token_lifetime)
+    return Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
+
+
+def _write_configs(configs: ConfigDir, documents: Sequence[Document], server: Server) -> dict[str, Path]:
     """Write all configs; return those of the exporters."""
+    model, authority, endpoint = server.model, server.authority, server.endpoint
     for client in model.clients.values():
         token, _ = authority.issue(client.subject)
         configs.write_client(client.name, namespace=client.namespace, endpoint=endpoint, ca=authority.ca, token=token)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 from jumpstarter_protocol import client_pb2_grpc, jumpstarter_pb2_grpc
 
@@ -33,13 +35,18 @@ class Server:
 
     Attributes:
         endpoint: `host:port` for clients, exporters and tunnels, from `start` on.
+        model: What it knows.
+        authority: Who vouches for it.
     """
+
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
 
     def __init__(
         self, model: Model, authority: Authority, *, assign_delay: float = 0.0, offline_after: float = OFFLINE_AFTER
     ) -> None:
         self.endpoint = ""
-        self._authority = authority
+        self.model = model
+        self.authority = authority
         self._router = router = Router(authority)
         self._scheduler = Scheduler(
             model,
@@ -53,15 +60,15 @@ class Server:
             model, self._scheduler, access, router
         )
 
-    async def start(self) -> None:
-        """Listen on a free port."""
-        self._server = grpc.aio.server(options=_OPTIONS)
+    async def start(self, *, port: int = 0) -> None:
+        """Listen on `port`; 0 is any that is free."""
+        self._server = grpc.aio.server(interceptors=list(self.interceptors), options=_OPTIONS)
         client_pb2_grpc.add_ClientServiceServicer_to_server(self._client_service, self._server)
         jumpstarter_pb2_grpc.add_ControllerServiceServicer_to_server(self._controller_service, self._server)
         self._server.add_generic_rpc_handlers((self._router,))
-        credentials = grpc.ssl_server_credentials([(self._authority.key_pem, self._authority.chain_pem)])
-        port = self._server.add_secure_port(f"{HOST}:0", credentials)
-        self.endpoint = self._router.endpoint = f"{HOST}:{port}"
+        credentials = grpc.ssl_server_credentials([(self.authority.keys.server, self.authority.keys.chain)])
+        bound = self._server.add_secure_port(f"{HOST}:{port}", credentials)
+        self.endpoint = self._router.endpoint = f"{HOST}:{bound}"
         await self._server.start()
 
     async def stop(self) -> None:
