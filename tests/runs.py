@@ -45,7 +45,7 @@ def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_heed_signals,
+        preexec_fn=_heed_signals,  # noqa: PLW1509 - it takes no lock
     ) as process:
         try:
             yield process

@@ -142,7 +142,20 @@ def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
         consecutive=True,
     )
     name = next(line.split()[-1] for line in result.outlines if "LEASE" in line)
-    assert client.get_lease(name).tags["purpose"] == "hooks"
+    tags = client.get_lease(name).tags
+    assert (tags["purpose"], tags["managed-by"], tags["worker"]) == ("hooks", "pytest-jumpstarter", "main")
+
+
+def test_tags_tell_the_job(suite: pytest.Pytester, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease is tagged with run, job and build, whatever characters their names have."""
+    monkeypatch.setenv("GITHUB_JOB", "night / boards: rpi4 (é)")
+    monkeypatch.setenv("GITHUB_RUN_ID", "12345")
+    suite.makepyfile("def test_it(dut): print('LEASE', dut.lease.name)")
+    name = next(line.split()[-1] for line in suite.runpytest("-s").outlines if "LEASE" in line)
+    tags = client.get_lease(name).tags
+    assert (tags["ci-job"], tags["ci-build"]) == ("night-boards-rpi4", "12345")
+    assert name == f"pj-{tags['run']}-main-1"
+    assert [lease.name for lease in client.list_leases(tag_filter=f"run={tags['run']}", only_active=False)] == [name]
 
 
 def test_a_hook_that_fails_gives_the_board_back(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
@@ -200,5 +213,11 @@ def test_before_lease_hook_fails(suite: pytest.Pytester, active_leases: ActiveLe
     suite.makepyfile("def test_it(dut): dut.power.on()")
     result = suite.runpytest("--jmp-selector=board=broken")
     assert result.ret == 8
-    result.stdout.fnmatch_lines(["  device error on hook-2 (lease pj-*-main-1): exporter hook-2: *hook*failed*"])
+    result.stdout.fnmatch_lines(
+        [
+            "  device error on hook-2 (lease pj-*-main-1): exporter hook-2: *hook*failed*",
+            "    preparing the bench*",
+            "    the relay card is stuck*",
+        ]
+    )
     assert active_leases() == []

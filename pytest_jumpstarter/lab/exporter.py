@@ -13,6 +13,7 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ class DriverUnusable(Exception):
 
 def main() -> int:
     """Run one exporter until it is told to stop, or the lab is gone."""
+    logging.getLogger().setLevel(logging.INFO)  # as `jmp run` does: else the log stream carries no hook's output
     try:
         order = json.loads(sys.stdin.readline())
         import_drivers(order["drivers"])

@@ -14,11 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
+from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import (
     AlreadyReleased,
     ConfigError,
     DeviceError,
     ExporterOffline,
+    HookFailed,
     JumpstarterError,
     LeaseLost,
     LeaseUnsatisfiable,
@@ -44,6 +46,7 @@ class Held(ABC):
 
     Attributes:
         name: The lease's name.
+        wanted: What it is for.
         lease: The lease as last seen; None before `acquire`.
         exporter: Its exporter, ready; None before `acquire`.
         failure: Why the lease could not be given back; empty if all is well.
@@ -51,13 +54,24 @@ class Held(ABC):
 
     is_ours: bool
 
-    def __init__(self, client: Client, wanted: Wanted, name: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        wanted: Wanted,
+        name: str,
+        *,
+        say: Callable[[str], None],
+        listen: Callable[[Held], HookLog],
+    ) -> None:
         self.name = name
+        self.wanted = wanted
         self.lease: Lease | None = None
         self.exporter: Exporter | None = None
         self.failure = ""
         self._client = client
         self._waiter = Waiter(client, wanted, say)
+        self._listen = listen
+        self._hook_log: HookLog | None = None
         self._ready_since = 0.0
 
     @abstractmethod
@@ -103,11 +117,22 @@ class Held(ABC):
         try:
             self.lease = self._waiter.until_ready(self.name)
             self._ready_since = time.monotonic()
-            self.exporter = self._waiter.until_exporter_ready(self.lease)
+            self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
+        except HookFailed as exc:
+            failed = HookFailed(f"{exc}{self._hook_log.last_words() if self._hook_log else ''}")
+            failed.lease, failed.exporter = self.name, (self.lease and self.lease.exporter) or ""
+            raise failed from exc
         except DeviceError as exc:
             exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
             raise
+        finally:
+            if self._hook_log is not None:
+                self._hook_log.stop()
         return self.lease
+
+    def _listen_to_hook(self) -> None:
+        self._hook_log = self._listen(self)
+        self._hook_log.start()
 
 
 class Hold(Held):
@@ -117,6 +142,7 @@ class Hold(Held):
     Args:
         terms: For how long it is asked for, and held at most.
         names: Gives a lease id that was never used before.
+        listen: Reads the output of a beforeLease hook that is running.
         on_pending: Called once the request has left: time to do what takes long while the lease is pending.
     """
 
@@ -131,9 +157,10 @@ class Hold(Held):
         terms: Terms,
         names: Callable[[], str],
         say: Callable[[str], None],
+        listen: Callable[[Held], HookLog],
         on_pending: Callable[[], None],
     ) -> None:
-        super().__init__(client, wanted, names(), say)
+        super().__init__(client, wanted, names(), say=say, listen=listen)
         self._request = request
         self._terms = terms
         self._say = say
@@ -303,10 +330,15 @@ class Adopted(Held):
     is_ours = False
 
     def __init__(
-        self, client: Client, wanted: Wanted, *, say: Callable[[str], None], on_pending: Callable[[], None]
+        self,
+        client: Client,
+        wanted: Wanted,
+        *,
+        say: Callable[[str], None],
+        listen: Callable[[Held], HookLog],
+        on_pending: Callable[[], None],
     ) -> None:
-        super().__init__(client, wanted, str(wanted.lease), say)
-        self._wanted = wanted
+        super().__init__(client, wanted, str(wanted.lease), say=say, listen=listen)
         self._on_pending = on_pending
 
     def acquire(self) -> Lease:
@@ -322,7 +354,7 @@ class Adopted(Held):
         return self._wait()
 
     def _check(self) -> None:
-        asked = f"{self.name} ({self._wanted.lease_source})"
+        asked = f"{self.name} ({self.wanted.lease_source})"
         try:
             lease = self._client.get_lease(self.name)
         except NotFound as exc:

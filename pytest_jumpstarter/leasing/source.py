@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,15 +14,19 @@ from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError, DeviceReleased
+from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError, DeviceReleased, LeaseTimeout
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.keeper import Keeper
+from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.tags import lease_tags
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
+    from pytest_jumpstarter.device.hook_log import HookLog
+    from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.hold import Held
 
 
@@ -61,6 +66,7 @@ class ControllerSource:
         self._terms = terms
         self._keeper = Keeper(ttl=terms.ttl, renew=self._renew_token)
         self._held: list[Held] = []
+        self._refusals = Refusals()
 
     @property
     def leases(self) -> list[Lease]:
@@ -79,7 +85,7 @@ class ControllerSource:
         with ExitStack() as stack:
             self._held.append(held)
             stack.callback(self._give_back, held, wanted.role)  # before the request leaves
-            lease = held.acquire()
+            lease = self._acquire(held)
             health = self._healths[wanted.role] = Health(held)
             self._keeper.watch(held, partial(self._on_loss, wanted.role))
             self._check(held, wanted)
@@ -108,18 +114,33 @@ class ControllerSource:
         for thread in threads:
             thread.join()
 
+    def _acquire(self, held: Held) -> Lease:
+        """Acquire the lease; what was waited for in vain is not waited for again."""
+        try:
+            return self._refusals.heed(held.wanted, held.acquire)
+        except LeaseTimeout as exc:
+            self._events.on_no_device(held.wanted, exc)
+            raise
+
     def _take(self, wanted: Wanted) -> Held:
         from pytest_jumpstarter.leasing.hold import Adopted, Hold
 
         if wanted.lease is not None:
-            return Adopted(self.client, wanted, say=self._events.say, on_pending=self._warm_up)
+            return Adopted(
+                self.client, wanted, say=self._events.say, listen=self._listen_to_hook, on_pending=self._warm_up
+            )
         if wanted.selector is None and wanted.exporter is None:
             raise ConfigError(
                 f"nothing says which exporter {wanted.role!r} needs; give --jmp-selector, --jmp-exporter or "
                 "--jmp-lease (ini: jmp_selector, …), or device_fixture(selector=…)"
             )
         duration = min(self._terms.ttl, self._terms.max_hold or self._terms.ttl)
-        request = LeaseRequest(selector=wanted.selector, exporter=wanted.exporter, duration=duration)
+        request = LeaseRequest(
+            selector=wanted.selector,
+            exporter=wanted.exporter,
+            duration=duration,
+            tags=lease_tags(os.environ, run=self._ids.run, worker=self._ids.worker),
+        )
         self._events.on_request(request, wanted.role)
         wanted = _as_requested(wanted, request)
         return Hold(
@@ -129,6 +150,7 @@ class ControllerSource:
             terms=self._terms,
             names=self._ids.next,
             say=self._events.say,
+            listen=self._listen_to_hook,
             on_pending=self._warm_up,
         )
 
@@ -139,18 +161,12 @@ class ControllerSource:
             check_identity(wanted, held.exporter.name, held.exporter.labels, f"lease {held.name}")
 
     def _connect(self, held: Held, health: Health, role: str, stack: ExitStack) -> Device:
-        from pytest_jumpstarter.client.v1 import channel_options
-        from pytest_jumpstarter.device.tunnel import Router, Tunnel
-
         assert held.exporter is not None
         if self._warming is not None:
             self._warming.join()
-        router = Router(
-            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, grpc_options=self._grpc_options)
-        )
         connection = Connection(self._portal, self._policy)
         stack.callback(connection.close)
-        tunnel = Tunnel(held.dial, router)
+        tunnel = self._tunnel(held)
         root = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
         device = Device(
             role=role,
@@ -163,6 +179,20 @@ class ControllerSource:
         stack.callback(health.retire)
         health.attach(device, connection, tunnel)
         return device
+
+    def _tunnel(self, held: Held) -> Tunnel:
+        from pytest_jumpstarter.client.v1 import channel_options
+        from pytest_jumpstarter.device.tunnel import Router, Tunnel
+
+        router = Router(
+            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, grpc_options=self._grpc_options)
+        )
+        return Tunnel(held.dial, router)
+
+    def _listen_to_hook(self, held: Held) -> HookLog:
+        from pytest_jumpstarter.device.hook_log import HookLog
+
+        return HookLog(self._portal, self._tunnel(held))
 
     def _on_loss(self, role: str, loss: DeviceError) -> None:
         self._healths[role].lose(loss)

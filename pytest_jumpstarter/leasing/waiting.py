@@ -84,6 +84,7 @@ class Waiter:
             LeaseTimeout: It is still pending after `wanted.wait`.
             ControllerUnreachable: The lab controller is away for longer than `CONTROLLER_GRACE`.
         """
+        asked = time.strftime("%H:%M:%S")
         lease: Lease | None = None
         for elapsed in attempts(self._wanted.wait):
             lease = self._look(elapsed, lambda: self._client.get_lease(name)) or lease
@@ -97,15 +98,20 @@ class Waiter:
                 raise LeaseLost(f"lease {name} ended while it was waited for")
             self._tell(elapsed, _pending(lease))
         raise LeaseTimeout(
-            f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} (--jmp-wait): "
+            f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
+            f"(--jmp-wait; asked at {asked}): "
             f"{Survey.take(self._client, self._wanted)}"
         )
 
-    def until_exporter_ready(self, lease: Lease) -> Exporter:
+    def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
         """
         Poll the exporter until it says LEASE_READY; only then may it be dialled.
 
         An exporter older than 0.8 tells no status: there, online is all that can be known.
+
+        Args:
+            lease: The lease, with its exporter.
+            on_hook: Called once if a beforeLease hook is running.
 
         Raises:
             HookFailed: Its beforeLease hook failed, or it gave the lease back before it was ready.
@@ -125,6 +131,8 @@ class Waiter:
             if elapsed > next_check:
                 next_check = elapsed + 1.0
                 self._raise_if_ended(lease.name, exporter)
+            if exporter.status == "BEFORE_LEASE_HOOK" and seen != exporter.status:
+                on_hook()
             seen = exporter.status
             self._tell(elapsed, f"{name} is {seen}")
         raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
