@@ -96,11 +96,13 @@ class Keeper:
             loss = None if self._renew() else self._given_up(watched, "the token has been expired", exc)
         except JumpstarterError as exc:
             loss = LeaseLost(f"lease {watched.held.name} cannot be kept: {exc}")
+        except Exception as exc:
+            loss = self._given_up(watched, f"the lease could not be looked after ({type(exc).__name__})", exc)
         if loss is not None and self._is_watched(watched):
             self.forget(watched.held)
             watched.on_loss(loss)
 
-    def _given_up(self, watched: _Watched, what: str, exc: JumpstarterError) -> DeviceError | None:
+    def _given_up(self, watched: _Watched, what: str, exc: Exception) -> DeviceError | None:
         """Return the loss if the lease was out of reach for so long that it must have ended."""
         away = time.monotonic() - watched.seen
         if away < self.ttl:
