@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from peers import ManualExporter, Peer
 
 from pytest_jumpstarter.lab import Lab
+
+from .peers import ManualExporter, Peer
 
 BOARD = "pytest_jumpstarter.lab.board.VirtualBoard"
 LAB_FILE = f"""\

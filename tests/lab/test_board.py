@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from jumpstarter.config.client import ClientConfigV1Alpha1
-from peers import TIMEOUT, Peer
 
 from pytest_jumpstarter.lab import Lab
+
+from .peers import TIMEOUT, Peer
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from jumpstarter_protocol import client_pb2, kubernetes_pb2
-from peers import ManualExporter, Peer, at, conditions, refusal, seconds
+
+from .peers import ManualExporter, Peer, at, conditions, refusal, seconds
 
 LEASES = "namespaces/lab/leases"
 NOBODY = "kind=never-seen"  # an exporter that is there but never comes: leases stay pending

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 from jumpstarter_protocol import client_pb2
-from peers import ManualExporter, Metadata, Peer, refusal
 
 from pytest_jumpstarter.lab import Lab
+
+from .peers import ManualExporter, Metadata, Peer, refusal
 
 LEASES = "namespaces/lab/leases"
 ALL = ["board-1", "board-2", "ext-1", "ext-2", "fresh-1", "off-1", "solo-1"]

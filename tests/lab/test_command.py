@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from peers import TIMEOUT, Peer, wait_for
-from processes import children, is_alive
+
+from .peers import TIMEOUT, Peer, wait_for
+from .processes import children, is_alive
 
 POWER = """\
 metadata: {name: mock, labels: {kind: mock}}

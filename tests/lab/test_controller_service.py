@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2, jumpstarter_pb2_grpc
-from peers import STATUSES, ManualExporter, Peer, refusal, wait_for
 
 from pytest_jumpstarter.lab import Lab
+
+from .peers import STATUSES, ManualExporter, Peer, refusal, wait_for
 
 
 @pytest.fixture

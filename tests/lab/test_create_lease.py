@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from jumpstarter_protocol import client_pb2
-from peers import Peer, at, conditions, listed_leases, refusal, seconds
+
+from .peers import Peer, at, conditions, listed_leases, refusal, seconds
 
 LEASES = "namespaces/lab/leases"
 NOBODY = "kind=never-seen"  # an exporter that is there but never comes: leases stay pending

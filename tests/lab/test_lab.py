@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from peers import STATUSES, ManualExporter, Peer, refusal, wait_for
-from processes import children, environment, is_alive, path_with
 
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab import Lab
+
+from .peers import STATUSES, ManualExporter, Peer, refusal, wait_for
+from .processes import children, environment, is_alive, path_with
 
 EXTERNAL = "metadata: {name: ext, labels: {kind: manual}}\n"
 POWER = """\

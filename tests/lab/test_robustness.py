@@ -15,9 +15,10 @@ import grpc
 import pytest
 import yaml
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2
-from peers import TIMEOUT, ManualExporter, Peer, at, refusal, wait_for
 
 from pytest_jumpstarter.lab import Lab
+
+from .peers import TIMEOUT, ManualExporter, Peer, at, refusal, wait_for
 
 MANY = 10_000
 

@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 import pytest
 from jumpstarter_protocol import router_pb2
-from peers import ManualExporter, Peer, refusal, wait_for
-from test_controller_service import bare, try_dial
+
+from .peers import ManualExporter, Peer, refusal, wait_for
+from .test_controller_service import bare, try_dial
 
 
 class End:
