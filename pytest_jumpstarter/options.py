@@ -42,6 +42,12 @@ def _scope(text: str) -> str:
     return text
 
 
+def _no_device(text: str) -> str:
+    if text not in ("fail", "skip"):
+        raise ValueError(f"{text!r} is neither fail nor skip")
+    return text
+
+
 def _ttl(text: str) -> float:
     duration = parse_duration(text)
     if duration < SHORTEST_TTL:
@@ -149,6 +155,13 @@ OPTIONS = (
         metavar="DURATION",
         help="Never hold a lease longer than this",
         parse=parse_duration,
+    ),
+    Option(
+        name="no-device",
+        metavar="fail|skip",
+        help="What a test gets when no device is to be had in time (default: fail)",
+        parse=_no_device,
+        default="fail",
     ),
     Option(
         name="scope",

@@ -12,6 +12,7 @@ One lease, from here to the wire and back: `device_fixture` asks `Run.device` (r
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,11 +23,13 @@ from pytest_jumpstarter.options import SCOPES, Settings, add_options
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
-    from pytest_jumpstarter.report.device_errors import DeviceErrors
     from pytest_jumpstarter.run import Run
 
 _SETTINGS = pytest.StashKey[Settings]()
 _ROLES = pytest.StashKey[set[str]]()
+
+# What a report may carry, and who shows it.
+_SHOWN_BY = {"device_error": "device_errors:DeviceErrors", "no_device": "no_device:NothingTested"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -68,25 +71,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 class _Herald:
-    """Waits for the first device error, which may come from another process, and brings in what shows them."""
+    """Waits for reports that have more to show, which may come from another process, and brings in what does."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._shown: DeviceErrors | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        """Have device errors shown as such."""
-        if not hasattr(report, "device_error"):
-            return (yield)
-        if self._shown is None:
-            from pytest_jumpstarter.report.device_errors import DeviceErrors
-
-            self._shown = DeviceErrors(self._config)
-            self._config.pluginmanager.register(self._shown, "jumpstarter-device-errors")
+        """Hand the report to those who show a part of it."""
+        shows = [self._show(attribute) for attribute in _SHOWN_BY if hasattr(report, attribute)]
         result = yield
-        self._shown.add(report)
+        for show in shows:
+            show.add(report)
         return result
+
+    def _show(self, attribute: str) -> Any:
+        name = f"jumpstarter-{attribute}"
+        if not self._config.pluginmanager.has_plugin(name):
+            module, _, shows = _SHOWN_BY[attribute].partition(":")
+            show = getattr(import_module(f"pytest_jumpstarter.report.{module}"), shows)(self._config)
+            self._config.pluginmanager.register(show, name)
+        return self._config.pluginmanager.get_plugin(name)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.options import Settings
 from pytest_jumpstarter.report.faults import Faults
+from pytest_jumpstarter.report.no_device import Skips
 from pytest_jumpstarter.report.outcome import Outcome
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
@@ -19,8 +20,8 @@ from pytest_jumpstarter.signals import Interrupter
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.errors import DeviceError
-    from pytest_jumpstarter.leasing import LeaseRequest
+    from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
+    from pytest_jumpstarter.leasing import LeaseRequest, Wanted
 
 
 def start_run(session: pytest.Session, settings: Settings) -> Run:
@@ -29,9 +30,12 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     terminal, faults = Terminal(config), Faults(_current_test(session))
     worker = getattr(config, "workerinput", {}).get("workerid", "main")
-    run = Run(settings, HookEvents(config, terminal, faults), worker=worker)
+    events = HookEvents(config, terminal, faults)
+    run = Run(settings, events, worker=worker)
     faults.healths = run.healths
     plugins = {"faults": faults, "outcome": Outcome(), "terminal": terminal, "ending": Ending(run, terminal)}
+    if settings["no-device"].value == "skip":
+        plugins["skips"] = events.skips = Skips()
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of the fixture
@@ -45,7 +49,14 @@ def _current_test(session: pytest.Session) -> pytest.Item | None:
 
 
 class HookEvents(Events):
-    """Pass on what happens to the hooks and to the terminal."""
+    """
+    Pass on what happens to the hooks and to the terminal.
+
+    Attributes:
+        skips: Skips tests for which no device is to be had; None where these fail.
+    """
+
+    skips: Skips | None = None
 
     def __init__(self, config: pytest.Config, terminal: Terminal, faults: Faults) -> None:
         self._config = config
@@ -77,6 +88,11 @@ class HookEvents(Events):
     def say(self, line: str) -> None:
         """Show the line, past pytest's capture."""
         self._terminal.say(line)
+
+    def on_no_device(self, wanted: Wanted, error: LeaseTimeout) -> None:
+        """Skip the test if that is wished for."""
+        if self.skips is not None:
+            self.skips.skip(wanted, error)
 
     def on_loss(self, role: str, loss: DeviceError) -> None:
         """End the test that the loss leaves waiting; not under --pdb, where a person is in charge."""

@@ -17,7 +17,7 @@ from pytest_jumpstarter.client import v1
 from pytest_jumpstarter.options import OPTIONS, Option
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has to write it
 
 
 @pytest.mark.parametrize("name", pytest_jumpstarter.__all__)

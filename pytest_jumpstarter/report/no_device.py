@@ -1,0 +1,65 @@
+"""
+Tests that are skipped because no device was to be had (`--jmp-no-device skip`).
+
+Which ones is put on the report as `report.no_device`, the words for the device, and travels between processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.errors import LeaseTimeout
+    from pytest_jumpstarter.leasing import Wanted
+
+
+class Skips:
+    """In the process that leases: skips tests for want of a device, and marks their reports."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[BaseException, str] = {}
+
+    def skip(self, wanted: Wanted, error: LeaseTimeout) -> NoReturn:
+        """Skip the test that needs the device, in the words of `error`."""
+        reason = pytest.skip.Exception(str(error))
+        self._wanted[reason] = str(wanted)
+        raise reason from error
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Mark the report, and let it name the test's own place rather than one in our code."""
+        report = yield
+        if call.excinfo is not None and call.excinfo.value in self._wanted and report.skipped:
+            wanted = self._wanted[call.excinfo.value]
+            report.no_device = wanted  # type: ignore[attr-defined]  # reports carry what plugins add
+            report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {call.excinfo.value}")
+        return report
+
+
+class NothingTested:
+    """In the process that prints: says aloud that green is not tested."""
+
+    def __init__(self, config: pytest.Config) -> None:  # noqa: ARG002 - as all that show reports are made
+        self._tests: dict[str, str] = {}
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Count a test that was skipped."""
+        self._tests[report.nodeid] = str(getattr(report, "no_device", ""))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say how many tests there were, and for want of what."""
+        count = len(self._tests)
+        tests = f"{count} tests were" if count > 1 else "1 test was"
+        terminalreporter.section("jumpstarter: no device", red=True, bold=True)
+        terminalreporter.write_line(
+            f"{tests} skipped because no device could be had: nothing was tested on "
+            f"{' or '.join(dict.fromkeys(self._tests.values()))}",
+            red=True,
+            bold=True,
+        )
