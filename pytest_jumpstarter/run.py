@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _FOUR_WAYS = """\
 nothing says where devices come from. Four ways:
-  pytest --jmp-lab FILE              start the embedded lab from this file
+  pytest --jmp-lab=FILE              start the embedded lab from this file
   jmp shell ... -- pytest            use the exporter that the shell has leased
-  pytest --jmp-client ALIAS-OR-FILE  lease from the lab of this client config
+  pytest --jmp-client=ALIAS-OR-FILE  lease from the lab of this client config
   jmp config client use ALIAS        make a client config the current one"""
 
 

@@ -69,10 +69,12 @@ class Console:
             pexpect.TIMEOUT: Nothing matched in time; the message shows what was seen.
             pexpect.EOF: The console closed.
         """
+        __tracebackhide__ = True  # pytest shows the test's line, not ours
         return self._expect(self.spawn.expect, pattern, timeout)
 
     def expect_exact(self, pattern: Any, timeout: float = DEFAULT_TIMEOUT) -> int:
         """Wait for a plain string, or one of a list, and return its index; else as `expect`."""
+        __tracebackhide__ = True
         return self._expect(self.spawn.expect_exact, pattern, timeout)
 
     def send(self, text: str) -> int:
@@ -120,6 +122,7 @@ class Console:
         return f"<Console {self.name}>"
 
     def _expect(self, expect: Any, pattern: Any, timeout: float) -> int:
+        __tracebackhide__ = True
         try:
             return int(expect(pattern, timeout=timeout))
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:

@@ -87,6 +87,7 @@ class Device:
         return self._drivers if self.client else {}
 
     def __getattr__(self, name: str) -> Any:
+        __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
         if name.startswith("_"):
             raise AttributeError(name)
         client = self.client

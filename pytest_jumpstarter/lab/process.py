@@ -95,7 +95,12 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
 
 def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
     # These imports take as long as an exporter's own, which by now runs beside them.
-    from pytest_jumpstarter.lab.authority import Authority
+    try:
+        from pytest_jumpstarter.lab.authority import Authority
+    except ModuleNotFoundError as error:
+        raise LabError(
+            f"the embedded lab needs {error.name}, which is not installed; pip install 'pytest-jumpstarter[lab]'"
+        ) from error
     from pytest_jumpstarter.lab.model import Client, Exporter, Model
     from pytest_jumpstarter.lab.server import Server
 

@@ -71,6 +71,6 @@ def test_nothing_is_configured(suite: pytest.Pytester) -> None:
     suite.makeini("[pytest]")
     said = one_error(suite, lines=6)
     assert said.startswith("nothing says where devices come from. Four ways:\n")
-    for way in ("pytest --jmp-lab FILE", "jmp shell ... -- pytest", "--jmp-client ALIAS-OR-FILE", "jmp config client"):
+    for way in ("pytest --jmp-lab=FILE", "jmp shell ... -- pytest", "--jmp-client=ALIAS-OR-FILE", "jmp config client"):
         assert f"\n  {way}" in said or f"\n  pytest {way}" in said
     assert all(len(line) <= 80 for line in said.splitlines()[:-1])

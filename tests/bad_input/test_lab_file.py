@@ -50,6 +50,21 @@ def test_missing_lab_file(suite: pytest.Pytester) -> None:
     assert said == f"lab file {suite.path / 'nowhere.yaml'} does not exist (from jmp_lab in tox.ini)"
 
 
+@pytest.mark.parametrize("package", ["jwt", "cryptography"])
+def test_without_the_extra(
+    suite: pytest.Pytester, lab_file: Callable[[str], Path], tmp_path: Path, package: str
+) -> None:
+    """Where the embedded lab's own packages are not installed, the command that installs them is named."""
+    file = lab_file(HEAD)
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError(name={package!r})")
+    said = one_error(suite, f"--jmp-lab={file}")
+    assert said == (
+        f"the embedded lab needs {package}, which is not installed; pip install 'pytest-jumpstarter[lab]' "
+        "(from --jmp-lab)"
+    )
+    leave_no_process(str(file))
+
+
 def test_a_lab_that_does_not_start_is_not_started_again(
     suite: pytest.Pytester, lab_file: Callable[[str], Path], tmp_path: Path
 ) -> None:

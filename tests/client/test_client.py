@@ -382,6 +382,14 @@ def test_dial(client: Client, controller: Controller) -> None:
     assert {call.message.lease_name for call in controller.calls} == {"pj-1"}
 
 
+@pytest.mark.parametrize("odd", ["../pj-1", "a/pj-1", "namespaces/other/leases/pj-1", "PJ-1", "☃", "\n", "x" * 254])
+def test_dial_of_an_odd_name(client: Client, controller: Controller, odd: str) -> None:
+    """A name that no lease of ours can have dials none."""
+    with pytest.raises(RequestInvalid, match="Dial: lease_name must be the short name of a lease"):
+        client.dial(odd)
+    assert controller.calls == []
+
+
 def test_rotate_token(client: Client, controller: Controller) -> None:
     """A rotated token is returned, hidden from repr, and not used until it is assigned."""
     controller.answers["RotateToken"] = in_turn(client_pb2.RotateTokenResponse(token="n3w-t0k3n"))

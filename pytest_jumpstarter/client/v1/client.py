@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 from pytest_jumpstarter.client.v1.config import ClientConfig
 from pytest_jumpstarter.client.v1.connection import Connection
-from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route, short_name
+from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route
 from pytest_jumpstarter.client.v1.failures import may_pass
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
@@ -281,7 +281,9 @@ class Client:
             NotReady: The exporter does not take connections yet.
         Source: jumpstarter.v1.ControllerService Dial
         """
-        return Route.from_message(self._do("Dial", {"lease_name": short_name(lease)}, timeout))
+        return Route.from_message(
+            self._do("Dial", {"lease_name": lease.removeprefix(f"{self._parent}/leases/")}, timeout)
+        )
 
     def close(self) -> None:
         """Close the channel; calls under way are cancelled, later ones are refused."""

@@ -77,6 +77,14 @@ BOUNDS = (
         "it becomes the name of a Kubernetes object (RFC 1123 subdomain)",
     ),
     Bound(
+        "Dial",
+        "lease_name",
+        rf"(?=.{{1,253}}$){_SUBDOMAIN}",
+        None,
+        "the short name of a lease of the client's own namespace",
+        "ControllerService Dial: the name of the Kubernetes object, without a namespace",
+    ),
+    Bound(
         "CreateLease", "lease.duration", None, (0.0, _LONGEST), "more than 0 seconds", "lease_helpers: must be positive"
     ),
     Bound(
