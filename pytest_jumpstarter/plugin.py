@@ -80,6 +80,8 @@ class _Herald:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Hand the report to those who show a part of it."""
         shows = [self._show(attribute) for attribute in _SHOWN_BY if hasattr(report, attribute)]
+        for show in shows:
+            show.expect(report)
         result = yield
         for show in shows:
             show.add(report)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.report.shown import Shown
 
 CATEGORY = "device error"
 EXIT_CODE = 8
@@ -22,22 +23,28 @@ _FULL = 2
 
 
 def facts_of(report: object) -> dict[str, Any] | None:
-    """Return what is known of the device error in a report, or None if it is none."""
+    """Return what is known of the device error in a report; None if it is none, or if the test runs again."""
     facts = getattr(report, "device_error", None)
-    return facts if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) and getattr(report, "outcome", "") == "failed" else None
 
 
-class DeviceErrors:
+class DeviceErrors(Shown):
     """Shows device errors, and gives a run with nothing worse its exit code."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._reports: list[pytest.TestReport] = []
+        self._junit_element: Any = None
+
+    def expect(self, report: pytest.TestReport) -> None:
+        """Find what the JUnit plugin will write for the report."""
+        self._junit_element = pytest_private.junit_element(self._config, report)
 
     def add(self, report: pytest.TestReport) -> None:
-        """Keep a report that every plugin has seen, and mend what pytest's JUnit plugin wrote for it."""
-        self._reports.append(report)
-        pytest_private.junit_error(self._config, report, CATEGORY)
+        """Keep a report that every plugin has seen, and mend what the JUnit plugin wrote for it."""
+        if facts_of(report):
+            self._reports.append(report)
+            pytest_private.junit_error(self._config, self._junit_element, CATEGORY)
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport

@@ -42,6 +42,7 @@ class Faults:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """End a test at once whose device is lost already, with the reason of the loss."""
         self.current = item
+        item.stash[_HAS_VERDICT] = False  # a plugin may run the test again
         for health in self._healths(item).values():
             if health.loss is not None:
                 raise health.loss.with_traceback(None)

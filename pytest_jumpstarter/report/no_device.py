@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_jumpstarter.report.shown import Shown
+
 if TYPE_CHECKING:
     from pytest_jumpstarter.errors import LeaseTimeout
     from pytest_jumpstarter.leasing import Wanted
@@ -41,7 +43,7 @@ class Skips:
         return report
 
 
-class NothingTested:
+class NothingTested(Shown):
     """In the process that prints: says aloud that green is not tested."""
 
     def __init__(self, config: pytest.Config) -> None:  # noqa: ARG002 - as all that show reports are made
