@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, DriverMissing, JumpstarterError
+from pytest_jumpstarter.errors import (
+    ConfigError,
+    DeviceError,
+    DeviceUnreachable,
+    DriverMissing,
+    ExporterOffline,
+    JumpstarterError,
+)
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -70,31 +77,37 @@ class Connection:
             _over_host(host, self.portal, self._stack, self._policy, insecure=insecure, passphrase=passphrase), exporter
         )
 
-    def probe(self, timeout: float) -> str:
+    def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
         """
-        Ask the exporter to describe itself again, over a new tunnel if the old one broke.
+        Ask the exporter to describe itself again, over a new connection if the old one broke.
+
+        Args:
+            timeout: Seconds in which it must have been reached and have answered.
+            exporter: Words for the exporter in the answer.
 
         Returns:
-            What is wrong, at the latest after `timeout` seconds; empty if the exporter that was connected to answers.
+            ExporterOffline: It is another process than the one we were connected to.
+            DeviceUnreachable: It does not answer.
+            None: It does.
         """
         import grpc
         from google.protobuf import empty_pb2
 
         if (client := self._client) is None:
-            return ""
+            return None
 
         async def ask() -> Any:
-            return await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout)
+            return await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
 
         try:
             response = self.portal.call(ask)
         except grpc.aio.AioRpcError as exc:
-            return f"it does not answer: {exc.details()}"
+            return DeviceUnreachable(f"{exporter} does not answer within {timeout:.0f}s: {exc.details()}")
         except Exception as exc:
-            return f"it cannot be asked: {type(exc).__name__}: {exc}"
+            return DeviceUnreachable(f"{exporter} cannot be asked: {type(exc).__name__}: {exc}")
         if str(client.uuid) not in {report.uuid for report in response.reports}:
-            return "it restarted: its drivers are not those of this lease"
-        return ""
+            return ExporterOffline(f"{exporter} restarted: its drivers are not those of this lease")
+        return None
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""

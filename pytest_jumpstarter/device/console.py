@@ -113,6 +113,11 @@ class Console:
         self.spawn.buffer = ""
         return dropped
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream to the driver still stands; one that broke does not come back."""
+        return not self._reasons and not self._task.done()
+
     def close(self) -> None:
         """Close the stream to the driver; a second call does nothing."""
         self._task.cancel()
@@ -127,16 +132,16 @@ class Console:
             return int(expect(pattern, timeout=timeout))
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
             happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
-            why = f" ({self._reasons[0]})" if self._reasons else ""
+            why = f" ({self._reasons[0]})" if self._reasons and self._reasons[0] else ""
             raise type(exc)(
                 f"console {self.name} {happened} for {_shown(pattern)}{why}; it said:\n{_tail(self.before)}"
             ) from None
 
 
 async def _copy(
-    driver: Any, far: socket.socket, on_break: Callable[[str], None], *, task_status: TaskStatus[None]
+    driver: Any, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
 ) -> None:
-    """Copy between the driver's stream and our end of the pair until either closes; say why if the stream broke."""
+    """Copy between the driver's stream and our end of the pair until either closes; say why the stream ended."""
     from anyio import create_task_group
 
     far.setblocking(False)
@@ -144,12 +149,12 @@ async def _copy(
         async with driver.stream_async("connect") as stream:
             task_status.started()
             async with create_task_group() as group:
-                group.start_soon(_from_board, stream, far, on_break)
+                group.start_soon(_from_board, stream, far, on_end)
                 await _to_board(far, stream)
                 group.cancel_scope.cancel()
 
 
-async def _from_board(stream: Any, far: socket.socket, on_break: Callable[[str], None]) -> None:
+async def _from_board(stream: Any, far: socket.socket, on_end: Callable[[str], None]) -> None:
     from anyio import BrokenResourceError, EndOfStream
 
     loop = asyncio.get_running_loop()
@@ -157,8 +162,9 @@ async def _from_board(stream: Any, far: socket.socket, on_break: Callable[[str],
         with suppress(EndOfStream, OSError):
             while True:
                 await loop.sock_sendall(far, await stream.receive())
+        on_end("")
     except BrokenResourceError as exc:
-        on_break(_words(exc.__cause__ or exc))
+        on_end(_words(exc.__cause__ or exc))
     with suppress(OSError):
         far.shutdown(socket.SHUT_WR)
 

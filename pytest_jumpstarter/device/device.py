@@ -102,6 +102,8 @@ class Device:
         """
         Return the console at the dotted `path`, opened at the first call and kept until the board goes back.
 
+        One whose stream broke or ended since is opened anew.
+
         Without a path: the one serial port of the device, or the one driver named console, serial or uart.
 
         Raises:
@@ -112,6 +114,8 @@ class Device:
         from pytest_jumpstarter.device.console import Console
 
         found = self._console_path(path)
+        if found in self._consoles and not self._consoles[found].is_open:
+            self._consoles.pop(found).close()
         if found not in self._consoles:
             self._consoles[found] = Console(self.drivers[found], self._portal, name=f"{found} of {self}")
         return self._consoles[found]

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -71,7 +72,8 @@ class Tunnel:
     A listener on a unix socket, from `open()` to `close()`, both in the portal's loop.
 
     Args:
-        dial: Asks the lab controller for a route; blocks, so it is called in a thread.
+        dial: Asks the lab controller for a route; blocks, so it is called in a thread. It is given what is set when
+            the tunnel is closed, for it to give up.
         router: The channels on which streams are opened.
 
     Attributes:
@@ -79,14 +81,14 @@ class Tunnel:
         last_reason: Why.
     """
 
-    def __init__(self, dial: Callable[[], Route], router: Router) -> None:
+    def __init__(self, dial: Callable[[threading.Event], Route], router: Router) -> None:
         self._dial = dial
         self._router = router
         self._first: Route | None = None
         self._folder = ""
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._closed = threading.Event()
         self.last_break = 0.0
         self.last_reason = ""
 
@@ -97,7 +99,7 @@ class Tunnel:
         Returns:
             The path of the unix socket.
         """
-        self._first = await asyncio.to_thread(self._dial)
+        self._first = await _in_thread(lambda: self._dial(self._closed))
         self._folder = tempfile.mkdtemp(prefix="pj-")
         path = str(Path(self._folder, "device"))
         self._server = await asyncio.start_unix_server(self._accept, path, limit=FRAME_BYTES)
@@ -105,19 +107,22 @@ class Tunnel:
 
     async def close(self) -> None:
         """End every connection, stop listening, and remove the socket; a second call does nothing."""
-        if self._is_closed:
+        if self._closed.is_set():
             return
-        self._is_closed = True
+        self._closed.set()
         if self._server is not None:
             self._server.close()
+        shutil.rmtree(self._folder, ignore_errors=True)  # before anything that can be cancelled
         for task in self._connections:
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
         await self._router.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closed.is_set():  # it was in the queue when the tunnel was closed
+            writer.close()
+            return
         task = asyncio.ensure_future(self._carry(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -128,7 +133,7 @@ class Tunnel:
             stream = self._router.stream(await self._route())
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
-            if not self._is_closed:
+            if not self._closed.is_set():
                 self.last_break, self.last_reason = time.monotonic(), _reason(exc)
         finally:
             writer.close()
@@ -138,7 +143,29 @@ class Tunnel:
     async def _route(self) -> Route:
         """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
         first, self._first = self._first, None
-        return await asyncio.to_thread(self._dial) if first is None else first
+        return await _in_thread(lambda: self._dial(self._closed)) if first is None else first
+
+
+async def _in_thread(work: Callable[[], Route]) -> Route:
+    """Do `work` in a daemon thread: unlike the loop's own threads it holds up neither the loop's end nor ours."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Route] = loop.create_future()
+
+    def report(set_outcome: Callable[[Any], None], outcome: object) -> None:
+        if not done.done():  # else whoever waited was cancelled
+            set_outcome(outcome)
+
+    def run() -> None:
+        outcome: tuple[Callable[[Any], None], object]
+        try:
+            outcome = done.set_result, work()
+        except Exception as exc:
+            outcome = done.set_exception, exc
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(report, *outcome)
+
+    threading.Thread(target=run, name="jumpstarter-dial", daemon=True).start()
+    return await done
 
 
 def _reason(exc: BaseException) -> str:

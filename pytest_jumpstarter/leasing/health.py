@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, ExporterOffline, JumpstarterError
+from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, JumpstarterError
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
@@ -35,6 +35,7 @@ class Health:
         self._held = held
         self._connection: Connection | None = None
         self._tunnel: Tunnel | None = None
+        self._silence: JumpstarterError | None = None
 
     def attach(self, device: Device, connection: Connection, tunnel: Tunnel | None = None) -> None:
         """
@@ -59,7 +60,13 @@ class Health:
             self._connection.portal.start_task_soon(self._tunnel.close)
 
     def retire(self) -> None:
-        """Ask nobody from now on: the board goes back. What was seen stays known."""
+        """
+        Ask the lab controller once more, then nobody: the board goes back. What was seen stays known.
+
+        A teardown that failed for want of the device is judged only after this.
+        """
+        if self.loss is None and (loss := self._ask_controller()) is not None:
+            self.lose(loss)
         self._held = None
         self._connection = None
 
@@ -74,13 +81,31 @@ class Health:
             start: When what failed began, by `time.monotonic()`.
         """
         if self.loss is None:
-            deadline = time.monotonic() + CONFIRM_TIMEOUT
-            loss = self._ask_controller() or self._ask_exporter(deadline)
-            if loss is not None:
-                self.lose(loss)
+            may_pass = self._confirm()
+            if may_pass is not None:
+                return self._named(may_pass)
         if self.loss is None and self._tunnel is not None and self._tunnel.last_break >= start:
             return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
         return self.loss
+
+    def _confirm(self) -> DeviceError | None:
+        """
+        Find out whether the device is lost for good.
+
+        It is not where the exporter cannot be reached but the lab controller cannot either: then both may come back,
+        the lease is ours for its time to live, and that is what is returned.
+        """
+        deadline = time.monotonic() + CONFIRM_TIMEOUT
+        loss = self._ask_controller()
+        if loss is None and self._connection is not None:
+            loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self._name)
+            if isinstance(loss, DeviceUnreachable) and self._tunnel is not None and self._tunnel.last_reason:
+                loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
+        if isinstance(loss, DeviceUnreachable) and self._silence is not None:
+            return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._silence}")
+        if loss is not None:
+            self.lose(loss)
+        return None
 
     def _named(self, error: DeviceError) -> DeviceError:
         """Note on `error` which exporter and lease it is about."""
@@ -95,15 +120,11 @@ class Health:
         return f"exporter {known}" if known else "the exporter"
 
     def _ask_controller(self) -> DeviceError | None:
+        self._silence = None
         if self._held is None:
             return None
         try:
-            return self._held.look(CONFIRM_TIMEOUT / 2)
-        except JumpstarterError:
-            return None  # the lab controller cannot tell: the exporter itself will
-
-    def _ask_exporter(self, deadline: float) -> DeviceError | None:
-        if self._connection is None:
+            return self._held.look(CONFIRM_TIMEOUT / 4)  # for each of its two calls
+        except JumpstarterError as exc:
+            self._silence = exc  # the lab controller cannot tell: the exporter itself will
             return None
-        trouble = self._connection.probe(max(1.0, deadline - time.monotonic()))
-        return ExporterOffline(f"{self._name}: {trouble}") if trouble else None

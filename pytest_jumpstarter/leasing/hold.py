@@ -1,5 +1,5 @@
 """
-A lease in our hands: `Hold` is ours from request to release, `Adopted` is somebody else's.
+A lease in our hands: `Held` is any, `Hold` is one of ours from request to release.
 
 Only the process that created a lease releases it.
 """
@@ -17,19 +17,18 @@ from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import (
     AlreadyReleased,
-    ConfigError,
     DeviceError,
     ExporterOffline,
     HookFailed,
     JumpstarterError,
     LeaseLost,
-    LeaseUnsatisfiable,
     MethodUnavailable,
     NotFound,
     RequestError,
     TransportError,
 )
 from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.reservation import Reservation
 from pytest_jumpstarter.leasing.waiting import Waiter, attempts
 from pytest_jumpstarter.units import format_duration
 
@@ -50,6 +49,7 @@ class Held(ABC):
         lease: The lease as last seen; None before `acquire`.
         exporter: Its exporter, ready; None before `acquire`.
         failure: Why the lease could not be given back; empty if all is well.
+        is_reserved: Whether it is left to people now: not extended and not given back.
     """
 
     is_ours: bool
@@ -68,6 +68,7 @@ class Held(ABC):
         self.lease: Lease | None = None
         self.exporter: Exporter | None = None
         self.failure = ""
+        self.is_reserved = False
         self._client = client
         self._waiter = Waiter(client, wanted, say)
         self._listen = listen
@@ -78,9 +79,9 @@ class Held(ABC):
     def acquire(self) -> Lease:
         """Return the lease once it and its exporter are ready."""
 
-    def dial(self) -> Route:
+    def dial(self, stopped: threading.Event) -> Route:
         """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
-        return self._waiter.dial(self.name)
+        return self._waiter.dial(self.name, stopped)
 
     def look(self, timeout: float) -> DeviceError | None:
         """
@@ -109,6 +110,35 @@ class Held(ABC):
 
     def extend(self, timeout: float) -> None:  # noqa: B027 - what is not ours is left as it is
         """Make the lease last longer, if it is ours to extend."""
+
+    def reserve(self, duration: float) -> Reservation:  # noqa: ARG002 - what is not ours is left as it is
+        """
+        Leave the lease to people, for `duration` seconds from now if that is ours to say.
+
+        Raises:
+            LeaseLost: It has ended.
+            RequestError: The lab controller cannot be asked; the lease is as it was.
+        """
+        left = self._left()
+        self.is_reserved = True
+        return self._reservation(left, "not extended, since it is not a lease of this run")
+
+    def _left(self) -> float:
+        """Ask how many seconds the lease has left."""
+        self.lease = self._client.get_lease(self.name, timeout=EXTEND_TIMEOUT)
+        if self.lease.is_ended:
+            raise LeaseLost(f"lease {self.name} has ended")
+        return (self.lease.duration or 0.0) - self._held_for()
+
+    def _reservation(self, duration: float, note: str) -> Reservation:
+        assert self.exporter is not None
+        return Reservation(lease=self.name, exporter=self.exporter.name, duration=duration, note=note)
+
+    def _held_for(self) -> float:
+        """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
+        if self.lease is not None and self.lease.effective_duration is not None:
+            return self.lease.effective_duration
+        return time.monotonic() - self._ready_since
 
     def release(self, *, confirm: bool = True) -> None:  # noqa: B027 - what is not ours is left as it is
         """Give the lease back, if it is ours to give."""
@@ -169,6 +199,7 @@ class Hold(Held):
         self._owner = 0
         self._is_created = False
         self._lock = threading.Lock()
+        self._extension = threading.Lock()
 
     def acquire(self) -> Lease:
         """
@@ -199,6 +230,10 @@ class Hold(Held):
             LeaseLost: It has been held as long as `--jmp-max-hold` allows.
         Source: jumpstarter.client.v1.ClientService UpdateLease; `duration` is the total since Ready, never shortened
         """
+        with self._extension:  # the one that is sent last counts, and it may be shorter
+            self._extend(timeout)
+
+    def _extend(self, timeout: float) -> None:
         assert self.lease is not None
         held, asked = self._held_for(), self.lease.duration or 0.0
         limit = self._terms.max_hold
@@ -207,6 +242,23 @@ class Hold(Held):
         total = min(held + self._terms.ttl, limit or math.inf)
         if total > asked and os.getpid() == self._owner:
             self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
+
+    def reserve(self, duration: float) -> Reservation:
+        """Leave the lease to people: from here on no layer gives it back."""
+        with self._lock, self._extension:
+            left, limit = self._left(), self._terms.max_hold
+            held = self._held_for()
+            total, note = held + duration, ""
+            if limit is not None and total > limit:
+                total, note = limit, "--jmp-max-hold allows no more"
+            if total > held + left:
+                try:
+                    self.lease = self._client.update_lease(self.name, duration=total, timeout=EXTEND_TIMEOUT)
+                    left = total - held
+                except MethodUnavailable:
+                    note = "the lab controller cannot extend leases"
+            self._owner, self.is_reserved = 0, True
+            return self._reservation(left, note)
 
     def look(self, timeout: float) -> DeviceError | None:
         """Ask as every lease is asked, and watch the longest time it may be held."""
@@ -240,12 +292,6 @@ class Hold(Held):
                 self.failure = (
                     f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
                 )
-
-    def _held_for(self) -> float:
-        """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
-        if self.lease is not None and self.lease.effective_duration is not None:
-            return self.lease.effective_duration
-        return time.monotonic() - self._ready_since
 
     def _request_and_wait(self) -> None:
         self.lease = self._create()
@@ -322,45 +368,3 @@ class Hold(Held):
             f"lease {self.name} was released but is still active after {RELEASE_TIMEOUT:.0f}s; "
             f"to release it: jmp delete leases {self.name}"
         )
-
-
-class Adopted(Held):
-    """An existing lease that somebody made for us (`--jmp-lease`, `JMP_LEASE`): used, never extended or released."""
-
-    is_ours = False
-
-    def __init__(
-        self,
-        client: Client,
-        wanted: Wanted,
-        *,
-        say: Callable[[str], None],
-        listen: Callable[[Held], HookLog],
-        on_pending: Callable[[], None],
-    ) -> None:
-        super().__init__(client, wanted, str(wanted.lease), say=say, listen=listen)
-        self._on_pending = on_pending
-
-    def acquire(self) -> Lease:
-        """
-        Check that the lease is ours to use, and wait until it and its exporter are ready.
-
-        Raises:
-            ConfigError: There is no such lease, it has ended, or it belongs to another client.
-            LeaseTimeout, LeaseLost, HookFailed, ExporterOffline: See `Waiter`.
-        """
-        self._check()
-        self._on_pending()
-        return self._wait()
-
-    def _check(self) -> None:
-        asked = f"{self.name} ({self.wanted.lease_source})"
-        try:
-            lease = self._client.get_lease(self.name)
-        except NotFound as exc:
-            raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
-        if lease.client != self._client.name:
-            raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {self._client.name!r}")
-        if lease.is_ended:
-            why = f": {lease.refusal.message}" if lease.refusal else ""
-            raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")

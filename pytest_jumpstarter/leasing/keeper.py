@@ -40,12 +40,10 @@ class Keeper:
 
     Args:
         ttl: Seconds a lease may outlive this process.
-        renew: Asked when the token has expired; tells whether there is a new one.
     """
 
-    def __init__(self, *, ttl: float, renew: Callable[[], bool]) -> None:
+    def __init__(self, *, ttl: float) -> None:
         self.ttl = ttl
-        self._renew = renew
         self._interval = min(LOOK_INTERVAL, ttl / 6)
         self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
@@ -93,7 +91,7 @@ class Keeper:
         except TransportError as exc:
             loss = self._given_up(watched, "the lab controller has been away", exc)
         except TokenExpired as exc:
-            loss = None if self._renew() else self._given_up(watched, "the token has been expired", exc)
+            loss = self._given_up(watched, "the token has been expired", exc)
         except JumpstarterError as exc:
             loss = LeaseLost(f"lease {watched.held.name} cannot be kept: {exc}")
         except Exception as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,15 @@ from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.errors import ClientConfigError, ConfigError, DeviceError, DeviceReleased, LeaseTimeout
+from pytest_jumpstarter.errors import (
+    ClientConfigError,
+    ConfigError,
+    DeviceError,
+    DeviceReleased,
+    JumpstarterError,
+    LeaseTimeout,
+)
+from pytest_jumpstarter.leasing.deferral import Deferral
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device.hook_log import HookLog
     from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.hold import Held
+    from pytest_jumpstarter.leasing.reservation import Reservation
 
 
 class ControllerSource:
@@ -64,9 +73,11 @@ class ControllerSource:
         self._portal = Portal()
         self._warming: threading.Thread | None = None
         self._terms = terms
-        self._keeper = Keeper(ttl=terms.ttl, renew=self._renew_token)
+        self._keeper = Keeper(ttl=terms.ttl)
+        client.renew = self._token_now
         self._held: list[Held] = []
         self._refusals = Refusals()
+        self._deferral = Deferral()
 
     @property
     def leases(self) -> list[Lease]:
@@ -92,15 +103,37 @@ class ControllerSource:
             self._events.on_acquired(lease, wanted.role)
             device = self._connect(held, health, wanted.role, stack)
             self._events.on_ready(device)
-            with only_in_this_process(stack):
+            with only_in_this_process(stack), self._deferral.keep_back(held, stack):
                 yield device
 
     def close(self) -> None:
         """Give back every lease that a fixture left behind, and end the event loop."""
-        for held in list(self._held):
-            self._give_back(held, "")
-        self._keeper.stop()
-        self._portal.stop()
+        with ExitStack() as stack:
+            stack.callback(self._portal.stop)
+            stack.callback(self._keeper.stop)
+            for held in list(self._held):
+                stack.callback(self._give_back, held, "")
+            stack.callback(self._deferral.end)
+
+    def defer(self, roles: Collection[str]) -> bool:
+        """Let the boards of these roles not go back until `undefer` or `reserve`; tell whether there are any."""
+        return self._deferral.begin([held for held in self._held if held.wanted.role in roles and held.exporter])
+
+    def undefer(self) -> None:
+        """Give back what would have gone back meanwhile."""
+        self._deferral.end()
+
+    def reserve(self, duration: float) -> tuple[list[Reservation], list[str]]:
+        """Leave the deferred boards to people, for `duration` seconds; return those, and why others cannot be."""
+        reserved, failures = [], []
+        for held in self._deferral.held:
+            try:
+                reserved.append(held.reserve(duration))
+                self._keeper.forget(held)
+            except JumpstarterError as exc:
+                failures.append(f"lease {held.name} cannot be held: {exc}")
+        self._deferral.end()
+        return reserved, failures
 
     def release_all(self) -> None:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
@@ -123,7 +156,8 @@ class ControllerSource:
             raise
 
     def _take(self, wanted: Wanted) -> Held:
-        from pytest_jumpstarter.leasing.hold import Adopted, Hold
+        from pytest_jumpstarter.leasing.adopted import Adopted
+        from pytest_jumpstarter.leasing.hold import Hold
 
         if wanted.lease is not None:
             return Adopted(
@@ -175,10 +209,16 @@ class ControllerSource:
             client=root,
             portal=connection.portal,
         )
-        stack.callback(put_away, device, self._events, f"lease {held.name} was given back")
+        stack.callback(self._put_away, held, device)
         stack.callback(health.retire)
         health.attach(device, connection, tunnel)
         return device
+
+    def _put_away(self, held: Held, device: Device) -> None:
+        if held.is_reserved:  # as the test left it, for people to see
+            device.release(f"lease {held.name} is held after a failure")
+        else:
+            put_away(device, self._events, f"lease {held.name} was given back")
 
     def _tunnel(self, held: Held) -> Tunnel:
         from pytest_jumpstarter.client.v1 import channel_options
@@ -198,18 +238,16 @@ class ControllerSource:
         self._healths[role].lose(loss)
         self._events.on_loss(role, loss)
 
-    def _renew_token(self) -> bool:
-        """Take the token that the client config has now; tell whether it is another one."""
+    def _token_now(self) -> str | None:
+        """Return the token that the client config has now."""
         from pytest_jumpstarter.client.v1 import ClientConfig
 
         if self._config.path is None:
-            return False
+            return None
         try:
-            token = ClientConfig.load(self._config.path).token
+            return ClientConfig.load(self._config.path).token
         except ClientConfigError:
-            return False  # it is being written
-        is_new, self.client.token = token != self.client.token, token
-        return is_new
+            return None  # it is being written
 
     def _give_back(self, held: Held, role: str) -> None:
         if held not in self._held:
@@ -219,7 +257,7 @@ class ControllerSource:
         held.release()
         if held.failure:
             self._events.on_failure(held.failure)
-        elif held.is_ours and held.lease is not None:
+        elif held.is_ours and held.lease is not None and not held.is_reserved:
             self._events.on_released(held.lease, role)
 
     def _warm_up(self) -> None:

@@ -7,8 +7,10 @@ Source: the state table of `Lease.conditions` and `Exporter.status` (lease_contr
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Route
@@ -41,19 +43,31 @@ _QUIET = 1.0
 _REPEAT = 30.0
 
 
-def attempts(timeout: float, *, first: float = 0.05, longest: float = 2.0) -> Iterator[float]:
+CONTROLLER_RESTART = 5.0
+"""
+Seconds that it may be away while a connection is opened, and that an exporter may take to listen again after that.
+
+Exporters do not outlive a longer absence either, and one that starts anew has other drivers than those of the lease.
+"""
+
+
+def attempts(
+    timeout: float, *, first: float = 0.05, longest: float = 2.0, stopped: threading.Event | None = None
+) -> Iterator[float]:
     """
-    Yield the seconds since the start, at once and then after pauses, until `timeout` has passed.
+    Yield the seconds since the start, at once and then after pauses, until `timeout` has passed or `stopped` is set.
 
     Pauses are about `first` for a second, then grow by half each time up to `longest`, ± 20 %.
     """
+    pause_ends = threading.Event() if stopped is None else stopped
     start, pause = time.monotonic(), first
     while True:
         yield (elapsed := time.monotonic() - start)
         left = start + timeout - time.monotonic()
         if left <= 0:
             return
-        time.sleep(min(left, pause * random.uniform(0.8, 1.2)))
+        if pause_ends.wait(min(left, pause * random.uniform(0.8, 1.2))):
+            return
         if elapsed > 1.0:
             pause = min(longest, pause * 1.5)
 
@@ -70,6 +84,7 @@ class Waiter:
         self._client = client
         self._wanted = wanted
         self._say = say
+        self._has_dialled = False
         self._last_seen = time.monotonic()
         self._last_state: object = None
         self._last_said = 0.0
@@ -137,18 +152,28 @@ class Waiter:
             self._tell(elapsed, f"{name} is {seen}")
         raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
 
-    def dial(self, name: str) -> Route:
+    def dial(self, name: str, stopped: threading.Event) -> Route:
         """
-        Ask the lab controller for a route to the exporter, again while the exporter is not quite there.
+        Ask the lab controller for a route to the exporter, again while one of the two is not quite there.
+
+        Args:
+            name: The lease's.
+            stopped: Set when nobody needs the route any more.
 
         Raises:
             LeaseLost: The lease is no longer ours.
-            DeviceUnreachable: The lab controller refuses, or still says "not ready" after `DIAL_TIMEOUT`.
+            DeviceUnreachable: The lab controller refuses, or still says "not ready" after `DIAL_TIMEOUT`; or after
+                `CONTROLLER_RESTART`, where it did not before.
+            TransportError: It is away for longer than `CONTROLLER_RESTART`.
         """
         refusal: Exception | None = None
-        for _ in attempts(DIAL_TIMEOUT):
+        timeout = CONTROLLER_RESTART if self._has_dialled else DIAL_TIMEOUT
+        start = time.monotonic()
+        for _ in attempts(timeout, stopped=stopped):
             try:
-                return self._client.dial(name)
+                route = self._client.dial(name)
+                self._has_dialled = True
+                return route
             except NotReady as exc:
                 self._raise_if_ended(name)
                 if not _may_pass(exc):
@@ -160,11 +185,14 @@ class Waiter:
             except StatusError as exc:
                 self._raise_if_ended(name)
                 raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
-            except TransportError:  # a lab controller does not refuse an ended lease, it waits for its exporter
-                self._raise_if_ended(name)
-                raise
+            except TransportError as exc:
+                if time.monotonic() - start > CONTROLLER_RESTART:
+                    raise
+                with suppress(TransportError):  # it does not refuse an ended lease, it waits for its exporter
+                    self._raise_if_ended(name)
+                refusal = exc
         raise DeviceUnreachable(
-            f"lease {name} cannot be dialled within {format_duration(DIAL_TIMEOUT)}: {refusal}"
+            f"lease {name} cannot be dialled within {format_duration(timeout)}: {refusal}"
         ) from refusal
 
     def _look(self, elapsed: float, call: Callable[[], T]) -> T | None:

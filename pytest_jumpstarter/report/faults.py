@@ -33,23 +33,34 @@ class Faults:
     def __init__(self, current: pytest.Item | None) -> None:
         self.current = current
         self.healths: Mapping[str, Health] = {}
+        self._phase_start = 0.0  # we come in the middle of a setup
 
     def uses(self, item: pytest.Item, role: str) -> bool:
         """Tell whether the test asks for the device of `role`, itself or through its fixtures."""
         return role in getattr(item, "fixturenames", ())
 
+    def roles_of(self, item: pytest.Item) -> list[str]:
+        """Return the roles of the devices that the test asks for."""
+        return [role for role in self.healths if self.uses(item, role)]
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """End a test at once whose device is lost already, with the reason of the loss."""
-        self.current = item
+        self.current, self._phase_start = item, time.monotonic()
         item.stash[_HAS_VERDICT] = False  # a plugin may run the test again
         for health in self._healths(item).values():
             if health.loss is not None:
                 raise health.loss.with_traceback(None)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """Note when the test itself began."""
+        self._phase_start = time.monotonic()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, None, None]:
         """Note that the test is over."""
+        self._phase_start = time.monotonic()
         try:
             return (yield)
         finally:
@@ -77,8 +88,7 @@ class Faults:
     def _fault(self, item: pytest.Item, call: pytest.CallInfo[None]) -> DeviceError | None:
         assert call.excinfo is not None
         error = call.excinfo.value
-        start = time.monotonic() - call.duration
-        fault = device_error(error, self._healths(item).values(), start)
+        fault = device_error(error, self._healths(item).values(), self._phase_start)
         if fault is None and not isinstance(error, AssertionError):
             reason = item.config.hook.pytest_jumpstarter_classify_error(error=error, item=item)
             fault = DeviceError(reason) if reason else None

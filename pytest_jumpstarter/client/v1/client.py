@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +14,20 @@ from grpc import StatusCode
 from pytest_jumpstarter.client.v1.config import ClientConfig
 from pytest_jumpstarter.client.v1.connection import Connection
 from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route
-from pytest_jumpstarter.client.v1.failures import may_pass
+from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.secret import Secret
 from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
 from pytest_jumpstarter.client.v1.tls import Tls
-from pytest_jumpstarter.errors import AlreadyExists, MethodUnavailable, NotFound, StatusError, TransportError
+from pytest_jumpstarter.errors import (
+    AlreadyExists,
+    MethodUnavailable,
+    NotFound,
+    StatusError,
+    TokenExpired,
+    TransportError,
+)
 from pytest_jumpstarter.selector import Selector
 
 _READ_PAUSES = (0.2, 0.5)  # seconds before the second and third try of a read
@@ -44,6 +51,9 @@ class Client:
         grpc_options: Channel options on top of ours.
         timeout: Seconds for a call that names no timeout of its own.
         source: Where all this came from, for error messages.
+
+    Attributes:
+        renew: Asked for another token when the lab controller says that ours has expired; None: it never is.
     """
 
     def __init__(
@@ -65,6 +75,7 @@ class Client:
         self.name = name
         self.tls = Tls(ca=ca, insecure=insecure_tls)
         self.timeout = timeout
+        self.renew: Callable[[], str | None] | None = None
         self._connection = Connection(
             endpoint,
             token=token,
@@ -115,11 +126,22 @@ class Client:
         Send a request and return the answer, whatever its status.
 
         A read (`Get`, `List`) that finds the lab controller unavailable is tried twice more within a second, and
-        within its timeout; nothing else is ever sent twice.
+        within its timeout; what was refused for its expired token is sent once more with the one that `renew` gives.
+        Nothing else is ever sent twice.
 
         Raises:
             ControllerUnreachable: Insecure TLS was asked for, and the server shows no certificate to trust.
         """
+        token = self.token
+        response = self._send(request)
+        return self._send(request) if _has_expired(response) and self._has_other_token(token) else response
+
+    def _has_other_token(self, expired: str) -> bool:
+        if self.renew is not None and self.token == expired and (token := self.renew()) is not None:
+            self.token = token
+        return self.token != expired
+
+    def _send(self, request: Request) -> Response:
         deadline = time.monotonic() + self._timeout(request)
         response = self._connection.call(request, timeout=self._timeout(request))
         for pause in _READ_PAUSES if _is_read(request) else ():
@@ -375,6 +397,11 @@ class Client:
 def _is_read(request: Request) -> bool:
     """Tell whether a request changes nothing: its HTTP form is a GET."""
     return request.http is not None and request.http[0] == "GET"
+
+
+def _has_expired(response: Response) -> bool:
+    """Tell whether a request was refused for its token, and so was not looked at."""
+    return response.code is not StatusCode.OK and find_failure(response.code, response.details).error is TokenExpired
 
 
 def _is_settled(response: Response, first: Response) -> bool:

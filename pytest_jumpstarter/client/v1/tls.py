@@ -17,7 +17,7 @@ from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
 _MESSAGE_BYTES = 64 * 1024 * 1024
 
 # Keepalive as Jumpstarter's own clients send it: load balancers drop what is silent for longer, and the lab
-# controller tolerates it. A controller that restarts is found again within 5 s; gRPC itself would back off to 120 s.
+# controller tolerates it. A controller that restarts is found again within 2 s; gRPC itself would back off to 120 s.
 _DEFAULTS: Mapping[str, str | int] = {
     "grpc.lb_policy_name": "round_robin",
     "grpc.keepalive_time_ms": 20_000,
@@ -25,7 +25,7 @@ _DEFAULTS: Mapping[str, str | int] = {
     "grpc.http2.max_pings_without_data": 0,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.initial_reconnect_backoff_ms": 200,
-    "grpc.max_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc.max_receive_message_length": _MESSAGE_BYTES,
     "grpc.max_send_message_length": _MESSAGE_BYTES,
 }
