@@ -170,6 +170,12 @@ OPTIONS = (
         parse=_scope,
         default="session",
     ),
+    Option(
+        name="hold-on-failure",
+        metavar="DURATION",
+        help="After the first failure on a device extend its lease to this, say how to reach it, and end the run",
+        parse=parse_duration,
+    ),
 )
 
 

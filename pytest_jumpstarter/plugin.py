@@ -29,7 +29,11 @@ _SETTINGS = pytest.StashKey[Settings]()
 _ROLES = pytest.StashKey[set[str]]()
 
 # What a report may carry, and who shows it.
-_SHOWN_BY = {"device_error": "device_errors:DeviceErrors", "no_device": "no_device:NothingTested"}
+_SHOWN_BY = {
+    "device_error": "device_errors:DeviceErrors",
+    "held": "hold:HeldDevices",
+    "no_device": "no_device:NothingTested",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,8 +54,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
     try:
         config.stash[_SETTINGS] = Settings.of(config)
+        _check_hold(config, config.stash[_SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
+
+
+def _check_hold(config: pytest.Config, settings: Settings) -> None:
+    """Refuse to hold a device where that cannot be."""
+    hold = settings.find("hold-on-failure")
+    if hold is None or hold.source != hold.option.flag:
+        return
+    if settings.mode == "shell":
+        raise OptionError(f"{hold.source}: inside a jmp shell the lease is the shell's, and ends with it")
+    if settings.mode == "lab" and config.getoption("tx", default=None):
+        raise OptionError(f"{hold.source}: with --jmp-lab only without xdist (-n), whose processes do not stay")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

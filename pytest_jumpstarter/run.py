@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shlex
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pytest_jumpstarter.errors import (
     ClientConfigError,
@@ -15,6 +17,7 @@ from pytest_jumpstarter.errors import (
     JumpstarterError,
     LabError,
     NoDeviceSource,
+    RequestError,
 )
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
@@ -28,9 +31,11 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.lab import Lab
     from pytest_jumpstarter.leasing.health import Health
+    from pytest_jumpstarter.leasing.reservation import Reach
     from pytest_jumpstarter.leasing.shell import ShellSource
     from pytest_jumpstarter.leasing.source import ControllerSource
 
+_LOOK_INTERVAL = 1.0
 _FOUR_WAYS = """\
 nothing says where devices come from. Four ways:
   pytest --jmp-lab=FILE              start the embedded lab from this file
@@ -60,6 +65,7 @@ class Run:
         self._source: ControllerSource | ShellSource | None = None
         self._stop = OrderlyStop(self._release_all)
         self._failure: JumpstarterError | None = None
+        self._held: Reach | None = None
 
     @property
     def client(self) -> Client:
@@ -104,18 +110,80 @@ class Run:
         if os.getpid() != self._process:
             return
         source, self._source = self._source, None
-        lab, self._lab = self._lab, None
         try:
             if source is not None:
                 self._stop.wait_released()
                 source.close()
                 self._stop.restore()
                 self._events.on_end()
+        finally:
+            if self._held is None or self._lab is None:
+                self._leave()
+
+    def finish(self) -> None:
+        """Close, and let the embedded lab go on for as long as people have a lease in it."""
+        if os.getpid() != self._process:
+            return
+        self.close()
+        try:
+            if self._held is not None and self._lab is not None:
+                self._events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
+                self._wait_for_people(self._held)
+        except KeyboardInterrupt:
+            pass  # they have had enough; pytest has its exit code
+        finally:
+            self._leave()
+
+    def defer(self, roles: Collection[str]) -> bool:
+        """Let the boards of these roles not go back until `undefer` or `reserve`; tell whether there are any."""
+        return self._leases_from is not None and self._leases_from.defer(roles)
+
+    def undefer(self) -> None:
+        """Give back what would have gone back meanwhile."""
+        if self._leases_from is not None:
+            self._leases_from.undefer()
+
+    def reserve(self, duration: float) -> Reach:
+        """Leave the deferred boards to people for `duration` seconds, and return how they reach them."""
+        from pytest_jumpstarter.leasing.reservation import Reach
+
+        assert self._leases_from is not None
+        reserved, failures = self._leases_from.reserve(duration)
+        reach = Reach.of(reserved, failures, client=self._client_option(), is_lab=self._lab is not None)
+        self._held = reach if reach.is_any else None
+        return reach
+
+    @property
+    def _leases_from(self) -> ControllerSource | None:
+        """The source, if leases can be left to people: a shell's is the shell's."""
+        return None if self.mode == "shell" else cast("ControllerSource | None", self._source)
+
+    def _leave(self) -> None:
+        """Leave the lab controller; stop it if it is ours."""
+        lab, self._lab = self._lab, None
+        try:
             if "_client" in self.__dict__:
                 self._client.close()
         finally:
             if lab is not None:
                 lab.stop()
+
+    def _wait_for_people(self, held: Reach) -> None:
+        """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
+        with suppress(RequestError):  # the lab is gone, and the leases with it
+            while time.monotonic() < held.until and not all(self._client.get_lease(n).is_ended for n in held.leases):
+                time.sleep(_LOOK_INTERVAL)
+
+    def _client_option(self) -> str:
+        """Return what `jmp` must be told to be the client of this run; nothing where it is without being told."""
+        from pytest_jumpstarter.client.v1.config import config_home
+
+        chosen, path = self.settings.find("client"), self._config.path
+        if path is None or (chosen is None and self._lab is None):
+            return ""
+        if chosen is not None and path == config_home(self.settings.environ) / "clients" / f"{chosen.value}.yaml":
+            return f" --client {shlex.quote(chosen.value)}"
+        return f" --client-config {shlex.quote(str(path.absolute()))}"
 
     def _open_source_once(self) -> ControllerSource | ShellSource:
         """Open the source; where that failed, fail again without another try."""

@@ -11,6 +11,7 @@ import pytest
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.options import Settings
 from pytest_jumpstarter.report.faults import Faults
+from pytest_jumpstarter.report.hold import HoldOnFailure
 from pytest_jumpstarter.report.no_device import Skips
 from pytest_jumpstarter.report.outcome import Outcome
 from pytest_jumpstarter.report.terminal import Terminal
@@ -33,12 +34,21 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     events = HookEvents(config, terminal, faults)
     run = Run(settings, events, worker=worker)
     faults.healths = run.healths
-    plugins = {"faults": faults, "outcome": Outcome(), "terminal": terminal, "ending": Ending(run, terminal)}
+    plugins: dict[str, object] = {
+        "faults": faults,
+        "outcome": Outcome(),
+        "terminal": terminal,
+        "ending": Ending(run, terminal),
+    }
     if settings["no-device"].value == "skip":
         plugins["skips"] = events.skips = Skips()
+    hold = settings.find("hold-on-failure")
+    can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
+    if hold is not None and can_hold:
+        plugins["hold"] = HoldOnFailure(run, faults.roles_of, hold.value)  # after faults: it wants their verdict
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
-    config.add_cleanup(run.close)  # the second layer: pytest_unconfigure, whatever became of the fixture
+    config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -28,16 +27,21 @@ def occupied(client: Client) -> Iterator[Lease]:
             client.delete_lease(other.name)
 
 
-def _heed_signals() -> None:
-    """Undo what `nohup` or a shell's `&` around the tests leaves behind: ignored signals are inherited."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+# Undoes what `nohup` or a shell's `&` around the tests leaves behind, since ignored signals are inherited; in a process
+# of its own rather than by `preexec_fn`, which runs Python in a fork of this one, with its gRPC threads and all.
+_HEED_SIGNALS = """
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
 
 
 @contextmanager
 def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
     """Run the suite in a process of its own; it is killed in the end if it has not ended by itself."""
-    command = [*wrapper, sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
+    heeding = [sys.executable, "-S", "-c", _HEED_SIGNALS]
+    command = [*heeding, *wrapper, sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
     with subprocess.Popen(
         command,
         cwd=suite.path,
@@ -45,7 +49,6 @@ def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        preexec_fn=_heed_signals,  # noqa: PLW1509 - it takes no lock
     ) as process:
         try:
             yield process
@@ -53,14 +56,14 @@ def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> 
             process.kill()
 
 
-def wait_for(stream: IO[str] | None, word: str) -> None:
-    """Read lines until one holds `word`; the end of the stream is a failure."""
+def wait_for(stream: IO[str] | None, word: str) -> str:
+    """Read lines until one holds `word`, and return them; the end of the stream is a failure."""
     assert stream is not None
     seen = []
     for line in stream:
         seen.append(line)
         if word in line:
-            return
+            return "".join(seen)
     pytest.fail(f"never saw {word!r} in:\n{''.join(seen)}")
 
 

@@ -47,7 +47,7 @@ def test_every_fixture_is_tested_here(pytester: pytest.Pytester) -> None:
     """The list of fixtures above is complete."""
     shown = "\n".join(pytester.runpytest("--fixtures").outlines)
     section = shown.split("pytest_jumpstarter.plugin ---")[1].split("\n---")[0]
-    assert re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE) == ["dut", "console", "jumpstarter"]
+    assert sorted(re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE)) == ["console", "dut", "jumpstarter"]
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
