@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 import pytest_jumpstarter
-from pytest_jumpstarter import client, errors, hooks
+from pytest_jumpstarter import Console, Device, LeaseRequest, client, errors, hooks
 from pytest_jumpstarter.client import v1
+from pytest_jumpstarter.client.v1 import Client, Response
+from pytest_jumpstarter.lab.documents import read_documents
 from pytest_jumpstarter.options import OPTIONS, Option
 
 ROOT = Path(__file__).parent.parent
+# Members that the parts of this package call on each other.
+INTERNAL = {
+    "close", "error", "is_open", "leaves_open", "lose", "release", "renew", "source", "supports",
+}  # fmt: skip
 README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has to write it
 
 
@@ -24,7 +30,7 @@ README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has 
 def test_public_name_is_there_and_documented(name: str) -> None:
     """Every public name can be imported, and README has it."""
     assert getattr(pytest_jumpstarter, name).__doc__
-    assert name in README
+    assert re.search(rf"`{name}\b", README)
 
 
 def test_public_names_are_all() -> None:
@@ -77,6 +83,20 @@ def test_lab_options_are_documented() -> None:
     assert [flag for flag in sorted(flags) if f"`{flag}" not in README] == []
 
 
+@pytest.mark.parametrize("name", v1.__all__)
+def test_client_name_is_documented(name: str) -> None:
+    """README has every public name of the client."""
+    assert re.search(rf"`{name}\b", README)
+
+
+@pytest.mark.parametrize("kind", [Client, Response, Device, Console, LeaseRequest], ids=lambda kind: kind.__name__)
+def test_members_are_documented(kind: type) -> None:
+    """README has every public member of what a test or hook is given, but for those that only this package calls."""
+    members = {name for name in vars(kind) if not name.startswith("_")} - INTERNAL
+    assert members
+    assert [name for name in sorted(members) if not re.search(rf"`\.?(\w+\.)?{name}\b", README)] == []
+
+
 def test_client_names_have_docstrings() -> None:
     """Every public name of the client, and every error, says what it is."""
     assert client.__doc__
@@ -90,6 +110,28 @@ def test_python_blocks_compile() -> None:
     assert len(blocks) >= 3
     for block in blocks:
         compile(block, "README.md", "exec")
+
+
+def test_own_project(pytester: pytest.Pytester) -> None:
+    """The test, the lab file and the ini file of README are a project that passes."""
+    test = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    own = README.partition("## Your own project")[2].partition("\n## ")[0]
+    [lab], [ini] = (re.findall(rf"```{kind}\n(.*?)```", own, re.DOTALL) for kind in ("yaml", "ini"))
+    pytester.makepyfile(test_board=test)
+    pytester.path.joinpath("lab.yaml").write_text(lab)
+    pytester.path.joinpath("pytest.ini").write_text(ini)
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_bench_file_is_a_lab_file(tmp_path: Path) -> None:
+    """The lab knows every key of README's own lab files."""
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "ExporterConfig" in block]
+    assert len(blocks) == 2
+    for block in blocks:
+        file = tmp_path / "lab.yaml"
+        file.write_text(block)
+        [document] = read_documents([file])
+        assert document.driver_types
 
 
 def test_wheel_has_what_it_needs() -> None:

@@ -11,7 +11,8 @@ import pytest
 import trustme
 from google.protobuf.empty_pb2 import Empty
 
-from pytest_jumpstarter.client.v1 import Client, Proxy, Tls, channel_options, is_loopback
+from pytest_jumpstarter.client.v1 import Client, Proxy, Tls, channel_options
+from pytest_jumpstarter.client.v1.tls import is_loopback
 from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
 
 from .controller import TOKEN, Controller, serve

@@ -19,7 +19,7 @@ from pytest_jumpstarter.client.v1.facts import Condition, Exporter, Lease, Rotat
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.service import Field, Method, Methods
-from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options, is_loopback
+from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
 
 __all__ = [
     "Client",
@@ -37,5 +37,4 @@ __all__ = [
     "Route",
     "Tls",
     "channel_options",
-    "is_loopback",
 ]
