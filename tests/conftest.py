@@ -38,7 +38,10 @@ def exporter_document(name: str, labels: str, export: str | None = VIRTUAL_BOARD
 
 HOOKS = """\
 hooks:
-  beforeLease: {script: "echo preparing the bench; echo the relay card is stuck >&2; %s", timeout: 20, onFailure: endLease}
+  beforeLease:
+    script: "echo preparing the bench; echo the relay card is stuck >&2; %s"
+    timeout: 20
+    onFailure: endLease
 """
 
 LAB_FILE = "---\n".join(
