@@ -9,8 +9,8 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
 
 `config` finds the client config, `tls` and `connection` are the way to the lab controller, `service` reads what the
 service offers from its descriptors, `request` (with `build` and `rules`) checks a call before it leaves, `response`
-(with `failures`) says what came back, `facts` are leases and exporters in Python's types, `client` has a typed method
-for each call.
+(with `failures`) says what came back, `facts` are leases and exporters in Python's types, `creation` makes sure of
+one lease, `client` has a typed method for each call.
 """
 
 from pytest_jumpstarter.client.v1.client import Client

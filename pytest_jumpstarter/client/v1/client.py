@@ -13,6 +13,7 @@ from grpc import StatusCode
 
 from pytest_jumpstarter.client.v1.config import ClientConfig
 from pytest_jumpstarter.client.v1.connection import Connection
+from pytest_jumpstarter.client.v1.creation import Creation
 from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route
 from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
 from pytest_jumpstarter.client.v1.request import Request
@@ -21,17 +22,13 @@ from pytest_jumpstarter.client.v1.secret import Secret
 from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
 from pytest_jumpstarter.client.v1.tls import Tls
 from pytest_jumpstarter.errors import (
-    AlreadyExists,
     MethodUnavailable,
-    NotFound,
     StatusError,
     TokenExpired,
-    TransportError,
 )
 from pytest_jumpstarter.selector import Selector
 
 _READ_PAUSES = (0.2, 0.5)  # seconds before the second and third try of a read
-_CREATE_PAUSES = (0.2, 0.5, 1.0)  # seconds before each look for a lease that may or may not exist
 
 
 class Client:
@@ -250,7 +247,8 @@ class Client:
             self._need("Lease.allow_disabled")
             lease["allow_disabled"] = True
         body = {"parent": self._parent, "lease_id": lease_id, "lease": lease}
-        return self._create(Request("CreateLease", body, timeout=timeout), lease_id)
+        request = Request("CreateLease", body, timeout=timeout)
+        return Creation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
 
     def update_lease(
         self,
@@ -361,38 +359,6 @@ class Client:
                 f"{field} needs jumpstarter-protocol {SINCE[field]} or later; the one installed is older"
             )
 
-    def _create(self, request: Request, name: str) -> Lease:
-        """Send CreateLease until it is known whether the lease exists; every try has the same lease id."""
-        first = response = self.send(request)
-        deadline = time.monotonic() + self._timeout(request)
-        for pause in _CREATE_PAUSES:
-            left = deadline - time.monotonic() - pause
-            if _is_settled(response, first) or left <= 0 or self._connection.wait_closed(pause):
-                break
-            if (found := self._find(name, timeout=left)) is not None:
-                return self._ours(found, response)
-            response = self._connection.call(request, timeout=max(deadline - time.monotonic(), 0.1))
-        if _is_settled(response, first):
-            return Lease.from_message(response.raise_for_status().body)
-        error = first.error()
-        raise type(error)(f"{error}; whether lease {name} exists is not known", request=request, response=first)
-
-    def _find(self, name: str, *, timeout: float) -> Lease | None:
-        """Return a lease that may or may not exist; None too while the lab controller does not answer."""
-        try:
-            return self.get_lease(name, timeout=timeout)
-        except (NotFound, TransportError):
-            return None
-
-    def _ours(self, lease: Lease, response: Response) -> Lease:
-        if lease.client == self.name:
-            return lease
-        raise AlreadyExists(
-            f"CreateLease at {self.endpoint}: lease {lease.name} belongs to client {lease.client}, not to {self.name}",
-            request=response.request,
-            response=response,
-        )
-
 
 def _is_read(request: Request) -> bool:
     """Tell whether a request changes nothing: its HTTP form is a GET."""
@@ -402,15 +368,3 @@ def _is_read(request: Request) -> bool:
 def _has_expired(response: Response) -> bool:
     """Tell whether a request was refused for its token, and so was not looked at."""
     return response.code is not StatusCode.OK and find_failure(response.code, response.details).error is TokenExpired
-
-
-def _is_settled(response: Response, first: Response) -> bool:
-    """
-    Tell whether an answer to CreateLease is final.
-
-    Where an earlier try may have made the lease, "already exists" is not, and neither is a try that went nowhere.
-    """
-    if response is not first and response.code is not StatusCode.OK:
-        error = response.error()
-        return isinstance(error, StatusError) and not isinstance(error, AlreadyExists) and not response.leaves_open
-    return not response.leaves_open

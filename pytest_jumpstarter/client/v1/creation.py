@@ -1,0 +1,83 @@
+"""
+Making sure of one lease: a CreateLease that failed may have made it all the same.
+
+Every try has the same lease id, so that no second lease can come of it; whether there is one is asked with GetLease.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from grpc import StatusCode
+
+from pytest_jumpstarter.client.v1.connection import Connection
+from pytest_jumpstarter.client.v1.facts import Lease
+from pytest_jumpstarter.client.v1.request import Request
+from pytest_jumpstarter.client.v1.response import Response
+from pytest_jumpstarter.errors import AlreadyExists, NotFound, StatusError, TransportError
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1.client import Client
+
+_PAUSES = (0.2, 0.5, 1.0)  # seconds before each look for a lease that may or may not exist
+
+
+class Creation:
+    """One lease on its way into being."""
+
+    def __init__(self, client: Client, connection: Connection) -> None:
+        self._client = client
+        self._connection = connection
+
+    def settle(self, request: Request, name: str, *, timeout: float) -> Lease:
+        """
+        Send CreateLease until it is known whether the lease exists.
+
+        Args:
+            request: The CreateLease.
+            name: Its lease id.
+            timeout: Seconds to find out, once the first try has failed.
+        """
+        first = response = self._client.send(request)
+        deadline = time.monotonic() + timeout
+        for pause in _PAUSES:
+            left = deadline - time.monotonic() - pause
+            if _is_settled(response, first) or left <= 0 or self._connection.wait_closed(pause):
+                break
+            if (found := self._find(name, timeout=left)) is not None:
+                return self._ours(found, response)
+            response = self._connection.call(request, timeout=max(deadline - time.monotonic(), 0.1))
+        if _is_settled(response, first):
+            return Lease.from_message(response.raise_for_status().body)
+        error = first.error()
+        raise type(error)(f"{error}; whether lease {name} exists is not known", request=request, response=first)
+
+    def _find(self, name: str, *, timeout: float) -> Lease | None:
+        """Return a lease that may or may not exist; None too while the lab controller does not answer."""
+        try:
+            return self._client.get_lease(name, timeout=timeout)
+        except (NotFound, TransportError):
+            return None
+
+    def _ours(self, lease: Lease, response: Response) -> Lease:
+        if lease.client == self._client.name:
+            return lease
+        raise AlreadyExists(
+            f"CreateLease at {self._client.endpoint}: lease {lease.name} belongs to client {lease.client}, "
+            f"not to {self._client.name}",
+            request=response.request,
+            response=response,
+        )
+
+
+def _is_settled(response: Response, first: Response) -> bool:
+    """
+    Tell whether an answer to CreateLease is final.
+
+    Where an earlier try may have made the lease, "already exists" is not, and neither is a try that went nowhere.
+    """
+    if response is not first and response.code is not StatusCode.OK:
+        error = response.error()
+        return isinstance(error, StatusError) and not isinstance(error, AlreadyExists) and not response.leaves_open
+    return not response.leaves_open
