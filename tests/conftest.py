@@ -130,9 +130,10 @@ def running_exporter(jmp: Path, peer_environ: dict[str, str]) -> Callable[..., A
     """Return what runs a real `jmp run` with a config, its output in a file, and ends it with SIGTERM."""
 
     @contextmanager
-    def run(config: Path, log: Path, *options: str) -> Iterator[None]:
+    def run(config: Path, log: Path, *options: str, modules: Path | None = None) -> Iterator[None]:
         command = [str(jmp), "run", "--exporter-config", str(config), *options]
-        with log.open("wb") as out, subprocess.Popen(command, env=peer_environ, stdout=out, stderr=out) as process:
+        environ = peer_environ | ({"PYTHONPATH": str(modules)} if modules else {})  # where drivers of tests are
+        with log.open("wb") as out, subprocess.Popen(command, env=environ, stdout=out, stderr=out) as process:
             try:
                 yield
             finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -43,6 +44,7 @@ class Console:
     def __init__(self, driver: Any, portal: BlockingPortal, *, name: str) -> None:
         self.name = name
         self._reasons: list[str] = []
+        self._opened = time.monotonic()
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
@@ -133,9 +135,12 @@ class Console:
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
             happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
             why = f" ({self._reasons[0]})" if self._reasons and self._reasons[0] else ""
-            raise type(exc)(
+            told = type(exc)(
                 f"console {self.name} {happened} for {_shown(pattern)}{why}; it said:\n{_tail(self.before)}"
-            ) from None
+            )
+            if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
+                told.since = self._opened  # type: ignore[attr-defined]  # read by the verdict
+            raise told from None
 
 
 async def _copy(

@@ -129,12 +129,13 @@ class Tunnel:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
+        stream = None
         try:
             stream = self._router.stream(await self._route())
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
             if not self._closed.is_set():
-                self.last_break, self.last_reason = time.monotonic(), _reason(exc)
+                self.last_break, self.last_reason = time.monotonic(), await _reason(exc, stream)
         finally:
             writer.close()
             with contextlib.suppress(OSError):
@@ -168,8 +169,10 @@ async def _in_thread(work: Callable[[], Route]) -> Route:
     return await done
 
 
-def _reason(exc: BaseException) -> str:
-    """Return the words of the first error in a group, without gRPC's debug text."""
+async def _reason(exc: BaseException, stream: Any) -> str:
+    """Return why the stream ended, in the router's words; or those of the first error in a group."""
+    if stream is not None and stream.done():  # a write that failed does not know them
+        return str(await stream.details())
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     return str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"

@@ -8,7 +8,7 @@ that shall live on are external ones. And order it, through the socket `FOLDER/c
 - `cut`: break every stream through the router; answers how many there were.
 - `expire`: from now on call all tokens that clients have expired.
 - `token CLIENT`: answers a new token.
-- `clock SECONDS`: from now on be so far ahead of everybody else's clock.
+- `clock SECONDS`: from now on be so far ahead of everybody else's clock, or behind.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pytest_jumpstarter.lab.server import Server
 from pytest_jumpstarter.lab.snapshot import Snapshot
 
 _ORDER_TIMEOUT = 10.0
+_honest_time = time.time
 
 
 def order(folder: Path, command: str) -> str:
@@ -185,6 +186,5 @@ class _BeforeAnswers(grpc.aio.ServerInterceptor):
 
 def _shift_clock(seconds: float) -> float:
     """Let all of this process see another time; what measures durations is monotonic and stays right."""
-    honest = time.time
-    setattr(time, "time", lambda: honest() + seconds)  # noqa: B010 - the type says that it cannot be assigned
+    setattr(time, "time", lambda: _honest_time() + seconds)  # noqa: B010 - the type says that it cannot be assigned
     return seconds

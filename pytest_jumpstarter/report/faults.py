@@ -33,7 +33,7 @@ class Faults:
     def __init__(self, current: pytest.Item | None) -> None:
         self.current = current
         self.healths: Mapping[str, Health] = {}
-        self._phase_start = 0.0  # we come in the middle of a setup
+        self._start = 0.0  # we come in the middle of a setup
 
     def uses(self, item: pytest.Item, role: str) -> bool:
         """Tell whether the test asks for the device of `role`, itself or through its fixtures."""
@@ -46,21 +46,15 @@ class Faults:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """End a test at once whose device is lost already, with the reason of the loss."""
-        self.current, self._phase_start = item, time.monotonic()
+        self.current, self._start = item, time.monotonic()
         item.stash[_HAS_VERDICT] = False  # a plugin may run the test again
         for health in self._healths(item).values():
             if health.loss is not None:
                 raise health.loss.with_traceback(None)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_call(self) -> None:
-        """Note when the test itself began."""
-        self._phase_start = time.monotonic()
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, None, None]:
         """Note that the test is over."""
-        self._phase_start = time.monotonic()
         try:
             return (yield)
         finally:
@@ -74,7 +68,7 @@ class Faults:
         report = yield
         if call.excinfo is None or not report.failed:
             return report
-        fault = self._fault(item, call)
+        fault = self.find(item, call)
         if fault is None:
             return report
         if call.when == "teardown" and item.stash.get(_HAS_VERDICT, False):
@@ -82,13 +76,14 @@ class Faults:
             report.outcome, report.longrepr = "passed", None
             return report
         item.stash[_HAS_VERDICT] = True
-        report.device_error = _facts(fault)  # type: ignore[attr-defined]  # reports carry what plugins add
+        report.device_error = facts(fault)  # type: ignore[attr-defined]  # reports carry what plugins add
         return report
 
-    def _fault(self, item: pytest.Item, call: pytest.CallInfo[None]) -> DeviceError | None:
+    def find(self, item: pytest.Item, call: pytest.CallInfo[None]) -> DeviceError | None:
+        """Return the fault of the lab that ended a phase of a test, or None if it is none."""
         assert call.excinfo is not None
         error = call.excinfo.value
-        fault = device_error(error, self._healths(item).values(), self._phase_start)
+        fault = device_error(error, self._healths(item).values(), self._start)
         if fault is None and not isinstance(error, AssertionError):
             reason = item.config.hook.pytest_jumpstarter_classify_error(error=error, item=item)
             fault = DeviceError(reason) if reason else None
@@ -98,6 +93,6 @@ class Faults:
         return {role: health for role, health in self.healths.items() if self.uses(item, role)}
 
 
-def _facts(fault: DeviceError) -> dict[str, Any]:
+def facts(fault: DeviceError) -> dict[str, Any]:
     """Return what is known of the fault, as plain data."""
     return {"reason": str(fault), "kind": type(fault).__name__, "exporter": fault.exporter, "lease": fault.lease}

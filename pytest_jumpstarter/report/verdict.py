@@ -39,7 +39,7 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
     Args:
         error: What ended a phase of a test.
         healths: The devices that the test uses.
-        start: When the phase began, by `time.monotonic()`.
+        start: When the test began, by `time.monotonic()`; a console that is older says so on its errors.
     """
     if isinstance(error, AssertionError):
         return None
@@ -48,6 +48,7 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
             return each
     if not any(_is_suspicious(each) for each in _all(error)):
         return None
+    start = min(getattr(each, "since", start) for each in _all(error))
     return next(filter(None, (health.fault_since(start) for health in healths)), None)
 
 

@@ -1,0 +1,451 @@
+"""Faults of the lab while a run goes on: nothing is blamed on the product, what can go on goes on, no lease stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import VIRTUAL_BOARD, exporter_document
+from runs import running, until, wait_for
+from test_loss import exporter_process
+
+from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.lab.faults import order
+
+RunningExporter = Callable[..., AbstractContextManager[None]]
+
+STEP = """
+import sys
+def step(word):
+    print(word, flush=True)
+    sys.stdin.readline()
+"""
+
+
+class FaultyLab:
+    """
+    A lab that can be killed, started again, and told to go wrong.
+
+    Attributes:
+        config: The client config, which stays the same file.
+        calls: The names of the driver calls that were begun.
+    """
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+        self._lab = self._new()
+        self.config = folder / "config" / "clients" / "default.yaml"
+
+    def start(self) -> None:
+        """Start it, on the same port and with the same leases if it was killed."""
+        self._lab = self._new()
+        self._lab.start()
+
+    def kill(self) -> None:
+        """End its process as a crash does."""
+        os.kill(self._lab.pid, signal.SIGKILL)
+        self._lab.stop()
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._lab.stop()
+
+    def order(self, command: str) -> str:
+        """Let it go wrong in some way."""
+        return order(self._folder, command)
+
+    def leases(self) -> list[Lease]:
+        """Return the leases that are active or pending."""
+        with Client.from_config(self.config) as client:
+            return list(client.list_leases())
+
+    def lease(self) -> Lease:
+        """Return the one lease there is."""
+        (lease,) = self.leases()
+        return lease
+
+    def status(self, exporter: str) -> str:
+        """Return the status of an exporter."""
+        with Client.from_config(self.config) as client:
+            return client.get_exporter(exporter).status
+
+    @property
+    def calls(self) -> list[str]:
+        """The names of the driver calls that were begun."""
+        file = self._folder / "calls"
+        return file.read_text().split() if file.exists() else []
+
+    def forget_calls(self) -> None:
+        """Begin to count anew."""
+        (self._folder / "calls").unlink(missing_ok=True)
+
+    def exporter_process(self, name: str) -> int:
+        """Return the process that serves one of the lab's own exporters."""
+        return exporter_process(self._lab, name)
+
+    def give_token(self) -> None:
+        """Write a new token into the client config, as `jmp login` does."""
+        config = yaml.safe_load(self.config.read_text()) | {"token": self.order("token default")}
+        new = self.config.with_suffix(".new")
+        new.write_text(yaml.safe_dump(config))
+        new.replace(self.config)
+
+    def _new(self) -> Lab:
+        return Lab([self._file], config_dir=self._folder / "config", arguments=["--faults", str(self._folder)])
+
+
+@contextmanager
+def faulty_lab(document: Callable[[str], str]) -> Iterator[tuple[FaultyLab, Path]]:
+    """Serve a lab from what `document` makes of its counting driver; yield its folder too."""
+    with tempfile.TemporaryDirectory(prefix="pj-") as name:  # short enough for a socket's path
+        folder = Path(name)
+        (folder / "lab.yaml").write_text(document(str(folder / "calls")))
+        lab = FaultyLab(folder / "lab.yaml", folder)
+        lab.start()
+        try:
+            yield lab, folder
+        finally:
+            lab.stop()
+
+
+def counting(file: str) -> str:
+    """Return a driver named `counter` whose calls are noted in `file`."""
+    return f"  counter: {{type: drivers_for_faults.Counting, config: {{file: {file}}}}}\n"
+
+
+@pytest.fixture
+def orphans(running_exporter: RunningExporter, pytester: pytest.Pytester) -> Iterator[FaultyLab]:
+    """Return a lab that can be killed: its exporter is a real `jmp run` of somebody else's, and so survives it."""
+    with faulty_lab(lambda _: exporter_document("guest-1", "kind: dut", None)) as (lab, folder):
+        config = yaml.safe_load((folder / "config" / "exporters" / "guest-1.yaml").read_text())
+        own = folder / "guest-1.yaml"  # the lab writes its own anew when it is started again
+        own.write_text(yaml.safe_dump(config | {"export": yaml.safe_load(counting(str(folder / "calls")))}))
+        with running_exporter(own, folder / "log", modules=Path(__file__).parent):
+            until(lambda: lab.status("guest-1") == "AVAILABLE", timeout=60)
+            prepare(pytester, lab)
+            yield lab
+            until(lambda: lab.leases() == [], timeout=60)
+
+
+@pytest.fixture(scope="module")
+def own_exporters() -> Iterator[FaultyLab]:
+    """Serve a lab with an exporter of its own, which ends with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the counting driver is
+        with faulty_lab(lambda calls: exporter_document("board-1", "kind: dut", VIRTUAL_BOARD + counting(calls))) as (
+            lab,
+            _,
+        ):
+            yield lab
+
+
+@pytest.fixture
+def boards(own_exporters: FaultyLab, pytester: pytest.Pytester) -> Iterator[FaultyLab]:
+    """Return the lab with an exporter of its own, board-1, which is free before and after."""
+    prepare(pytester, own_exporters)
+    own_exporters.forget_calls()
+    yield own_exporters
+    until(lambda: own_exporters.leases() == [] and own_exporters.status("board-1") == "AVAILABLE", timeout=60)
+
+
+def prepare(suite: pytest.Pytester, lab: FaultyLab) -> None:
+    """Let the suite lease from the lab, with a time to live of 20 seconds."""
+    suite.makeini(f"[pytest]\njmp_client = {lab.config}\njmp_selector = kind=dut\njmp_ttl = 20s\njmp_wait = 30s\n")
+
+
+def test_controller_restarts_between_calls(orphans: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A lab controller that is killed and back within two seconds is not even noticed; the lease stays the same."""
+    pytester.makepyfile(
+        STEP
+        + """
+def test_over_it(dut):
+    dut.counter.call("count", "before", 0)
+    step("HOLDING")
+    dut.counter.call("count", "after", 0)
+def test_later(dut):
+    dut.counter.call("count", "later", 0)
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        lease = orphans.lease()
+        orphans.kill()
+        orphans.start()
+        assert orphans.lease().name == lease.name
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 0, output
+    assert "2 passed" in output
+    assert orphans.calls == ["before", "after", "later"]
+    assert orphans.leases() == []
+
+
+def test_controller_restarts_during_a_call(orphans: FaultyLab, pytester: pytest.Pytester) -> None:
+    """The call under way while the lab controller restarts is a device error; the run goes on, on the same lease."""
+    pytester.makepyfile(
+        STEP
+        + """
+def test_over_it(dut):
+    print("HOLDING", flush=True)
+    dut.counter.call("count", "during", 3)
+def test_later(dut):
+    step("LATER")
+    dut.counter.call("count", "later", 0)
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        until(lambda: orphans.calls == ["during"], timeout=20)
+        lease = orphans.lease()
+        orphans.kill()
+        orphans.start()
+        wait_for(process.stdout, "LATER")
+        assert orphans.lease().name == lease.name
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "1 passed, 1 device error in" in output
+    assert "device error on guest-1 (lease pj-" in output
+    assert "the connection to exporter guest-1 broke: " in output
+    assert orphans.calls == ["during", "later"]
+    assert orphans.leases() == []
+
+
+def test_controller_away_for_long(orphans: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A lab controller that is away for so long that exporters give up is a device error, never a test failure."""
+    pytester.makepyfile(
+        STEP
+        + """
+def test_over_it(dut):
+    step("HOLDING")
+    dut.counter.call("count", "after", 0)
+def test_later(dut):
+    dut.counter.call("count", "later", 0)
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        orphans.kill()
+        with pytest.raises(subprocess.TimeoutExpired):  # the run goes on
+            process.wait(10)
+        orphans.start()
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "= 2 device error in" in output
+    assert "device error on guest-1 (lease pj-" in output
+    assert orphans.calls == []
+    assert orphans.leases() == []
+
+
+def test_controller_away_during_calls(orphans: FaultyLab, pytester: pytest.Pytester) -> None:
+    """While the lab controller is away nothing can be dialled: a device error that says so, and the lease is kept."""
+    pytester.makepyfile(
+        STEP
+        + """
+def test_over_it(dut):
+    print("HOLDING", flush=True)
+    dut.counter.call("count", "during", 3)
+def test_later(dut):
+    step("LATER")
+    dut.counter.call("count", "later", 0)
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        until(lambda: orphans.calls == ["during"], timeout=20)
+        orphans.kill()
+        wait_for(process.stdout, "LATER")
+        orphans.start()
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "the lab controller does not tell why: " in output
+    assert "device error in" in output
+    assert "failed" not in output
+    assert orphans.calls.count("later") <= 1
+    assert orphans.leases() == []
+
+
+def wait_for_call(lab: FaultyLab, name: str) -> None:
+    """Wait until the driver has begun with a call."""
+    until(lambda: name in lab.calls, timeout=30)
+
+
+def test_router_cut_during_calls(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A call whose connection is cut is a device error; each next one goes through, and none is ever sent twice."""
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("number", range(10))
+        def test_cut(dut, number):
+            dut.counter.call("count", f"cut-{number}", 2)
+        def test_whole(dut):
+            dut.counter.call("count", "whole", 0)
+        """
+    )
+    cuts = [f"cut-{number}" for number in range(10)]
+    with running(pytester) as process:
+        for name in cuts:
+            wait_for_call(boards, name)
+            assert int(boards.order("cut")) > 0
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "= 1 passed, 10 device error in" in output
+    assert output.count("the connection to exporter board-1 broke: the router connection was cut") == 10
+    assert boards.calls == [*cuts, "whole"]
+    assert boards.leases() == []
+
+
+def test_router_cut_while_flashing(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A flash whose connection is cut is a device error, ten times over; the next one flashes the whole image."""
+    pytester.makepyfile(
+        """
+        import threading
+        import pytest
+        @pytest.fixture
+        def image(tmp_path):
+            path = tmp_path / "image"
+            path.write_bytes(b"2.0.0\\n")
+            with path.open("r+b") as file:
+                file.truncate(64 * 1024 * 1024)
+            return path
+        @pytest.mark.parametrize("number", range(10))
+        def test_cut(dut, image, number):
+            threading.Timer(number * 0.05, print, ["FLASHING"], {"flush": True}).start()
+            dut.storage.flash(image)
+        def test_whole(dut, image, console):
+            dut.storage.flash(image)
+            dut.power.cycle(wait=0)
+            console.expect("Storage: 67108864 bytes")
+            console.expect("Booting image 2.0.0")
+        """
+    )
+    with running(pytester) as process:
+        for _ in range(10):
+            wait_for(process.stdout, "FLASHING")
+            until(lambda: int(boards.order("cut")) > 0, timeout=20)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "failed" not in output
+    assert output.count("DEVICE ERROR test_") + int(output.rpartition(" passed")[0].split()[-1]) == 11
+    assert boards.leases() == []
+
+
+def test_console_after_a_cut(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A console that was cut is a device error for whoever still reads it, and is opened anew for the next test."""
+    pytester.makepyfile(
+        STEP
+        + """
+import pytest
+@pytest.fixture(scope="module")
+def old(dut):
+    return dut.console()
+def test_before(dut, old):
+    dut.power.cycle(wait=0)
+    old.expect("login: ")
+    step("HOLDING")
+    old.expect("never")
+def test_still(dut, old):
+    old.expect("never")
+def test_after(dut, console):
+    console.sendline("root")
+    console.expect("# ")
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        assert int(boards.order("cut")) > 0
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "= 1 passed, 2 device error in" in output
+    assert boards.leases() == []
+
+
+def test_exporter_killed_during_a_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A call during which the exporter dies is a device error; one that started again has lost the device."""
+    pytester.makepyfile(
+        """
+        def test_during(dut):
+            dut.counter.call("count", "during", 20)
+        def test_later(dut):
+            dut.counter.call("count", "later", 0)
+        """
+    )
+    with running(pytester) as process:
+        until(lambda: boards.calls == ["during"], timeout=30)
+        os.kill(boards.exporter_process("board-1"), signal.SIGKILL)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "= 2 device error in" in output
+    assert boards.calls == ["during"]
+    assert boards.leases() == []
+
+
+def test_exporter_killed_after_the_last_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """An exporter that dies when a test has all it wanted harms nobody."""
+    pytester.makepyfile(STEP + "\ndef test_it(dut):\n    dut.counter.call('count', 'it', 0)\n    step('HOLDING')\n")
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        os.kill(boards.exporter_process("board-1"), signal.SIGKILL)
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 0, output
+    assert boards.leases() == []
+
+
+def test_token_expires_and_is_replaced(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A token that runs out and is replaced in the client config is taken from there: for dialling, and the release."""
+    pytester.makepyfile(STEP + "\ndef test_it(dut):\n    step('HOLDING')\n    dut.counter.call('count', 'it', 0)\n")
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        boards.order("cut")  # so that the call has to dial
+        boards.order("expire")
+        boards.give_token()
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 0, output
+    assert boards.calls == ["it"]
+    assert boards.leases() == []
+
+
+def test_token_expires(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A token that runs out and is not replaced ends in a device error that names it; the lease ends by itself."""
+    pytester.makepyfile("def test_it(dut, console):\n    print('HOLDING', flush=True)\n    console.expect('never', 60)")
+    with running(pytester, "--jmp-ttl=5s") as process:
+        wait_for(process.stdout, "HOLDING")
+        boards.order("expire")
+        output = process.communicate(timeout=60)[0]
+        boards.give_token()
+    assert process.returncode == 8, output
+    assert "device error on board-1 (lease pj-" in output
+    assert "the token has been expired for " in output
+    assert "jmp login" in output
+    until(lambda: boards.leases() == [], timeout=20)
+
+
+@pytest.mark.parametrize("seconds", [600, -600], ids=["ahead", "behind"])
+def test_clocks_apart(boards: FaultyLab, pytester: pytest.Pytester, seconds: int) -> None:
+    """A lab controller whose clock is ten minutes off keeps a lease exactly as long as it is extended."""
+    pytester.makepyfile(
+        """
+        import time
+        def test_it(dut, jumpstarter):
+            time.sleep(7)   # longer than the time to live
+            lease = jumpstarter.client.get_lease(dut.lease.name)
+            assert lease.is_ready
+            assert 5 < lease.duration < 20
+            dut.counter.call("count", "it", 0)
+        """
+    )
+    boards.order(f"clock {seconds}")
+    try:
+        with running(pytester, "--jmp-ttl=5s") as process:
+            output = process.communicate(timeout=60)[0]
+        assert process.returncode == 0, output
+        assert boards.leases() == []
+    finally:
+        boards.order("clock 0")
