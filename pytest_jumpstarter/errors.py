@@ -15,14 +15,14 @@ Every error that this package raises.
     │   ├── DriverMissing             the package of a driver client is not installed
     │   ├── DriverNotAllowed          the client config does not allow a driver client
     │   ├── ConsoleNotFound           the device has no such console
+    │   ├── DeviceReleased            an old handle was used after its board went back
     │   └── LeaseUnsatisfiable        no exporter can ever serve the lease
     ├── DeviceError                   a device that should have been there was not
     │   ├── LeaseTimeout              still waiting after the longest wait (also a TimeoutError)
     │   ├── LeaseLost                 the lease ended before we released it
     │   ├── ExporterOffline           the exporter went away
     │   ├── HookFailed                the exporter's beforeLease hook failed
-    │   ├── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
-    │   └── DeviceReleased            an old handle was used after its board went back
+    │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
     ├── RequestInvalid                a request does not fit the service's own description
     └── RequestError                  a request left and failed; carries `.request` and `.response`
         ├── TransportError            no answer
@@ -99,6 +99,10 @@ class ConsoleNotFound(ConfigError):
     """Say that the device has no such console, and which drivers it has."""
 
 
+class DeviceReleased(ConfigError):
+    """Say that a handle was used after its board went back to the lab: keep none past its fixture's scope."""
+
+
 class LeaseUnsatisfiable(ConfigError):
     """Say that no exporter can ever serve the lease, in the lab controller's own words."""
 
@@ -134,10 +138,6 @@ class HookFailed(DeviceError):
 
 class DeviceUnreachable(DeviceError):
     """Say that the tunnel to the exporter cannot be opened, or broke."""
-
-
-class DeviceReleased(DeviceError):
-    """Say that a handle was used after its board went back to the lab."""
 
 
 class RequestInvalid(JumpstarterError, ValueError):

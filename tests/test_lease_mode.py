@@ -187,6 +187,15 @@ def test_old_handle(suite: pytest.Pytester) -> None:
     suite.runpytest("--jmp-scope=class").assert_outcomes(passed=2)
 
 
+def test_old_handle_is_the_suites_own_mistake(suite: pytest.Pytester) -> None:
+    """A test that fails by a handle kept past its fixture's scope is a failure, and never the lab's fault."""
+    suite.makepyfile("kept = []\ndef test_a(dut): kept.append(dut)\ndef test_b(): kept[0].power.on()")
+    result = suite.runpytest("--jmp-scope=function")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.no_fnmatch_line("*DEVICE ERROR*")
+
+
 def test_unknown_driver_has_a_hint(suite: pytest.Pytester) -> None:
     """A driver that is not there is an AttributeError that names those that are."""
     suite.makepyfile("def test_it(dut): dut.powr")

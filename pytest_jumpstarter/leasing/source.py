@@ -18,8 +18,8 @@ from pytest_jumpstarter.errors import (
     ClientConfigError,
     ConfigError,
     DeviceError,
-    DeviceReleased,
     JumpstarterError,
+    LeaseLost,
     LeaseTimeout,
 )
 from pytest_jumpstarter.leasing.deferral import Deferral
@@ -143,7 +143,7 @@ class ControllerSource:
         for thread in threads:
             thread.start()
         for health in list(self._healths.values()):
-            health.lose(DeviceReleased("the boards went back when a signal came"))
+            health.lose(LeaseLost("the boards went back when a signal came"))
         for thread in threads:
             thread.join()
 
