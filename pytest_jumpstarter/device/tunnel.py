@@ -25,6 +25,8 @@ from jumpstarter_protocol import router_pb2, router_pb2_grpc
 
 FRAME_BYTES = 1 << 20
 
+_STATUS_TIMEOUT = 1.0
+
 
 class Route(Protocol):
     """Where the lab controller sends us: a router, and a token for one stream."""
@@ -170,12 +172,14 @@ async def _in_thread(work: Callable[[], Route]) -> Route:
 
 
 async def _reason(exc: BaseException, stream: Any) -> str:
-    """Return why the stream ended, in the router's words; or those of the first error in a group."""
-    if stream is not None and stream.done():  # a write that failed does not know them
-        return str(await stream.details())
+    """Return the words of the first error in a group; where the stream ended, the router's."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
-    return str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
+    if not isinstance(exc, grpc.aio.AioRpcError):
+        return f"{type(exc).__name__}: {exc}"
+    with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
+        return str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
+    return str(exc.details())
 
 
 async def _both(*directions: Awaitable[None]) -> None:

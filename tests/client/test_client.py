@@ -25,6 +25,7 @@ from pytest_jumpstarter.errors import (
     RequestInvalid,
     RequestTimeout,
     StatusError,
+    TokenExpired,
     TransportError,
 )
 
@@ -80,6 +81,35 @@ def test_the_token_can_be_replaced(client: Client, controller: Controller) -> No
     client.delete_lease("x")
     sent = [call.metadata["authorization"] for call in controller.calls]
     assert sent == [f"Bearer {TOKEN}", "Bearer another-token"]
+
+
+def test_an_expired_token_is_renewed(client: Client, controller: Controller) -> None:
+    """A request that was refused for its expired token is sent once more with the new one; later ones have it too."""
+
+    def answer(message: Any, context: grpc.ServicerContext) -> Empty:
+        if ("authorization", "Bearer another-token") not in context.invocation_metadata():
+            context.abort(StatusCode.UNKNOWN, "oidc: token is expired (Token Expiry: 2026-01-01)")
+        return Empty()
+
+    controller.answers["DeleteLease"] = answer
+    client.renew = lambda: "another-token"
+    client.delete_lease("x")
+    client.delete_lease("y")
+    assert [call.metadata["authorization"] for call in controller.calls] == [
+        f"Bearer {TOKEN}",
+        "Bearer another-token",
+        "Bearer another-token",
+    ]
+
+
+@pytest.mark.parametrize("token", [TOKEN, None])
+def test_an_expired_token_that_cannot_be_renewed(client: Client, controller: Controller, token: str | None) -> None:
+    """Without another token the refusal is the answer, and nothing is sent again."""
+    controller.refuse("DeleteLease", StatusCode.UNKNOWN, "oidc: token is expired (Token Expiry: 2026-01-01)")
+    client.renew = lambda: token
+    with pytest.raises(TokenExpired):
+        client.delete_lease("x")
+    assert controller.methods() == ["DeleteLease"]
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\nb", "tökén"])
