@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import shutil
 import tempfile
 import threading
@@ -79,7 +80,7 @@ class Tunnel:
         router: The channels on which streams are opened.
 
     Attributes:
-        last_break: When a connection last broke, by `time.monotonic()`; 0 if none did.
+        last_break: When a connection last broke, by `time.monotonic()`; minus infinity if none did.
         last_reason: Why.
     """
 
@@ -91,7 +92,7 @@ class Tunnel:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._closed = threading.Event()
-        self.last_break = 0.0
+        self.last_break = -math.inf
         self.last_reason = ""
 
     async def open(self) -> str:
