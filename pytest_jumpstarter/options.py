@@ -48,6 +48,12 @@ def _no_device(text: str) -> str:
     return text
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{text!r} is not a number of times")
+    return int(text)
+
+
 def _ttl(text: str) -> float:
     duration = parse_duration(text)
     if duration < SHORTEST_TTL:
@@ -169,6 +175,13 @@ OPTIONS = (
         help="Scope of dut, and of a device_fixture that names none (default: session)",
         parse=_scope,
         default="session",
+    ),
+    Option(
+        name="retries",
+        metavar="N",
+        help="On a device error, run the test again on another exporter, up to N times (default: 0)",
+        parse=_count,
+        default="0",
     ),
     Option(
         name="hold-on-failure",

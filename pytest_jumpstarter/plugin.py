@@ -32,6 +32,7 @@ _ROLES = pytest.StashKey[set[str]]()
 _SHOWN_BY = {
     "device_error": "device_errors:DeviceErrors",
     "held": "hold:HeldDevices",
+    "retry": "retried:Retried",
     "no_device": "no_device:NothingTested",
 }
 
@@ -57,6 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
         _check_hold(config, config.stash[_SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
+    _register_retries(config, config.stash[_SETTINGS], config.stash[_ROLES])
+
+
+def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]) -> None:
+    if settings["retries"].value:
+        from pytest_jumpstarter.retries import Retries
+
+        config.pluginmanager.register(Retries(settings, roles), "jumpstarter-retries")
 
 
 def _check_hold(config: pytest.Config, settings: Settings) -> None:

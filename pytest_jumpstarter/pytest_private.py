@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,6 +27,54 @@ def junit_element(config: pytest.Config, report: pytest.TestReport) -> Any:
 
     xml = config.stash.get(xml_key, None)
     return None if xml is None else xml.node_reporter(report)
+
+
+def junit_forget(config: pytest.Config, element: Any) -> None:
+    """
+    Leave a test's element out of the JUnit file.
+
+    Reason: the JUnit plugin writes one for each time that a test runs.
+    """
+    from _pytest.junitxml import xml_key
+
+    xml = config.stash.get(xml_key, None)
+    if xml is not None and element in xml.node_reporters_ordered:
+        xml.node_reporters_ordered.remove(element)
+
+
+def finish_fixture(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """
+    Tear down a fixture and all that depend on it, whatever their scopes, so that the next test makes them again.
+
+    Reason: pytest ends a fixture with its scope only, or when its parameter changes.
+    """
+    fixturedef.finish(request)  # type: ignore[arg-type]  # what the setup hook hands out is a SubRequest
+
+
+def on_getfixturevalue(request: pytest.FixtureRequest, on_name: Callable[[str], object]) -> None:
+    """
+    Call `on_name` with each name that a fixture asks for by `request.getfixturevalue`.
+
+    Reason: pytest does not note that such a fixture depends on what it asked for.
+    """
+    ask = request.getfixturevalue
+
+    def getfixturevalue(argname: str) -> Any:
+        on_name(argname)
+        return ask(argname)
+
+    request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # for this one request
+
+
+def forget_instance(item: pytest.Item) -> None:
+    """
+    Let a test that runs again have a fresh instance of its class.
+
+    Reason: pytest keeps it with the test, whose attributes would survive.
+    """
+    if getattr(item, "_instance", None) is not None:
+        del item._instance  # type: ignore[attr-defined]  # of test methods only
+        item._obj = None  # type: ignore[attr-defined]  # bound to that instance
 
 
 def junit_error(config: pytest.Config, element: Any, kind: str) -> None:

@@ -19,6 +19,7 @@ from pytest_jumpstarter.errors import (
     NoDeviceSource,
     RequestError,
 )
+from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.options import Settings
@@ -52,6 +53,8 @@ class Run:
         settings: The values in force, each with its source.
         mode: Where devices come from: `lab`, `shell` or `lease`.
         healths: The state of each role's device, from the moment its lease is ready.
+        choice: Which exporters to avoid.
+        is_paused: Whether the fixture is torn down only to be made again.
     """
 
     def __init__(self, settings: Settings, events: Events, *, worker: str) -> None:
@@ -66,6 +69,8 @@ class Run:
         self._stop = OrderlyStop(self._release_all)
         self._failure: JumpstarterError | None = None
         self._held: Reach | None = None
+        self.choice = Choice()
+        self.is_paused = False
 
     @property
     def client(self) -> Client:
@@ -107,7 +112,7 @@ class Run:
 
     def close(self) -> None:
         """Give back whatever is still held, then stop the embedded lab; a second call, or a child's, does nothing."""
-        if os.getpid() != self._process:
+        if os.getpid() != self._process or self.is_paused:
             return
         source, self._source = self._source, None
         try:
@@ -124,6 +129,7 @@ class Run:
         """Close, and let the embedded lab go on for as long as people have a lease in it."""
         if os.getpid() != self._process:
             return
+        self.is_paused = False
         self.close()
         try:
             if self._held is not None and self._lab is not None:
@@ -212,6 +218,7 @@ class Run:
             self._config,
             events=self._events,
             healths=self.healths,
+            choice=self.choice,
             ids=LeaseIds(worker=self._worker),
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
         )

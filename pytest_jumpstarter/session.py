@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
     from pytest_jumpstarter.leasing import LeaseRequest, Wanted
+    from pytest_jumpstarter.retries import Retries
 
 
 def start_run(session: pytest.Session, settings: Settings) -> Run:
     """Start the run of this process, in the setup of a test: from here on there are hooks of ours for each test."""
     config = session.config
+    if (ending := config.pluginmanager.get_plugin("jumpstarter-ending")) is not None:
+        return cast("Ending", ending).run  # the fixture is made again, since a test runs again
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     terminal, faults = Terminal(config), Faults(_current_test(session))
     worker = getattr(config, "workerinput", {}).get("workerid", "main")
@@ -42,6 +45,8 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     }
     if settings["no-device"].value == "skip":
         plugins["skips"] = events.skips = Skips()
+    if (retries := config.pluginmanager.get_plugin("jumpstarter-retries")) is not None:
+        cast("Retries", retries).join(run, faults)
     hold = settings.find("hold-on-failure")
     can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
     if hold is not None and can_hold:
@@ -107,8 +112,11 @@ class HookEvents(Events):
     def on_loss(self, role: str, loss: DeviceError) -> None:
         """End the test that the loss leaves waiting; not under --pdb, where a person is in charge."""
         item = self._faults.current
+        health = self._faults.healths.get(role)
         if item is not None and self._faults.uses(item, role) and not self._config.getoption("usepdb", default=False):
-            self._interrupter.interrupt(loss, lambda: self._faults.current is item)
+            self._interrupter.interrupt(
+                loss, lambda: self._faults.current is item and self._faults.healths.get(role) is health
+            )
 
     def on_start(self) -> None:
         """Take over the signal by which a blocked test is ended."""
@@ -127,7 +135,7 @@ class Ending:
     """The end of a run that a signal ended."""
 
     def __init__(self, run: Run, terminal: Terminal) -> None:
-        self._run = run
+        self.run = run
         self._terminal = terminal
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -136,10 +144,10 @@ class Ending:
         try:
             return (yield)
         except Exception as exc:
-            if not self._run.received:
+            if not self.run.received:
                 raise
             self._terminal.say(f"in teardown, after the boards were given back: {type(exc).__name__}: {exc}")
             return None
         finally:
-            if self._run.received:
-                session.exitstatus = 128 + self._run.received
+            if self.run.received:
+                session.exitstatus = 128 + self.run.received

@@ -28,8 +28,9 @@ ARROWS = {
     "signals": set(),
     "report": BASE | {"pytest_private"},
     "run": BASE | {"client", "device", "lab", "leasing", "options", "signals"},
+    "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "options", "report", "run", "signals"},
-    "plugin": BASE | {"hooks", "options", "report", "run", "session"},
+    "plugin": BASE | {"hooks", "options", "report", "retries", "run", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}

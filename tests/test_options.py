@@ -111,6 +111,7 @@ def test_header_shows_values_and_sources(pytester: pytest.Pytester) -> None:
     text = " ".join(line.strip() for line in result.outlines)
     assert "lease mode, selector=board=rpi4 (--jmp-selector), client=ci (jmp_client in tox.ini)" in text
     assert "wait=15m (--jmp-wait), ttl=2m (default), no-device=fail (default), scope=session (default)" in text
+    assert "retries=0 (default)" in text
     start = next(i for i, line in enumerate(result.outlines) if line.startswith("jumpstarter:"))
     assert all(len(line) <= 80 for line in result.outlines[start : start + 2])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from pytest_jumpstarter.errors import (
     LeaseLost,
     LeaseTimeout,
 )
+from pytest_jumpstarter.leasing.choice import CHOSEN_TIMEOUT, Choice
 from pytest_jumpstarter.leasing.deferral import Deferral
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
@@ -49,6 +50,7 @@ class ControllerSource:
         events: Told what happens.
         ids: Names for the leases of this run.
         terms: For how long leases are asked for, and held.
+        choice: Says which exporters to avoid; None avoids none.
         healths: Where the state of each role's device is noted.
     """
 
@@ -61,6 +63,7 @@ class ControllerSource:
         ids: LeaseIds,
         terms: Terms,
         healths: dict[str, Health],
+        choice: Choice | None = None,
     ) -> None:
         self.client = client
         self._healths = healths
@@ -77,6 +80,7 @@ class ControllerSource:
         client.renew = self._token_now
         self._held: list[Held] = []
         self._refusals = Refusals()
+        self._choice = choice or Choice()
         self._deferral = Deferral()
 
     @property
@@ -92,15 +96,13 @@ class ControllerSource:
         Raises:
             ConfigError, DeviceError, RequestError: See `Hold.acquire`, `Adopted.acquire`, `Connection.open_tunnel`.
         """
-        held = self._take(wanted)
         with ExitStack() as stack:
-            self._held.append(held)
-            stack.callback(self._give_back, held, wanted.role)  # before the request leaves
-            lease = self._acquire(held)
+            held = self._acquire(wanted, stack)
             health = self._healths[wanted.role] = Health(held)
             self._keeper.watch(held, partial(self._on_loss, wanted.role))
             self._check(held, wanted)
-            self._events.on_acquired(lease, wanted.role)
+            assert held.lease is not None
+            self._events.on_acquired(held.lease, wanted.role)
             device = self._connect(held, health, wanted.role, stack)
             self._events.on_ready(device)
             with only_in_this_process(stack), self._deferral.keep_back(held, stack):
@@ -147,36 +149,57 @@ class ControllerSource:
         for thread in threads:
             thread.join()
 
-    def _acquire(self, held: Held) -> Lease:
-        """Acquire the lease; what was waited for in vain is not waited for again."""
-        try:
-            return self._refusals.heed(held.wanted, held.acquire)
-        except LeaseTimeout as exc:
-            self._events.on_no_device(held.wanted, exc)
-            raise
-
-    def _take(self, wanted: Wanted) -> Held:
-        from pytest_jumpstarter.leasing.adopted import Adopted
-        from pytest_jumpstarter.leasing.hold import Hold
-
+    def _acquire(self, wanted: Wanted, stack: ExitStack) -> Held:
+        """Acquire the lease; `stack` gives it back."""
         if wanted.lease is not None:
-            return Adopted(
-                self.client, wanted, say=self._events.say, listen=self._listen_to_hook, on_pending=self._warm_up
-            )
+            return self._enter(self._adopted(wanted), stack, on_timeout=self._events.on_no_device)
+        request = self._request(wanted)
+        wanted = _as_requested(wanted, request)
+        chosen = self._choice.pick(self.client, wanted)
+        if chosen is not None:
+            quick = replace(wanted, exporter=chosen, wait=min(wanted.wait, CHOSEN_TIMEOUT))
+            with suppress(LeaseTimeout):
+                return self._enter(self._hold(quick, replace(request, exporter=chosen)), stack)
+        return self._enter(self._hold(wanted, request), stack, on_timeout=self._events.on_no_device)
+
+    def _enter(
+        self, held: Held, stack: ExitStack, *, on_timeout: Callable[[Wanted, LeaseTimeout], None] | None = None
+    ) -> Held:
+        """Acquire; what was waited for in vain is not waited for again."""
+        self._held.append(held)
+        stack.callback(self._give_back, held, held.wanted.role)  # before the request leaves
+        try:
+            self._refusals.heed(held.wanted, held.acquire)
+        except LeaseTimeout as exc:
+            if on_timeout is not None:
+                on_timeout(held.wanted, exc)
+            raise
+        return held
+
+    def _adopted(self, wanted: Wanted) -> Held:
+        from pytest_jumpstarter.leasing.adopted import Adopted
+
+        return Adopted(self.client, wanted, say=self._events.say, listen=self._listen_to_hook, on_pending=self._warm_up)
+
+    def _request(self, wanted: Wanted) -> LeaseRequest:
+        """Return the request for a lease, as the hooks want it."""
         if wanted.selector is None and wanted.exporter is None:
             raise ConfigError(
                 f"nothing says which exporter {wanted.role!r} needs; give --jmp-selector, --jmp-exporter or "
                 "--jmp-lease (ini: jmp_selector, …), or device_fixture(selector=…)"
             )
-        duration = min(self._terms.ttl, self._terms.max_hold or self._terms.ttl)
         request = LeaseRequest(
             selector=wanted.selector,
             exporter=wanted.exporter,
-            duration=duration,
+            duration=min(self._terms.ttl, self._terms.max_hold or self._terms.ttl),
             tags=lease_tags(os.environ, run=self._ids.run, worker=self._ids.worker),
         )
         self._events.on_request(request, wanted.role)
-        wanted = _as_requested(wanted, request)
+        return request
+
+    def _hold(self, wanted: Wanted, request: LeaseRequest) -> Held:
+        from pytest_jumpstarter.leasing.hold import Hold
+
         return Hold(
             self.client,
             wanted,
