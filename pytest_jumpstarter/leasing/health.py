@@ -84,7 +84,7 @@ class Health:
             may_pass = self._confirm()
             if may_pass is not None:
                 return self._named(may_pass)
-        if self.loss is None and self._tunnel is not None and self._tunnel.last_break >= start:
+        if self.loss is None and self._tunnel is not None and self._tunnel.last_break > start:
             return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
         return self.loss
 
