@@ -136,6 +136,21 @@ def test_blocked_test_is_ended(suite: pytest.Pytester, client: Client, ours: Cal
     assert "1 device error in" in output
 
 
+def test_next_lease_is_another(suite: pytest.Pytester) -> None:
+    """Where each test has a lease of its own, the loss of one is no error of the next."""
+    suite.makepyfile(
+        """
+        def test_lost(dut, jumpstarter):
+            jumpstarter.client.delete_lease(dut.lease.name)
+            while True:
+                dut.power.on()
+        def test_next(dut): dut.power.on()
+        """
+    )
+    result = suite.runpytest("--jmp-scope=function")
+    result.stdout.fnmatch_lines(["*= 1 passed, 1 device error in *"])
+
+
 def test_healthy_device_is_not_blamed(suite: pytest.Pytester) -> None:
     """A console that stays silent and a driver that refuses are the product's failures, as are assertions."""
     suite.makepyfile(

@@ -27,11 +27,13 @@ class Health:
     Attributes:
         device: The device; None before it is connected.
         loss: Why the device is lost for good; None while it is not.
+        is_retired: Whether its fixture was torn down; the next one has another lease.
     """
 
     def __init__(self, held: Held | None = None) -> None:
         self.device: Device | None = None
         self.loss: DeviceError | None = None
+        self.is_retired = False
         self._held = held
         self._connection: Connection | None = None
         self._tunnel: Tunnel | None = None
@@ -69,6 +71,7 @@ class Health:
             self.lose(loss)
         self._held = None
         self._connection = None
+        self.is_retired = True
 
     def fault_since(self, start: float) -> DeviceError | None:
         """

@@ -49,7 +49,7 @@ class Faults:
         self.current, self._start = item, time.monotonic()
         item.stash[_HAS_VERDICT] = False  # a plugin may run the test again
         for health in self._healths(item).values():
-            if health.loss is not None:
+            if health.loss is not None and not health.is_retired:
                 raise health.loss.with_traceback(None)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
