@@ -10,6 +10,7 @@ import pytest
 
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.options import Settings
+from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.faults import Faults
 from pytest_jumpstarter.report.hold import HoldOnFailure
 from pytest_jumpstarter.report.no_device import Skips
@@ -132,7 +133,7 @@ class HookEvents(Events):
 
 
 class Ending:
-    """The end of a run that a signal ended."""
+    """The exit code of a run that a signal ended, or that could not give a board back."""
 
     def __init__(self, run: Run, terminal: Terminal) -> None:
         self.run = run
@@ -151,3 +152,5 @@ class Ending:
         finally:
             if self.run.received:
                 session.exitstatus = 128 + self.run.received
+            elif self._terminal.failures and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = EXIT_CODE

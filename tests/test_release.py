@@ -124,3 +124,20 @@ def test_waits_its_turn(suite: pytest.Pytester, client: Client) -> None:
         wait_for(process.stdout, "waiting")
         client.delete_lease(other.name)
         assert process.wait(timeout=30) == 0
+
+
+def test_release_that_fails(suite: pytest.Pytester, client: Client) -> None:
+    """A board that cannot be given back is shown with the command that does it, and the run does not end with 0."""
+    suite.makepyfile(
+        """
+        def test_it(dut, jumpstarter):
+            print("LEASE", dut.lease.name)
+            jumpstarter.client.token = "not.a.token"
+        """
+    )
+    result = suite.runpytest("-s", "--jmp-ttl=5s")
+    name = next(line.split()[-1] for line in result.outlines if "LEASE" in line)
+    assert result.ret == 8
+    result.stdout.fnmatch_lines(["*jumpstarter: not released*", f"lease {name} may still be held: *"])
+    result.stdout.fnmatch_lines([f"*jmp delete leases {name}"])
+    client.delete_lease(name)

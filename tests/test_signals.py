@@ -209,3 +209,32 @@ def test_max_hold(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
     assert result.ret == 8
     result.stdout.fnmatch_lines(["*lease pj-* was held for *, all that --jmp-max-hold allows*"])
     assert active_leases() == []
+
+
+def test_timeout_by_signal(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """pytest-timeout's signal method fails the test, and the board goes back as after any failure."""
+    suite.makepyfile(HOLD)
+    with running(suite, "--timeout=3", "--timeout-method=signal") as process:
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, output
+    assert "Timeout (>3.0s)" in output
+    assert active_leases() == []
+
+
+def test_timeout_by_thread(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """pytest-timeout's thread method ends the process at once: the board is free within the time to live."""
+    suite.makepyfile(HOLD)
+    with running(suite, f"--jmp-ttl={TTL:g}", "--timeout=3", "--timeout-method=thread") as process:
+        process.communicate(timeout=60)
+        assert process.returncode == 1
+        until(lambda: active_leases() == [], timeout=2 * (TTL + 2))
+
+
+def test_full_disk(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A disk without space costs a report, not a board."""
+    suite.makepyfile("def test_it(dut): dut.power.on()")
+    with running(suite, "--junitxml=/dev/full") as process:
+        output = process.communicate(timeout=60)[0]
+    assert "No space left on device" in output
+    assert process.returncode not in (0, 8)
+    assert active_leases() == []
