@@ -292,7 +292,7 @@ def add_options(parser: pytest.Parser) -> None:
         )
         parser.addini(
             option.ini,
-            f"{option.help} (as {option.flag}{', one a line' if option.is_for_roles else ''})",
+            f"As {option.flag}{', one a line' if option.is_for_roles else ''}: {option.help}",
             type=kind,
             default=None,
         )

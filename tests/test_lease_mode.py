@@ -34,6 +34,7 @@ def test_device_says_what_it_is(suite: pytest.Pytester) -> None:
             assert [lease.name for lease in jumpstarter.leases] == [dut.lease.name]
             assert dut.lease.name.startswith("pj-") and "-main-" in dut.lease.name
             assert {"power", "console", "storage", "board.power"} <= set(dut.drivers)
+            assert {"power", "console", "exporter"} <= set(dir(dut))
             assert dut.drivers["power"] is dut.power and dut.power is dut.client.children["power"]
             assert jumpstarter.mode == "lease"
             assert jumpstarter.settings["wait"].value == 60

@@ -98,6 +98,9 @@ class Device:
         except AttributeError:
             raise AttributeError(f"{self} has no driver {name!r}; {self._offer(name)}") from None
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(self._client.children if self._client is not None else ())]
+
     def console(self, path: str | None = None) -> Console:
         """
         Return the console at the dotted `path`, opened at the first call and kept until the board goes back.
@@ -108,7 +111,8 @@ class Device:
 
         Raises:
             ConsoleNotFound: There is no such driver, or none or several could be meant.
-            DeviceUnreachable: The driver there has no stream to open.
+            DeviceUnreachable: The stream cannot be opened; exporters of 0.9 open it first, so that a driver without
+                one shows in the first `expect`, which says that the console closed.
             DeviceReleased, DeviceError: As `client`.
         """
         from pytest_jumpstarter.device.console import Console
