@@ -16,6 +16,7 @@ from pytest_jumpstarter.errors import (
     ConfigError,
     JumpstarterError,
     LabError,
+    LeaseLost,
     NoDeviceSource,
     RequestError,
 )
@@ -66,7 +67,7 @@ class Run:
         self._worker = worker
         self._lab: Lab | None = None
         self._source: ControllerSource | ShellSource | None = None
-        self._stop = OrderlyStop(self._release_all)
+        self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
         self._failure: JumpstarterError | None = None
         self._held: Reach | None = None
         self.choice = Choice()
@@ -200,6 +201,12 @@ class Run:
         except JumpstarterError as exc:
             self._failure = exc
             raise
+
+    def _on_hangup(self) -> None:
+        """Take SIGHUP for what it is inside a `jmp shell`: its way to say that the lease is over."""
+        for role, health in self.healths.items():
+            health.lose(LeaseLost("the jmp shell around this run says that its lease is over (SIGHUP)"))
+            self._events.on_loss(role, health.loss or LeaseLost(""))
 
     def _release_all(self) -> None:
         if self._source is not None:

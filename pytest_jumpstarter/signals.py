@@ -28,14 +28,16 @@ class OrderlyStop:
 
     Args:
         release: Gives every lease back; called once, in a thread.
+        on_hangup: Called for SIGHUP, which then stops nothing; None where it is a signal like the others.
 
     Attributes:
         received: The signal that ends the run; 0 if none came.
     """
 
-    def __init__(self, release: Callable[[], None]) -> None:
+    def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
         self.received = 0
         self._release = release
+        self._on_hangup = on_hangup
         self._former: dict[int, Any] = {}
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
@@ -64,6 +66,9 @@ class OrderlyStop:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._pid:  # a forked child: no lease is its own
             self._end_as(number)
+        if number == signal.SIGHUP and self._on_hangup is not None:
+            self._on_hangup()
+            return
         if self.received:
             self.wait_released()
             self._end_as(number)

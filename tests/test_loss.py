@@ -10,6 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from jumpstarter.common import ExporterStatus
+from jumpstarter.exporter import Session
+from jumpstarter_driver_composite.driver import Composite
+from jumpstarter_driver_power.driver import MockPower
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
@@ -241,3 +245,31 @@ def test_device_error_under_xdist(suite: pytest.Pytester) -> None:
     result = suite.runpytest("-n1")
     result.stdout.fnmatch_lines(["DEVICE ERROR *test_lost (call)", "*1 passed, 1 device error in *"])
     assert result.ret == 8
+
+
+def test_hang_up_inside_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside a `jmp shell` SIGHUP says that the lease is over: a device error for every test left that needs it."""
+    pytester.makepyfile(
+        """
+        import os, signal, time
+        def test_it(dut):
+            dut.power.on()
+            print("HOLDING", flush=True)
+            time.sleep(60)
+        def test_later(dut):
+            dut.power.on()
+        def test_without():
+            pass
+        """
+    )
+    with Session(root_device=Composite(children={"power": MockPower()})) as session, session.serve_unix() as path:
+        session.update_status(ExporterStatus.LEASE_READY)
+        monkeypatch.setenv("JUMPSTARTER_HOST", str(path))
+        monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
+        with running(pytester) as process:
+            wait_for(process.stdout, "HOLDING")
+            process.send_signal(signal.SIGHUP)
+            output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert output.count("the jmp shell around this run says that its lease is over (SIGHUP) (seen at") == 2
+    assert "1 passed, 2 device error in" in output
