@@ -127,6 +127,10 @@ class HookEvents(Events):
         """Give the signal back."""
         self._interrupter.restore()
 
+    def on_hook_failure(self, failure: str) -> None:
+        """Keep the failure for the end of the run."""
+        self._terminal.hook_failures.append(failure)
+
     def on_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
         self._terminal.failures.append(failure)

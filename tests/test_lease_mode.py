@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from conftest import exporter_document
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 
@@ -231,3 +232,17 @@ def test_before_lease_hook_fails(suite: pytest.Pytester, active_leases: ActiveLe
         ]
     )
     assert active_leases() == []
+
+
+@pytest.mark.parametrize(("command", "is_well"), [("true", True), ("false", False)])
+def test_after_lease_hook(pytester: pytest.Pytester, command: str, is_well: bool) -> None:
+    """The run waits for the exporter's afterLease hook, and says so if it fails; the tests' result stays."""
+    script, on_failure = f"sleep 1; touch {pytester.path}/cleaned; {command}", "warn" if is_well else "endLease"
+    hook = f"hooks:\n  afterLease: {{script: '{script}', timeout: 20, onFailure: {on_failure}}}\n"
+    power = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
+    (pytester.path / "lab.yaml").write_text(exporter_document("hook-3", "board: cleaned", power, hook))
+    pytester.makepyfile("def test_it(dut): dut.power.on()")
+    result = pytester.runpytest("--jmp-lab=lab.yaml", "--jmp-selector=board=cleaned")
+    result.assert_outcomes(passed=1)
+    assert (pytester.path / "cleaned").exists()
+    assert ("jumpstarter: afterLease hook failed" in result.stdout.str()) is not is_well

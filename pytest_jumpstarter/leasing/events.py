@@ -48,6 +48,9 @@ class Events:
     def say(self, line: str) -> None:
         """Show a line to the people who wait."""
 
+    def on_hook_failure(self, failure: str) -> None:
+        """Note that an exporter's afterLease hook failed: the next lease of its board may suffer from it."""
+
     def on_failure(self, failure: str) -> None:
         """Keep what a person must do by hand, such as releasing a lease."""
 

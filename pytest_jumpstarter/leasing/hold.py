@@ -143,6 +143,10 @@ class Held(ABC):
     def release(self, *, confirm: bool = True) -> None:  # noqa: B027 - what is not ours is left as it is
         """Give the lease back, if it is ours to give."""
 
+    def after_hook(self) -> str:
+        """Wait for the exporter's afterLease hook, and return why it failed; see `Waiter.until_cleaned_up`."""
+        return self._waiter.until_cleaned_up(self.exporter.name) if self.exporter is not None else ""
+
     def _wait(self) -> Lease:
         try:
             self.lease = self._waiter.until_ready(self.name)

@@ -21,6 +21,7 @@ from pytest_jumpstarter.errors import (
     JumpstarterError,
     LeaseLost,
     LeaseTimeout,
+    RequestError,
 )
 from pytest_jumpstarter.leasing.choice import CHOSEN_TIMEOUT, Choice
 from pytest_jumpstarter.leasing.deferral import Deferral
@@ -79,6 +80,7 @@ class ControllerSource:
         self._keeper = Keeper(ttl=terms.ttl)
         client.renew = self._token_now
         self._held: list[Held] = []
+        self._is_urgent = False
         self._refusals = Refusals()
         self._choice = choice or Choice()
         self._deferral = Deferral()
@@ -139,6 +141,7 @@ class ControllerSource:
 
     def release_all(self) -> None:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
+        self._is_urgent = True
         threads = [
             threading.Thread(target=held.release, kwargs={"confirm": False}, daemon=True) for held in list(self._held)
         ]
@@ -282,6 +285,14 @@ class ControllerSource:
             self._events.on_failure(held.failure)
         elif held.is_ours and held.lease is not None and not held.is_reserved:
             self._events.on_released(held.lease, role)
+            if not self._is_urgent:
+                self._await_after_hook(held)
+
+    def _await_after_hook(self, held: Held) -> None:
+        """Wait until the exporter has cleaned up, and pass on if it could not."""
+        with suppress(RequestError):  # the lab controller is away: nobody can tell
+            if failure := held.after_hook():
+                self._events.on_hook_failure(failure)
 
     def _warm_up(self) -> None:
         """Start what takes long and needs no lease: Jumpstarter's client code and the event loop."""

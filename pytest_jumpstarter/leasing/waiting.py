@@ -32,6 +32,11 @@ from pytest_jumpstarter.units import format_duration
 
 T = TypeVar("T")
 
+AFTER_HOOK_TIMEOUT = 120.0
+"""Seconds for an afterLease hook: as long as a hook may run where its config says nothing else."""
+
+_HOOK_STARTS = 0.5  # seconds until an exporter has heard that its lease has ended
+
 HOOK_TIMEOUT = 300.0
 """Seconds for the exporter to become ready after the lease is: a beforeLease hook may flash a board."""
 
@@ -151,6 +156,27 @@ class Waiter:
             seen = exporter.status
             self._tell(elapsed, f"{name} is {seen}")
         raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
+
+    def until_cleaned_up(self, name: str) -> str:
+        """
+        Wait, when the lease has ended, until the exporter's afterLease hook is done, if it has one.
+
+        Args:
+            name: The exporter.
+
+        Returns:
+            Why the hook failed, or that it is not done after `AFTER_HOOK_TIMEOUT`; empty if all is well.
+        """
+        for elapsed in attempts(AFTER_HOOK_TIMEOUT):
+            exporter = self._look(elapsed, lambda: self._client.get_exporter(name))
+            if exporter is None or (exporter.status == "LEASE_READY" and elapsed < _HOOK_STARTS):
+                continue
+            if exporter.status == "AFTER_LEASE_HOOK_FAILED":
+                return f"exporter {name}: {exporter.status_message or 'afterLease hook failed'}"
+            if exporter.status != "AFTER_LEASE_HOOK":
+                return ""
+            self._tell(elapsed, f"the afterLease hook of {name} is running")
+        return f"exporter {name}: its afterLease hook still runs after {format_duration(AFTER_HOOK_TIMEOUT)}"
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """

@@ -11,10 +11,12 @@ class Terminal:
 
     Attributes:
         failures: What a person must do by hand, shown at the end of the run.
+        hook_failures: Which afterLease hooks failed, shown likewise.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         self.failures: list[str] = []
+        self.hook_failures: list[str] = []
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._reporter = config.pluginmanager.getplugin("terminalreporter")
 
@@ -34,8 +36,12 @@ class Terminal:
         self._reporter.flush()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show what could not be given back, with the command that would do it."""
-        if self.failures:
-            terminalreporter.section("jumpstarter: not released", red=True, bold=True)
-            for failure in self.failures:
-                terminalreporter.write_line(failure)
+        """Show what could not be given back, with the command that would do it, and what could not clean up."""
+        for title, failures in (
+            ("jumpstarter: not released", self.failures),
+            ("jumpstarter: afterLease hook failed", self.hook_failures),
+        ):
+            if failures:
+                terminalreporter.section(title, red=True, bold=True)
+                for failure in failures:
+                    terminalreporter.write_line(failure)
