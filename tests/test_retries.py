@@ -145,7 +145,7 @@ def test_lost_between_tests(suite: pytest.Pytester) -> None:
         """
     )
     result = suite.runpytest(*RETRY)
-    result.stdout.fnmatch_lines(["retried: test_second on board-? (the lease is gone*) -> board-?"])
+    result.stdout.fnmatch_lines(["retried: test_second on board-? (*) -> board-?"])
     result.stdout.fnmatch_lines(["*= 2 passed, 1 rerun in *"])
 
 

@@ -44,9 +44,11 @@ class HookLog:
         return "".join(f"\n    {line}" for line in self._lines)
 
     def stop(self) -> None:
-        """Stop reading."""
+        """Stop reading, and see the tunnel closed."""
         if self._reading is not None:
             self._reading.cancel()
+            with suppress(TimeoutError):
+                self._portal.start().start_task_soon(self._tunnel.close).result(LAST_WORDS_TIMEOUT)
 
     async def _read(self) -> None:
         import grpc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -45,5 +46,12 @@ class Portal:
             self._is_stopped = True
             blocking, self._blocking = self._blocking, None
             if blocking is not None:
+                blocking.call(_settle)
                 blocking.call(blocking.stop, True)  # cancels what remains
                 self._stack.close()
+
+
+async def _settle() -> None:
+    """Let sockets that were closed just now be closed in fact: asyncio does it some steps later."""
+    for _ in range(10):
+        await asyncio.sleep(0)

@@ -92,6 +92,7 @@ class Tunnel:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._closed = threading.Event()
+        self._closing: asyncio.Task[None] | None = None
         self.last_break = -math.inf
         self.last_reason = ""
 
@@ -109,10 +110,17 @@ class Tunnel:
         return path
 
     async def close(self) -> None:
-        """End every connection, stop listening, and remove the socket; a second call does nothing."""
-        if self._closed.is_set():
-            return
+        """
+        End every connection, stop listening, and remove the socket.
+
+        A second call waits for the first; cancelling one that waits does not stop the closing.
+        """
         self._closed.set()
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
         shutil.rmtree(self._folder, ignore_errors=True)  # before anything that can be cancelled
@@ -129,6 +137,7 @@ class Tunnel:
         task = asyncio.ensure_future(self._carry(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before its first step
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
