@@ -6,9 +6,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from runs import running, until, wait_for
+from runs import occupied, running, until, wait_for
 
-from pytest_jumpstarter.client.v1 import Lease
+from pytest_jumpstarter.client.v1 import Client, Lease
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -148,6 +148,17 @@ def test_sudden_death(suite: pytest.Pytester, active_leases: ActiveLeases, sourc
         process.wait(timeout=30)
         assert len(active_leases()) == 1
         until(lambda: active_leases() == [], timeout=2 * (TTL + 2))
+
+
+def test_sudden_death_in_the_queue(suite: pytest.Pytester, client: Client, active_leases: ActiveLeases) -> None:
+    """A lease whose process died in the queue is free one time to live after it got its board."""
+    suite.makepyfile("def test_it(dut): pass")
+    with occupied(client), running(suite, f"--jmp-ttl={TTL:g}") as process:
+        wait_for(process.stdout, "waiting")
+        process.kill()
+        process.wait(timeout=30)
+        assert len(active_leases()) == 2
+    until(lambda: active_leases() == [], timeout=2 * (TTL + 2))
 
 
 def test_stopped_past_the_time_to_live(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
