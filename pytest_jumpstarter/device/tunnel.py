@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import math
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -89,7 +90,7 @@ class Tunnel:
         self._router = router
         self._first: Route | None = None
         self._folder = ""
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._closed = threading.Event()
         self._closing: asyncio.Task[None] | None = None
@@ -104,9 +105,15 @@ class Tunnel:
             The path of the unix socket.
         """
         self._first = await _in_thread(lambda: self._dial(self._closed))
+        if self._closed.is_set():
+            raise ConnectionAbortedError("the tunnel was closed while it was being opened")
         self._folder = tempfile.mkdtemp(prefix="pj-")
         path = str(Path(self._folder, "device"))
-        self._server = await asyncio.start_unix_server(self._accept, path, limit=FRAME_BYTES)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        self._listener.bind(path)
+        self._listener.listen()
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         return path
 
     async def close(self) -> None:
@@ -115,39 +122,56 @@ class Tunnel:
 
         A second call waits for the first; cancelling one that waits does not stop the closing.
         """
-        self._closed.set()
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
+        if not self._closed.is_set():
+            self._closed.set()
+            self._stop_listening()
+            for task in self._connections:
+                task.cancel()
+            self._closing = asyncio.create_task(self._wait_closed())
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
 
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)  # before anything that can be cancelled
-        for task in self._connections:
-            task.cancel()
+    def _stop_listening(self) -> None:
+        """Do at once what must not be left undone if the loop ends now."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    async def _wait_closed(self) -> None:
         if self._connections:
             await asyncio.wait(self._connections)
         await self._router.close()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed.is_set():  # it was in the queue when the tunnel was closed
-            writer.close()
-            return
-        task = asyncio.ensure_future(self._carry(reader, writer))
+    def _accept(self, listener: socket.socket) -> None:
+        """
+        Take one connection.
+
+        asyncio's own server leaves a socket open that it accepted just before it was closed; here its task closes it.
+        """
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # whoever came has gone again
+        connection.setblocking(False)
+        task = asyncio.create_task(self._carry(connection))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        task.add_done_callback(lambda _: writer.close())  # also if it was cancelled before its first step
+        task.add_done_callback(lambda _: connection.close())  # also if it was cancelled before its first step
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(self, connection: socket.socket) -> None:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
         stream = None
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=FRAME_BYTES)
         try:
             stream = self._router.stream(await self._route())
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
             if not self._closed.is_set():
                 self.last_break, self.last_reason = time.monotonic(), await _reason(exc, stream)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # what is still to be written has no reader any more
+            raise
         finally:
             writer.close()
             with contextlib.suppress(OSError):
