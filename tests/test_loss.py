@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from jumpstarter.common import ExporterStatus
@@ -262,7 +263,8 @@ def test_hang_up_inside_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.M
             pass
         """
     )
-    with Session(root_device=Composite(children={"power": MockPower()})) as session, session.serve_unix() as path:
+    board = cast(Any, Composite)(children={"power": cast(Any, MockPower)()})  # they inherit abstract stubs
+    with cast(Any, Session)(root_device=board) as session, session.serve_unix() as path:
         session.update_status(ExporterStatus.LEASE_READY)
         monkeypatch.setenv("JUMPSTARTER_HOST", str(path))
         monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
