@@ -32,6 +32,8 @@ from pytest_jumpstarter.units import parse_duration
 
 RUNS, EXPORTERS, TTL = 8, 4, 10.0
 RECOVERY_TIMEOUT = 120.0
+REST = 65.0
+"""Seconds between two kills of one exporter: a lab gives up one that dies five times within a minute of its start."""
 EXPORTER = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
@@ -62,6 +64,7 @@ class Soak:
     dice: random.Random
     running: dict[subprocess.Popen[bytes], tuple[int, ...]] = field(default_factory=dict)
     logs: dict[subprocess.Popen[bytes], Path] = field(default_factory=dict)
+    killed: dict[bytes, float] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -107,11 +110,15 @@ class Soak:
 
     def kill_exporter(self) -> bool:
         """Kill one exporter process; the lab starts it again."""
-        victims = [pid for pid in children(self.lab.pid) if b"lab.exporter" in command_line(pid)]
-        if not victims:
+        now = time.monotonic()
+        victims = {command_line(pid): pid for pid in children(self.lab.pid) if b"lab.exporter" in command_line(pid)}
+        rested = [name for name in victims if now - self.killed.get(name, -REST) >= REST]
+        if not rested:
             return False
+        name = self.dice.choice(rested)
+        self.killed[name] = now
         with suppress(ProcessLookupError):
-            os.kill(self.dice.choice(victims), signal.SIGKILL)
+            os.kill(victims[name], signal.SIGKILL)
         return True
 
     def release_lease(self) -> bool:
