@@ -1,10 +1,10 @@
 """
 Let eight runs at a time share four exporters while things go wrong, and see what is left behind.
 
-Faults, at random: an exporter process is killed, a lease is released by somebody else, a run gets SIGINT, SIGTERM or
-SIGKILL. The suite passes where nothing goes wrong, so a run may end with 0, with 8 (device errors only), or by the
-signal it got; anything else is a wrong verdict. In the end no lease may be active, and every exporter must be
-available again. The exit code is 1 if any of this does not hold.
+Faults, at random: an exporter process is killed, a lease is released by somebody else, every connection through the
+router is cut at once, a run gets SIGINT, SIGTERM or SIGKILL. The suite passes where nothing goes wrong, so a run may
+end with 0, with 8 (device errors only), or by the signal it got; anything else is a wrong verdict. In the end no lease
+may be active, and every exporter must be available again. The exit code is 1 if any of this does not hold.
 
     python benchmarks/soak.py [--duration 30m] [--seed N]
 """
@@ -28,6 +28,7 @@ from pathlib import Path
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import RequestError
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.lab.faults import order
 from pytest_jumpstarter.units import parse_duration
 
 RUNS, EXPORTERS, TTL = 8, 4, 10.0
@@ -98,13 +99,13 @@ class Soak:
             del self.running[process]
             self.ends[str(code)] += 1
             if code not in expected:
-                self.wrong.append(
-                    f"exit {code}, expected one of {expected}: {Path(str(process.args)).read_text()[-2000:]}"
-                )
+                self.wrong.append(f"exit {code}, expected one of {expected}: {self.logs[process].read_text()[-2000:]}")
 
     def harm(self) -> None:
         """Let one thing go wrong."""
-        fault: Callable[[], bool] = self.dice.choice([self.kill_exporter, self.release_lease, self.signal_run])
+        fault: Callable[[], bool] = self.dice.choice(
+            [self.kill_exporter, self.release_lease, self.cut_connections, self.signal_run]
+        )
         if fault():
             self.faults[fault.__name__] += 1
 
@@ -129,6 +130,10 @@ class Soak:
         with suppress(RequestError):
             self.client.delete_lease(self.dice.choice(leases).name)
         return True
+
+    def cut_connections(self) -> bool:
+        """Cut every connection through the router."""
+        return order(self.folder, "cut") != "0"
 
     def signal_run(self) -> bool:
         """Send one run a signal."""
@@ -182,7 +187,8 @@ def main() -> int:
         folder = Path(name)
         (folder / "lab.yaml").write_text("---\n".join(EXPORTER.format(number=n) for n in range(EXPORTERS)))
         (folder / "test_soak.py").write_text(SUITE)
-        with Lab([folder / "lab.yaml"]) as lab, Client.from_config(lab.client_config) as client:
+        lab = Lab([folder / "lab.yaml"], arguments=["--faults", name])
+        with lab, Client.from_config(lab.client_config) as client:
             soak = Soak(lab, client, folder, random.Random(args.seed))
             end = time.monotonic() + args.duration
             next_fault = time.monotonic() + 2.0
