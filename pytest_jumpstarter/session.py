@@ -35,13 +35,15 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     terminal, faults = Terminal(config), Faults(_current_test(session))
     worker = getattr(config, "workerinput", {}).get("workerid", "main")
-    events = HookEvents(config, terminal, faults)
+    debugger = Debugger(config)
+    events = HookEvents(config, terminal, faults, debugger)
     run = Run(settings, events, worker=worker)
     faults.healths = run.healths
     plugins: dict[str, object] = {
         "faults": faults,
         "outcome": Outcome(),
         "terminal": terminal,
+        "debugger": debugger,
         "ending": Ending(run, terminal),
     }
     if settings["no-device"].value == "skip":
@@ -74,8 +76,9 @@ class HookEvents(Events):
 
     skips: Skips | None = None
 
-    def __init__(self, config: pytest.Config, terminal: Terminal, faults: Faults) -> None:
+    def __init__(self, config: pytest.Config, terminal: Terminal, faults: Faults, debugger: Debugger) -> None:
         self._config = config
+        self._debugger = debugger
         self._hook = config.hook
         self._terminal = terminal
         self._faults = faults
@@ -111,13 +114,15 @@ class HookEvents(Events):
             self.skips.skip(wanted, error)
 
     def on_loss(self, role: str, loss: DeviceError) -> None:
-        """End the test that the loss leaves waiting; not under --pdb, where a person is in charge."""
-        item = self._faults.current
-        health = self._faults.healths.get(role)
-        if item is not None and self._faults.uses(item, role) and not self._config.getoption("usepdb", default=False):
-            self._interrupter.interrupt(
-                loss, lambda: self._faults.current is item and self._faults.healths.get(role) is health
-            )
+        """End the test that the loss leaves waiting, unless a person is looking into it."""
+        item, health = self._faults.current, self._faults.healths.get(role)
+
+        def is_waiting() -> bool:
+            is_the_same = self._faults.current is item and self._faults.healths.get(role) is health
+            return is_the_same and not self._debugger.is_in_use
+
+        if item is not None and self._faults.uses(item, role):
+            self._interrupter.interrupt(loss, is_waiting)
 
     def on_start(self) -> None:
         """Take over the signal by which a blocked test is ended."""
@@ -134,6 +139,26 @@ class HookEvents(Events):
     def on_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
         self._terminal.failures.append(failure)
+
+
+class Debugger:
+    """
+    Knows whether a person debugs, whom nothing of ours shall interrupt.
+
+    Attributes:
+        is_in_use: With `--pdb` always; else while there is a prompt, as of `breakpoint()` or `--trace`.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.is_in_use = self._is_asked_for = config.getoption("usepdb", default=False)
+
+    def pytest_enter_pdb(self) -> None:
+        """Note that there is a prompt."""
+        self.is_in_use = True
+
+    def pytest_leave_pdb(self) -> None:
+        """Note that the test goes on."""
+        self.is_in_use = self._is_asked_for
 
 
 class Ending:

@@ -123,6 +123,33 @@ def test_exporter_killed_between_calls(suite: pytest.Pytester, lab: Lab) -> None
     assert "1 device error in" in output
 
 
+@pytest.mark.parametrize("option", ["--pdb", "--trace"])
+def test_nobody_is_interrupted_at_a_prompt(
+    suite: pytest.Pytester, client: Client, ours: Callable[[], Lease], option: str
+) -> None:
+    """A person at a debugger's prompt is left alone when the device is lost: with --pdb always, else at the prompt."""
+    long_enough = "__import__('time').sleep(12)"  # longer than it takes to notice, and then to end a test that waits
+    suite.makepyfile(
+        f"""
+        import sys
+        def test_it(dut):
+            print("HOLDING", flush=True)
+            {long_enough if option == "--pdb" else ""}
+            print("WENT ON", flush=True)
+        """
+    )
+    with running(suite, option, "--jmp-ttl=10s") as process:
+        assert process.stdin is not None
+        if option == "--trace":
+            process.stdin.write("next\n" * 2)
+            process.stdin.flush()
+        wait_for(process.stdout, "HOLDING")
+        client.delete_lease(ours().name)
+        output = process.communicate(f"{long_enough}\ncontinue\n" if option == "--trace" else "", timeout=60)[0]
+    assert "WENT ON" in output
+    assert "LeaseLost" not in output
+
+
 def test_blocked_test_is_ended(suite: pytest.Pytester, client: Client, ours: Callable[[], Lease]) -> None:
     """A test that does not touch its lost device, but blocks, is ended all the same."""
     suite.makepyfile(
