@@ -186,6 +186,50 @@ def test_only_one_exporter(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["retried: test_it on board-1 (gone) -> board-1", "*= 1 passed, 1 rerun in *"])
 
 
+def test_two_roles(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """Where one of two devices was lost, the test runs again with both, and both go back."""
+    suite.makeconftest(
+        CONFTEST
+        + """
+    from pytest_jumpstarter import device_fixture
+    other = device_fixture(selector="board=mock")
+    """
+    )
+    suite.makepyfile(
+        """
+        from conftest import lose
+        def test_it(dut, other, jumpstarter, seen):
+            seen.append((dut.exporter.name, other.exporter.name))
+            other.power.on()
+            if len(seen) == 1:
+                lose(dut, jumpstarter)
+            dut.power.on()
+            (first, mock), (second, mock_again) = seen
+            assert first != second and mock == mock_again == "mock-1"
+        """
+    )
+    result = suite.runpytest("-s", *RETRY)
+    result.stdout.re_match_lines([r"retried: test_it on .*board-\d", "=+ 1 passed, 1 rerun in "])
+    assert active_leases() == []
+
+
+def test_in_the_embedded_lab(pytester: pytest.Pytester) -> None:
+    """The lab that the run itself has started outlives the first attempt."""
+    board = "export:\n  board: {type: pytest_jumpstarter.lab.board.VirtualBoard}\n  power: {ref: board.power}\n"
+    documents = [
+        f"apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\n"
+        f"metadata: {{name: board-{number}, labels: {{board: virtual}}}}\n{board}"
+        for number in (1, 2)
+    ]
+    (pytester.path / "lab.yaml").write_text("---\n".join(documents))
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(FAULTY)
+    result = pytester.runpytest("--jmp-lab=lab.yaml", *RETRY)
+    result.stdout.re_match_lines(
+        [r"retried: test_it on (board-\d) \(.*\) -> (?!\1)board-\d", ".* 1 passed, 1 rerun in "]
+    )
+
+
 def test_faulty_twice_is_avoided(suite: pytest.Pytester) -> None:
     """An exporter that was at fault twice serves no later lease of the run; after one fault it may."""
     suite.makepyfile(
