@@ -13,13 +13,12 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.units import parse_duration
-
-if TYPE_CHECKING:
-    import pytest
 
 DEFAULT_ROLE = "dut"
 SHORTEST_TTL = 5.0
@@ -277,6 +276,10 @@ class Settings:
         )
 
 
+SETTINGS = pytest.StashKey[Settings]()
+"""Where a config keeps the settings in force."""
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option of the table, on the command line and in the ini file."""
     group = parser.getgroup("jumpstarter", "devices leased from a Jumpstarter lab")
@@ -327,5 +330,10 @@ def _split(option: Option, text: str) -> tuple[str, str]:
     """Return the role that `text` is aimed at, and the value."""
     if not option.is_for_roles:
         return "", text
+    return aim(text)
+
+
+def aim(text: str, default: str = DEFAULT_ROLE) -> tuple[str, str]:
+    """Return the role that `[ROLE:]VALUE` is for, and the value."""
     aimed = re.fullmatch(_ROLE, text)
-    return (aimed[1], aimed[2].strip()) if aimed else (DEFAULT_ROLE, text)
+    return (aimed[1], aimed[2].strip()) if aimed else (default, text)

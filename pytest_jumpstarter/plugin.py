@@ -11,22 +11,20 @@ One lease, from here to the wire and back: `device_fixture` asks `Run.device` (r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import SCOPES, Settings, add_options
+from pytest_jumpstarter.options import SCOPES, SETTINGS, Settings, add_options
+from pytest_jumpstarter.roles import MARKER, ROLES, Wish, needs_of, remember_wish, wanted_device
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
     from pytest_jumpstarter.run import Run
-
-_SETTINGS = pytest.StashKey[Settings]()
-_ROLES = pytest.StashKey[set[str]]()
 
 # What a report may carry, and who shows it.
 _SHOWN_BY = {
@@ -51,14 +49,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, so that a bad one ends the run before it begins."""
-    config.stash[_ROLES] = set()
+    config.stash[ROLES] = set()
+    config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
     try:
-        config.stash[_SETTINGS] = Settings.of(config)
-        _check_hold(config, config.stash[_SETTINGS])
+        config.stash[SETTINGS] = Settings.of(config)
+        _check_hold(config, config.stash[SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
-    _register_retries(config, config.stash[_SETTINGS], config.stash[_ROLES])
+    _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
 
 
 def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]) -> None:
@@ -81,18 +80,26 @@ def _check_hold(config: pytest.Config, settings: Settings) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show every value in force and where it came from, if any was set."""
-    return config.stash[_SETTINGS].header()
+    return config.stash[SETTINGS].header()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse settings for roles that no fixture has; a variable of Jumpstarter's may be there for something else."""
-    roles = session.config.stash[_ROLES]
-    for setting in session.config.stash[_SETTINGS].aimed():
+    """Refuse settings and markers that make no sense; a variable of Jumpstarter's may be there for something else."""
+    roles = session.config.stash[ROLES]
+    for setting in session.config.stash[SETTINGS].aimed():
         if setting.role not in roles and setting.source != setting.option.variable:
             raise pytest.UsageError(
                 f"{setting.source}: no device fixture is named {setting.role!r} (in {setting.role}:{setting.text}); "
                 f"there are {', '.join(sorted(roles))}"
             )
+    try:
+        needs = [need for item in session.items for need in needs_of(item).values()]
+    except OptionError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+    if any(need.requires or need.labels for need in needs):
+        from pytest_jumpstarter.needs import Requirements
+
+        session.config.pluginmanager.register(Requirements(), "jumpstarter-requirements")
 
 
 class _Herald:
@@ -126,13 +133,17 @@ def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
     from pytest_jumpstarter.session import start_run
 
-    run = start_run(request.session, request.config.stash[_SETTINGS])
+    run = start_run(request.session, request.config.stash[SETTINGS])
     yield run
     run.close()
 
 
 def device_fixture(
-    *, selector: str | None = None, exporter: str | None = None, scope: str | None = None
+    *,
+    selector: str | None = None,
+    exporter: str | None = None,
+    scope: str | None = None,
+    requires: Sequence[str] = (),
 ) -> Callable[..., Device]:
     """
     Return a fixture that yields a connected `Device`; the name you give it is the device's role.
@@ -146,6 +157,7 @@ def device_fixture(
         selector: Label selector of the exporters that will do; `--jmp-selector gateway:…` overrides it.
         exporter: Name of the one exporter that will do; `--jmp-exporter gateway:…` overrides it.
         scope: session, package, module, class or function; None for `--jmp-scope`.
+        requires: Dotted paths of drivers that the device must have; where it lacks one, its tests are skipped.
 
     Raises:
         SelectorError: The selector does not parse.
@@ -153,20 +165,20 @@ def device_fixture(
     """
     __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
     _check(selector, scope)
+    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires))
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
         """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
-        from pytest_jumpstarter.run import wanted_device
-
         role = str(request.fixturename)
         run: Run = request.getfixturevalue("jumpstarter")
-        with run.device(wanted_device(run.settings, role, selector=selector, exporter=exporter)) as leased:
+        with run.device(wanted_device(run.settings, role, wish, getattr(request, "param", None))) as leased:
             yield leased
 
     def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:
-        config.stash[_ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
-        return scope or config.stash[_SETTINGS]["scope"].value
+        config.stash[ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
+        return scope or config.stash[SETTINGS]["scope"].value
 
+    remember_wish(device, wish)
     return pytest.fixture(scope=scope_in_force)(device)
 
 

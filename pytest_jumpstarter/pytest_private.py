@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -40,6 +40,25 @@ def junit_forget(config: pytest.Config, element: Any) -> None:
     xml = config.stash.get(xml_key, None)
     if xml is not None and element in xml.node_reporters_ordered:
         xml.node_reporters_ordered.remove(element)
+
+
+def fixture_definitions(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]:
+    """
+    Return what a fixture's name stands for in a test, the definition that counts last.
+
+    Reason: pytest tells the names that a test asks for, not which of several definitions each one means.
+    """
+    info = getattr(item, "_fixtureinfo", None)  # of functions only
+    return info.name2fixturedefs.get(name, ()) if info is not None else ()
+
+
+def skipped(reason: str) -> BaseException:
+    """
+    Return what skips a test and is shown at the test's own place.
+
+    Reason: pytest shows the line that raises, which is ours, and keeps the way to say otherwise to itself.
+    """
+    return pytest.skip.Exception(reason, _use_item_location=True)
 
 
 def finish_fixture(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:

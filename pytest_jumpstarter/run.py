@@ -261,22 +261,3 @@ class Run:
             raise LabError(f"{exc} (from {lab.source})") from exc
         config: Path = self._lab.client_config
         return config
-
-
-def wanted_device(settings: Settings, role: str, *, selector: str | None, exporter: str | None) -> Wanted:
-    """Merge what a fixture says about its device with what is set for its role; a setting beats the fixture."""
-    found = [settings.find(name, role) for name in ("selector", "exporter", "lease")]
-    texts = [setting.text if setting else None for setting in found]
-    sources = [setting.source if setting else "" for setting in found]
-    if texts[0] is None and texts[1] is None:  # a setting says which board: then the fixture's own words are moot
-        texts[:2] = selector, exporter
-        sources[0] = f"device_fixture of {role}" if selector or exporter else ""
-    return Wanted(
-        role=role,
-        selector=texts[0],
-        exporter=texts[1],
-        lease=texts[2],
-        source=", ".join(filter(None, sources[:2])),
-        lease_source=sources[2],
-        wait=settings["wait"].value,
-    )

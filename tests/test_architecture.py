@@ -28,13 +28,15 @@ ARROWS = {
     "signals": set(),
     "report": BASE | {"pytest_private"},
     "run": BASE | {"client", "device", "lab", "leasing", "options", "signals"},
+    "roles": BASE | {"leasing", "options", "pytest_private"},
+    "needs": BASE | {"pytest_private", "roles"},
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "options", "report", "run", "signals"},
-    "plugin": BASE | {"hooks", "options", "report", "retries", "run", "session"},
+    "plugin": BASE | {"hooks", "needs", "options", "report", "retries", "roles", "run", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}
-LOADED_ALWAYS = ("__init__", "plugin", "options", "hooks", "errors", "selector", "units")
+LOADED_ALWAYS = ("__init__", "plugin", "options", "roles", "hooks", "errors", "selector", "units")
 
 
 def modules() -> list[Path]:

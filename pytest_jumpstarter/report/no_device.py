@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_jumpstarter.pytest_private import skipped
 from pytest_jumpstarter.report.shown import Shown
 
 if TYPE_CHECKING:
@@ -26,20 +27,19 @@ class Skips:
 
     def skip(self, wanted: Wanted, error: LeaseTimeout) -> NoReturn:
         """Skip the test that needs the device, in the words of `error`."""
-        reason = pytest.skip.Exception(str(error))
+        reason = skipped(str(error))
         self._wanted[reason] = str(wanted)
         raise reason from error
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
+        self, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Mark the report, and let it name the test's own place rather than one in our code."""
+        """Mark the report."""
         report = yield
         if call.excinfo is not None and call.excinfo.value in self._wanted and report.skipped:
             wanted = self._wanted[call.excinfo.value]
             report.no_device = wanted  # type: ignore[attr-defined]  # reports carry what plugins add
-            report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {call.excinfo.value}")
         return report
 
 

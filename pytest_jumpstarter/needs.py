@@ -1,0 +1,70 @@
+"""
+Tests whose leased device lacks what they need are skipped, with the reason.
+
+Registered only where a collected test needs something: by `device_fixture(requires=…)` or the marker `jumpstarter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_jumpstarter.pytest_private import skipped
+from pytest_jumpstarter.roles import ROLES, Needs, needs_of, wanted_of
+from pytest_jumpstarter.selector import Selector
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.leasing import Wanted
+
+
+class Requirements:
+    """Compares each device with what the test at hand needs: when it is made, or before the test if it was before."""
+
+    def __init__(self) -> None:
+        self._item: pytest.Item | None = None
+        self._devices: dict[str, tuple[Wanted, Device]] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Skip a test for which a device that is there already will not do."""
+        self._item = item
+        for role, needs in needs_of(item).items():
+            wanted, device = self._devices.get(role, (None, None))
+            if device is not None and wanted == wanted_of(item, role):
+                _skip_if_lacking(device, needs)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        """Skip the test for which a device is made if it will not do; the fixture stays, for others."""
+        device = yield
+        role = fixturedef.argname
+        if self._item is not None and role in request.config.stash[ROLES] and role in (needs := needs_of(self._item)):
+            self._devices[role] = wanted_of(self._item, role), device
+            _skip_if_lacking(device, needs[role])
+        return device
+
+    def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
+        """Forget a device whose fixture has ended."""
+        self._devices.pop(fixturedef.argname, None)
+
+
+def _skip_if_lacking(device: Device, needs: Needs) -> None:
+    if lacks := ", ".join(_lacks(device, needs)):
+        raise skipped(f"{device} has not what the test needs: {lacks}")
+
+
+def _lacks(device: Device, needs: Needs) -> Iterator[str]:
+    for path in dict.fromkeys(needs.requires):
+        if path not in device.drivers:
+            yield f"no driver {path!r}"
+    labels = device.exporter.labels
+    for selector in dict.fromkeys(needs.labels):
+        if labels is None:
+            yield f"nobody tells its labels, so whether {selector} holds"
+        else:
+            yield from (f"{term} does not hold" for term in Selector.parse(selector).unmet(labels))

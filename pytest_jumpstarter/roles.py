@@ -1,0 +1,188 @@
+"""
+Roles: what a device fixture says about its device, and what each collected test asks for.
+
+Nothing here asks the lab: this is what the suite itself, its markers and the settings say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import pytest
+
+from pytest_jumpstarter.errors import OptionError, SelectorError
+from pytest_jumpstarter.options import DEFAULT_ROLE, SETTINGS, Settings, aim
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.leasing import Wanted
+
+ROLES = pytest.StashKey[set[str]]()
+"""The names of all device fixtures that pytest has found."""
+
+MARKER = (
+    "jumpstarter(requires=['[ROLE:]DRIVER', ...], labels='[ROLE:]SELECTOR'): "
+    "what the leased device must have, or the test is skipped"
+)
+
+
+class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run pays
+    """
+    What a device fixture says about its device.
+
+    Attributes:
+        selector: Label selector of the exporters that will do.
+        exporter: Name of the one exporter that will do.
+        scope: Scope of the fixture; None for `--jmp-scope`.
+        requires: Dotted paths of the drivers that the device must have.
+        selectors: Selectors of several kinds of board, on each of which the tests run.
+    """
+
+    selector: str | None = None
+    exporter: str | None = None
+    scope: str | None = None
+    requires: tuple[str, ...] = ()
+    selectors: tuple[str, ...] = ()
+
+
+class Needs(NamedTuple):
+    """
+    What a test needs its leased device to have; else it is skipped.
+
+    Attributes:
+        requires: Dotted paths of drivers.
+        labels: Selectors, all of which must hold.
+    """
+
+    requires: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+class ExporterName(str):
+    """A fixture's parameter that is the name of an exporter; other parameters are selectors."""
+
+    __slots__ = ()
+
+
+_WISHES: WeakKeyDictionary[Callable[..., Any], Wish] = WeakKeyDictionary()
+
+
+def remember_wish(function: Callable[..., Any], wish: Wish) -> None:
+    """Note that a fixture's function is that of a device with this wish."""
+    _WISHES[function] = wish
+
+
+def roles_of(item: pytest.Item) -> dict[str, Wish]:
+    """Return the roles of the devices that a test asks for, itself or through its fixtures."""
+    names = item.config.stash[ROLES].intersection(getattr(item, "fixturenames", ()))
+    wishes = {name: _wish_of(item, name) for name in sorted(names)}
+    return {name: wish for name, wish in wishes.items() if wish is not None}
+
+
+def _wish_of(item: pytest.Item, name: str) -> Wish | None:
+    """Return the wish of the device fixture that a name stands for in a test; None if it stands for another fixture."""
+    from pytest_jumpstarter.pytest_private import fixture_definitions
+
+    for fixturedef in reversed(fixture_definitions(item, name)):
+        if fixturedef.func in _WISHES:
+            return _WISHES[fixturedef.func]
+        if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
+            return None
+    return None
+
+
+def needs_of(item: pytest.Item) -> dict[str, Needs]:
+    """
+    Return what a test needs each of its devices to have: its fixture's words, then its markers', outermost first.
+
+    Raises:
+        OptionError: A marker makes no sense; the message names it and the test.
+    """
+    needs = {role: Needs(requires=wish.requires) for role, wish in roles_of(item).items()}
+    for mark in reversed(list(item.iter_markers("jumpstarter")) if needs else []):
+        for kind, role, value in _marked(item, mark):
+            if role in needs:
+                there = getattr(needs[role], kind)
+                needs[role] = needs[role]._replace(**{kind: (*there, value)})
+    return needs
+
+
+def _marked(item: pytest.Item, mark: pytest.Mark) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind of need, role, value) of one marker; a value without a role is for `dut`, or for the only role."""
+    roles = roles_of(item)
+    default = next(iter(roles)) if len(roles) == 1 else DEFAULT_ROLE
+    where = f"@pytest.mark.jumpstarter of {item.nodeid}"
+    if mark.args or mark.kwargs.keys() - {"requires", "labels"}:
+        raise OptionError(f"{where}: it takes requires=[DRIVER, …] and labels=SELECTOR, and nothing else")
+    for kind in ("requires", "labels"):
+        given = mark.kwargs.get(kind, ())
+        for text in (given,) if isinstance(given, str) else given:
+            role, value = aim(str(text), default)
+            if role not in item.config.stash[ROLES]:
+                raise OptionError(f"{where}: no device fixture is named {role!r} (in {kind}={text!r})")
+            yield kind, role, _checked(kind, value, where)
+
+
+def _checked(kind: str, value: str, where: str) -> str:
+    if kind == "labels":
+        from pytest_jumpstarter.selector import Selector
+
+        try:
+            Selector.parse(value)
+        except SelectorError as exc:
+            raise OptionError(f"{where}: {exc}") from exc
+    elif not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", value):
+        raise OptionError(f"{where}: {value!r} is no driver's name or dotted path")
+    return value
+
+
+def wanted_of(item: pytest.Item, role: str) -> Wanted:
+    """Return the device that a test wants for one of its roles."""
+    callspec = getattr(item, "callspec", None)
+    parameter = callspec.params.get(role) if callspec is not None else None
+    return wanted_device(item.config.stash[SETTINGS], role, roles_of(item)[role], parameter)
+
+
+def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> Wanted:
+    """
+    Merge what a fixture says about its device with what is set for its role.
+
+    A setting beats the fixture; the parameter of a fixture that has one, a selector or an `ExporterName`, beats both.
+
+    Raises:
+        OptionError: The parameter is neither.
+    """
+    from pytest_jumpstarter.leasing import Wanted
+
+    selector, exporter, lease = (settings.find(name, role) for name in ("selector", "exporter", "lease"))
+    texts = {"selector": selector and selector.text, "exporter": exporter and exporter.text}
+    sources = [setting.source for setting in (selector, exporter) if setting is not None]
+    if not sources and (wish.selector or wish.exporter):  # a setting makes the fixture's own words moot
+        texts, sources = {"selector": wish.selector, "exporter": wish.exporter}, [f"device_fixture of {role}"]
+    if parameter is not None:
+        kind, text = _parameter(role, parameter)
+        texts[kind] = text
+        sources.append(f"parameter of {role}")
+    return Wanted(
+        role=role,
+        selector=texts["selector"],
+        exporter=texts["exporter"],
+        lease=lease.text if lease else None,
+        source=", ".join(sources),
+        lease_source=lease.source if lease else "",
+        wait=settings["wait"].value,
+    )
+
+
+def _parameter(role: str, parameter: object) -> tuple[str, str]:
+    """Return what kind of wish a parameter is, and its text."""
+    if isinstance(parameter, ExporterName):
+        return "exporter", str(parameter)
+    if not isinstance(parameter, str):
+        raise OptionError(f"the parameter of {role!r} is a label selector, and {parameter!r} is none")
+    from pytest_jumpstarter.selector import Selector
+
+    Selector.parse(parameter)
+    return "selector", parameter
