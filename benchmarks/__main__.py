@@ -1,0 +1,165 @@
+"""
+Measure everything, ours beside Jumpstarter's own client, and print one table.
+
+    python -m benchmarks [--quick] [--rounds 7] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks import side, suites, table
+from benchmarks.bench import Bench, document, write_image
+
+BOARD = "bench"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    rounds: int
+    class_runs: int = 3
+    classes: int = 20
+    image_mib: int = 256
+    calls: int = 500
+    blocks: int = 1000
+
+
+QUICK = Size(rounds=1, class_runs=1, classes=2, image_mib=8, calls=20, blocks=20)
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was measured: by name, then by side; and the moments of cold runs."""
+
+    by_name: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    stages: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, side: str, **figures: float) -> None:
+        """Add figures of one side."""
+        for name, figure in figures.items():
+            self.by_name[name][side].append(figure)
+
+
+@contextmanager
+def served_drivers(config: Path) -> Iterator[str]:
+    """Serve an exporter's drivers without a lab, and yield the socket."""
+    command = [sys.executable, "-m", "benchmarks.direct", str(config)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def run_side(name: str, place: str, image: Path, size: Size, bench: Bench) -> dict[str, float]:
+    """Run the process of one side through its two steps, and return what it measured."""
+    command = [sys.executable, "-m", "benchmarks.side", name, place, BOARD, str(image)]
+    command += [f"--calls={size.calls}", f"--blocks={size.blocks}", f"--started={time.monotonic()}"]
+    figures: dict[str, float] = {}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        for line in process.stdout:
+            word, _, rest = line.partition(" ")
+            if word != side.WORD:
+                continue
+            figures |= json.loads(rest)
+            if len(figures) == 1:
+                bench.wait_until_free()
+                print(file=process.stdin, flush=True)
+    if process.returncode:
+        raise RuntimeError(f"the process of {name} failed")
+    bench.wait_until_free()
+    return figures
+
+
+def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
+    """Measure what a process does that leases, calls, flashes and echoes, turn and turn about."""
+    image = write_image(folder / "image", size.image_mib)
+    with served_drivers(bench.config_dir / "exporters" / f"{BOARD}.yaml") as path:
+        places = {"ours": str(bench.config), "theirs": str(bench.config), "direct": path}
+        for _ in range(size.rounds):
+            for name, place in places.items():
+                figures.add(name, **run_side(name, place, image, size, bench))
+
+
+def measure_ends(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
+    """Measure from the end of the last test until the process is gone and its lease released."""
+    pair = suites.Pair(folder, BOARD)
+    for _ in range(size.rounds):
+        for name in ("ours", "theirs"):
+            taken, moments = pair.run(name, bench.config_dir)
+            figures.add(name, end=taken - moments["test ends"])
+            bench.wait_until_free()
+
+
+def measure_classes(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
+    """Measure suites of classes; the runs of one side at once, each on its own board: they mostly wait."""
+    pairs = [suites.Pair(folder, class_board(number), classes=size.classes) for number in range(size.class_runs)]
+    for name in ("ours", "theirs"):
+        with ThreadPoolExecutor(len(pairs)) as pool:
+            for future in [pool.submit(pair.run, name, bench.config_dir) for pair in pairs]:
+                figures.add(name, classes=future.result()[0])
+        bench.wait_until_free()
+
+
+def measure_starts(folder: Path, size: Size, figures: Figures) -> None:
+    """Measure what needs no lab that runs already: a suite without devices, and one with a lab of its own."""
+    lab_file = folder / "cold.yaml"
+    lab_file.write_text(document(BOARD))
+    unused = folder / "unused"
+    unused.mkdir()
+    (unused / "test_it.py").write_text("def test_nothing():\n    pass\n")
+    script = Path(__file__).with_name("unused.py")
+    environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    for _ in range(size.rounds):
+        command = [sys.executable, str(script), "-s", str(unused)]
+        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ).stdout
+        figures.add("ours", unused=float(output.partition("SPENT ")[2]))
+        moments = suites.cold_lab(folder, lab_file)
+        figures.stages.append(moments)
+        figures.add("ours", body=moments["first test body"])
+
+
+def class_board(number: int) -> str:
+    """Return the board of one run of classes."""
+    return f"classes-{number}"
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="One small round of everything: does it still work?")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="Where to write all figures")
+    args = parser.parse_args()
+    size, figures = QUICK if args.quick else Size(rounds=args.rounds), Figures()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        measure_starts(folder, size, figures)
+        boards = [BOARD, *map(class_board, range(size.class_runs))]
+        bench = stack.enter_context(Bench.open(folder, boards))
+        measure_sides(bench, folder, size, figures)
+        measure_ends(bench, folder, size, figures)
+        measure_classes(bench, folder, size, figures)
+    print("\n".join([*table.lines(figures.by_name), "", *table.stage_lines(figures.stages)]))
+    if args.json is not None:
+        args.json.write_text(json.dumps(table.summary(figures.by_name) | {"stages": figures.stages}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The lab that is measured on, and the image that is flashed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.lab import Lab
+
+ASSIGN_DELAY = 0.1
+"""Seconds for which each new lease is held back, as a busy lab controller does."""
+
+EXPORT = """\
+export:
+  board: {type: pytest_jumpstarter.lab.board.VirtualBoard}
+  power: {ref: board.power}
+  storage: {ref: board.storage}
+  echo: {type: jumpstarter_driver_network.driver.EchoNetwork}
+"""
+
+
+def document(name: str) -> str:
+    """Return a document of a lab file: an exporter whose label `board` is its name."""
+    head = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\n"
+    return f"{head}metadata: {{name: {name}, labels: {{board: {name}}}}}\n{EXPORT}"
+
+
+def write_image(file: Path, size_mib: int) -> Path:
+    """Write an image that nobody can compress, and return its path."""
+    block = random.Random(0).randbytes(1 << 20)
+    with file.open("wb") as stream:
+        stream.write(b"1.0.0\n")
+        for _ in range(size_mib):
+            stream.write(block)
+        stream.truncate(size_mib << 20)
+    return file
+
+
+class Bench:
+    """
+    A running lab, and a look at it from outside.
+
+    Args:
+        folder: Where its file is written.
+        exporters: The names of its exporters.
+    """
+
+    def __init__(self, lab: Lab, client: Client) -> None:
+        self.config_dir = lab.config_dir
+        self.config = lab.client_config
+        self._client = client
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, exporters: list[str]) -> Iterator[Bench]:
+        """Serve the lab, with its file in `folder`, for as long as the context is open."""
+        file = folder / "lab.yaml"
+        file.write_text("---\n".join(map(document, exporters)))
+        with Lab([file], assign_delay=ASSIGN_DELAY) as lab, Client.from_config(lab.client_config) as client:
+            yield cls(lab, client)
+
+    def wait_until_free(self) -> None:
+        """Wait until every exporter has cleaned up after its last lease, which is not what is measured."""
+        deadline = time.monotonic() + 60.0
+        while not self.is_free:
+            if time.monotonic() > deadline:
+                raise TimeoutError("an exporter did not become available again")
+            time.sleep(0.05)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is leased, and every exporter could be."""
+        return not list(self._client.list_leases()) and all(
+            exporter.status == "AVAILABLE" for exporter in self._client.list_exporters()
+        )

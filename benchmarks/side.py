@@ -1,0 +1,139 @@
+"""
+A process that does as one side does: lease, call, flash, echo; started by the command, and measured in its own process.
+
+For each line on standard input it does the next step and prints `FIGURES` with what it measured, in JSON:
+
+1. `cold`: seconds from the start of this process until the first driver call has returned;
+2. `warm`: the same from the request for a lease, with everything imported; then what that lease is good for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+ECHO_BYTES = 64 * 1024
+WORD = "FIGURES"
+
+
+@contextmanager
+def ours(config_path: str, board: str) -> Iterator[Any]:
+    """Lease and connect as the plugin does, with nothing left over from an earlier lease."""
+    from pytest_jumpstarter.client.v1 import Client, ClientConfig
+    from pytest_jumpstarter.leasing import Wanted
+    from pytest_jumpstarter.leasing.events import Events
+    from pytest_jumpstarter.leasing.request import LeaseIds, Terms
+    from pytest_jumpstarter.leasing.source import ControllerSource
+
+    config = ClientConfig.load(Path(config_path), environ={})
+    with Client.from_config(config) as client:
+        source = ControllerSource(client, config, events=Events(), ids=LeaseIds(), terms=Terms(), healths={})
+        with ExitStack() as stack:
+            stack.callback(source.close)
+            yield stack.enter_context(source.device(Wanted(role="dut", selector=f"board={board}")))
+
+
+@contextmanager
+def theirs(config_path: str, board: str) -> Iterator[Any]:
+    """Lease and connect as Jumpstarter's documentation does."""
+    from jumpstarter.config.client import ClientConfigV1Alpha1
+
+    config = ClientConfigV1Alpha1.from_file(Path(config_path))
+    with config.lease(selector=f"board={board}") as lease, lease.connect() as client:
+        yield client
+
+
+@contextmanager
+def direct(socket_path: str, _board: str) -> Iterator[Any]:
+    """Connect to a socket on which another process serves the drivers."""
+    from anyio.from_thread import start_blocking_portal
+    from jumpstarter.client import client_from_path
+
+    with ExitStack() as stack:
+        portal = stack.enter_context(start_blocking_portal())
+        manager = client_from_path(socket_path, portal, stack, allow=[], unsafe=True)
+        yield stack.enter_context(portal.wrap_async_context_manager(manager))
+
+
+SIDES: dict[str, Callable[[str, str], AbstractContextManager[Any]]] = {
+    "ours": ours,
+    "theirs": theirs,
+    "direct": direct,
+}
+
+
+def measure_call(dut: Any, count: int) -> float:
+    """Return the milliseconds of a driver call's round trip, the median of many."""
+    times = []
+    for _ in range(count):
+        start = time.perf_counter()
+        dut.power.on()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def measure_flash(dut: Any, image: Path) -> dict[str, float]:
+    """Return throughput, and what it cost this process: CPU seconds, and the most memory it ever had."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    start = time.perf_counter()
+    dut.storage.flash(str(image))
+    taken = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    peak = after.ru_maxrss / 1024 if sys.platform == "linux" else after.ru_maxrss / 1024**2
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"flash": image.stat().st_size / 1e6 / taken, "flash_cpu": cpu, "flash_memory": peak}
+
+
+def measure_echo(dut: Any, count: int) -> float:
+    """Return MB/s of blocks that are sent and awaited back, one after the other."""
+    block = bytes(ECHO_BYTES)
+    with dut.echo.stream() as stream:
+        start = time.perf_counter()
+        for _ in range(count):
+            stream.send(block)
+            received = 0
+            while received < ECHO_BYTES:
+                received += len(stream.receive())
+        return count * ECHO_BYTES / 1e6 / (time.perf_counter() - start)
+
+
+def report(**figures: float) -> None:
+    """Print what was measured."""
+    print(WORD, json.dumps(figures), flush=True)
+
+
+def main() -> None:
+    """Take the steps, each when it is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("side", choices=SIDES)
+    parser.add_argument("place", help="Client config, or socket of the drivers")
+    parser.add_argument("board", help="Value of the label `board` to lease by")
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--calls", type=int, required=True)
+    parser.add_argument("--blocks", type=int, required=True)
+    parser.add_argument("--started", type=float, required=True, help="When this process was started, monotonic")
+    args = parser.parse_args()
+    connect = SIDES[args.side]
+    with connect(args.place, args.board) as dut:
+        dut.power.on()
+        report(cold=time.monotonic() - args.started)
+    sys.stdin.readline()
+    start = time.monotonic()
+    with connect(args.place, args.board) as dut:
+        dut.power.on()
+        warm = time.monotonic() - start
+        call = measure_call(dut, args.calls)
+        flash = measure_flash(dut, args.image)
+        report(warm=warm, call=call, echo=measure_echo(dut, args.blocks), **flash)
+
+
+if __name__ == "__main__":
+    main()
