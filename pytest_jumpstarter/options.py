@@ -47,6 +47,13 @@ def _no_device(text: str) -> str:
     return text
 
 
+def _report(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".json":
+        raise ValueError(f"{text!r} does not end in .json, which says what to write")
+    return path
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"{text!r} is not a number of times")
@@ -85,6 +92,7 @@ class Option(NamedTuple):  # a third of a dataclass's cost at import, which ever
         variable: Jumpstarter's own environment variable for the same thing, if it has one.
         is_for_roles: Whether the value may be aimed at a role.
         is_path: Whether an ini value is a path beside the ini file.
+        is_repeatable: Whether several values count, all from the strongest place that has any.
     """
 
     name: str
@@ -95,6 +103,7 @@ class Option(NamedTuple):  # a third of a dataclass's cost at import, which ever
     variable: str = ""
     is_for_roles: bool = False
     is_path: bool = False
+    is_repeatable: bool = False
 
     @property
     def flag(self) -> str:
@@ -105,6 +114,11 @@ class Option(NamedTuple):  # a third of a dataclass's cost at import, which ever
     def ini(self) -> str:
         """The spelling in the ini file, and the name under which pytest keeps the command line's value."""
         return f"jmp_{self.name.replace('-', '_')}"
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether it may be given several times."""
+        return self.is_for_roles or self.is_repeatable
 
 
 OPTIONS = (
@@ -183,6 +197,14 @@ OPTIONS = (
         default="0",
     ),
     Option(
+        name="report",
+        metavar="FILE.json",
+        help="Write what happened on which board, and when; may be given several times",
+        parse=_report,
+        is_path=True,
+        is_repeatable=True,
+    ),
+    Option(
         name="hold-on-failure",
         metavar="DURATION",
         help="After the first failure on a device extend its lease to this, say how to reach it, and end the run",
@@ -222,7 +244,10 @@ class Settings:
     """
 
     def __init__(self, settings: list[Setting], environ: Mapping[str, str]) -> None:
-        self._settings = {(setting.option.name, setting.role): setting for setting in settings}
+        self._settings = {
+            (setting.option.name, setting.text if setting.option.is_repeatable else setting.role): setting
+            for setting in settings
+        }
         self.environ = environ
 
     @classmethod
@@ -245,6 +270,10 @@ class Settings:
     def find(self, name: str, role: str = "") -> Setting | None:
         """Return the setting of the option called `name`, for `role` where it is for roles, or None."""
         return self._settings.get((name, role))
+
+    def all(self, name: str) -> list[Setting]:
+        """Return the settings of the option called `name`, which may be given several times."""
+        return [setting for setting in self._settings.values() if setting.option.name == name]
 
     def aimed(self) -> list[Setting]:
         """Return the settings that are for roles."""
@@ -284,18 +313,18 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare every option of the table, on the command line and in the ini file."""
     group = parser.getgroup("jumpstarter", "devices leased from a Jumpstarter lab")
     for option in OPTIONS:
-        kind: Literal["linelist", "string"] = "linelist" if option.is_for_roles else "string"
+        kind: Literal["linelist", "string"] = "linelist" if option.takes_many else "string"
         group.addoption(
             option.flag,
             dest=option.ini,
             metavar=option.metavar,
-            action="append" if option.is_for_roles else "store",
+            action="append" if option.takes_many else "store",
             default=None,
             help=option.help,
         )
         parser.addini(
             option.ini,
-            f"As {option.flag}{', one a line' if option.is_for_roles else ''}: {option.help}",
+            f"As {option.flag}{', one a line' if option.takes_many else ''}: {option.help}",
             type=kind,
             default=None,
         )

@@ -32,6 +32,7 @@ _SHOWN_BY = {
     "held": "hold:HeldDevices",
     "retry": "retried:Retried",
     "no_device": "no_device:NothingTested",
+    "jumpstarter": "bookkeeper:Bookkeeper",
 }
 
 
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[SETTINGS] = Settings.of(config)
         _check_hold(config, config.stash[SETTINGS])
+        _register_report_files(config, config.stash[SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
@@ -65,6 +67,15 @@ def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]
         from pytest_jumpstarter.retries import Retries
 
         config.pluginmanager.register(Retries(settings, roles), "jumpstarter-retries")
+
+
+def _register_report_files(config: pytest.Config, settings: Settings) -> None:
+    """Let files be written in the process that prints, if that is asked for and anything is to run."""
+    paths = [(setting.value, setting.source) for setting in settings.all("report")]
+    if paths and not hasattr(config, "workerinput") and not config.getoption("collectonly", default=False):
+        from pytest_jumpstarter.report.files import ReportFiles
+
+        config.pluginmanager.register(ReportFiles(config, paths), "jumpstarter-jumpstarter")  # as the herald calls it
 
 
 def _check_hold(config: pytest.Config, settings: Settings) -> None:

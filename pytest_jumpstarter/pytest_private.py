@@ -96,6 +96,19 @@ def forget_instance(item: pytest.Item) -> None:
         item._obj = None  # type: ignore[attr-defined]  # bound to that instance
 
 
+def junit_suite_property(config: pytest.Config, name: str, value: str) -> None:
+    """
+    Write a property of the whole run into the JUnit file, if there is one.
+
+    Reason: pytest offers it to tests only, by a fixture, which is of no use under xdist.
+    """
+    from _pytest.junitxml import xml_key
+
+    xml = config.stash.get(xml_key, None)
+    if xml is not None:
+        xml.add_global_property(name, value)
+
+
 def junit_error(config: pytest.Config, element: Any, kind: str) -> None:
     """
     Turn the last `<failure>` or `<error>` of a test in the JUnit file into an `<error type="…">`.

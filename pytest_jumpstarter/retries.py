@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.run import Run
 
 _ATTEMPTS = pytest.StashKey[int]()
-PROPERTY = "jumpstarter_retried"
+PROPERTY = "jumpstarter.retried"
 
 
 class Retries:

@@ -15,6 +15,7 @@ from pytest_jumpstarter.report.faults import Faults
 from pytest_jumpstarter.report.hold import HoldOnFailure
 from pytest_jumpstarter.report.no_device import Skips
 from pytest_jumpstarter.report.outcome import Outcome
+from pytest_jumpstarter.report.recorder import Recorder
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.signals import Interrupter
@@ -54,6 +55,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
     if hold is not None and can_hold:
         plugins["hold"] = HoldOnFailure(run, faults.roles_of, hold.value)  # after faults: it wants their verdict
+    plugins["recorder"] = Recorder(worker, faults.uses)  # last: what the others put on a report is there
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture

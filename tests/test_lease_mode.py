@@ -150,12 +150,15 @@ def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
 
 def test_tags_tell_the_job(suite: pytest.Pytester, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease is tagged with run, job and build, whatever characters their names have."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_SHA", "0123456789abcdef0123456789abcdef01234567")
     monkeypatch.setenv("GITHUB_JOB", "night / boards: rpi4 (é)")
     monkeypatch.setenv("GITHUB_RUN_ID", "12345")
     suite.makepyfile("def test_it(dut): print('LEASE', dut.lease.name)")
     name = next(line.split()[-1] for line in suite.runpytest("-s").outlines if "LEASE" in line)
     tags = client.get_lease(name).tags
     assert (tags["ci-job"], tags["ci-build"]) == ("night-boards-rpi4", "12345")
+    assert tags["commit"] == "0123456789abcdef0123456789abcdef01234567"
     assert name == f"pj-{tags['run']}-main-1"
     assert [lease.name for lease in client.list_leases(tag_filter=f"run={tags['run']}", only_active=False)] == [name]
 

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
@@ -32,6 +33,7 @@ from pytest_jumpstarter.leasing.keeper import Keeper
 from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.tags import lease_tags
+from pytest_jumpstarter.origin import Origin
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
@@ -195,10 +197,14 @@ class ControllerSource:
             selector=wanted.selector,
             exporter=wanted.exporter,
             duration=min(self._terms.ttl, self._terms.max_hold or self._terms.ttl),
-            tags=lease_tags(os.environ, run=self._ids.run, worker=self._ids.worker),
+            tags=lease_tags(self._origin, run=self._ids.run, worker=self._ids.worker),
         )
         self._events.on_request(request, wanted.role)
         return request
+
+    @cached_property
+    def _origin(self) -> Origin:
+        return Origin.of(os.environ, Path.cwd())
 
     def _hold(self, wanted: Wanted, request: LeaseRequest) -> Held:
         from pytest_jumpstarter.leasing.hold import Hold

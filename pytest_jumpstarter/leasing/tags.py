@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-# The variables of each CI system for the job's name and the build's number; the first that is set counts.
-_JOB = ("GITHUB_JOB", "CI_JOB_NAME", "BUILDKITE_LABEL", "JOB_NAME")
-_BUILD = ("GITHUB_RUN_ID", "CI_PIPELINE_ID", "BUILDKITE_BUILD_NUMBER", "BUILD_NUMBER")
+from pytest_jumpstarter.origin import Origin
 
 
-def lease_tags(environ: Mapping[str, str], *, run: str, worker: str) -> dict[str, str]:
-    """
-    Return the tags of a lease of this run; those of which the environment tells nothing are left out.
-
-    Source: GitHub Actions, GitLab CI, Buildkite and Jenkins, their documentation of predefined variables
-    """
+def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:
+    """Return the tags of a lease of this run; those of which nothing is known are left out."""
     tags = {
         "managed-by": "pytest-jumpstarter",
         "run": run,
         "worker": worker,
-        "ci-job": next((environ[name] for name in _JOB if environ.get(name)), ""),
-        "ci-build": next((environ[name] for name in _BUILD if environ.get(name)), ""),
+        "ci-job": origin.job,
+        "ci-build": origin.build,
+        "commit": origin.commit,
     }
     return {key: label for key, value in tags.items() if (label := _as_label(value))}
 

@@ -1,0 +1,85 @@
+"""The files that `--jmp-report` asks for: written once, at the end, by the process that prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.report.bookkeeper import Bookkeeper
+from pytest_jumpstarter.report.versions import versions
+
+
+class ReportFiles(Bookkeeper):
+    """
+    Takes in the reports of all tests, those without devices too, and writes them down.
+
+    Args:
+        paths: Where to, each with the option or ini value that says so.
+
+    Raises:
+        OptionError: A file cannot be written there.
+    """
+
+    def __init__(self, config: pytest.Config, paths: list[tuple[Path, str]]) -> None:
+        super().__init__(config)
+        self._paths = [Path(config.invocation_params.dir, path) for path, _ in paths]
+        self._lines: list[str] = []
+        for path, (_, source) in zip(self._paths, paths, strict=True):
+            _check(path, source)
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Do nothing: this report came in with all others."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in the report."""
+        super().add(report)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """Write the files when all is known; a signal that ends the run comes by here too."""
+        try:
+            return (yield from super().pytest_sessionfinish(session))
+        finally:
+            data = self.ledger.as_data(
+                exit_code=int(session.exitstatus), versions=versions(), origin=self.origin._asdict()
+            )
+            self._lines = [_write(path, data) for path in self._paths]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table, and where the files are."""
+        super().pytest_terminal_summary(terminalreporter)
+        for line in self._lines:
+            terminalreporter.write_line(line, red=line.startswith("not written"))
+
+
+def _check(path: Path, source: str) -> None:
+    """Find out now, rather than after hours, whether a file can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        path.open("ab").close()
+        if is_new:
+            path.unlink()
+    except OSError as exc:
+        raise OptionError(f"{source}: {path} cannot be written: {exc.strerror or exc}") from exc
+
+
+def _write(path: Path, data: dict[str, Any]) -> str:
+    try:
+        path.write_text(_FORMATS[path.suffix](data, path), encoding="utf-8")
+    except OSError as exc:
+        return f"not written: {path}: {exc.strerror or exc}"
+    return f"jumpstarter report: {path}"
+
+
+def _json(data: dict[str, Any], path: Path) -> str:  # noqa: ARG001 - as all formats are called
+    return json.dumps(data, indent=1)
+
+
+_FORMATS: dict[str, Callable[[dict[str, Any], Path], str]] = {".json": _json}

@@ -1,0 +1,200 @@
+"""
+`Ledger`: what happened in a run, summed up in the process that prints, as plain data.
+
+`run_schema.json` beside this file describes what `Ledger.as_data` returns, and `--jmp-report FILE.json` writes.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+VERSION = 1
+"""Of the schema; it grows when a reader of the former could be misled."""
+
+_PHASES = ("setup", "call", "teardown")
+_LINES, _CHARACTERS = 200, 32_768  # of one section
+_TEXT_LIMIT = 8_000_000  # characters of all sections together
+_ALWAYS_KEPT = ("console of ", "exporter log of ")
+_WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "failed", "error", "device error")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+class Ledger:
+    """
+    Takes in reports and leases, in any order, and sums them up.
+
+    Attributes:
+        leases: Each lease as last heard of, by its key.
+    """
+
+    def __init__(self) -> None:
+        self.leases: dict[str, dict[str, Any]] = {}
+        self._tests: list[dict[str, Any]] = []
+        self._open: dict[tuple[str, str], dict[str, Any]] = {}
+        self._attempts: Counter[tuple[str, str]] = Counter()
+        self._text_left = _TEXT_LIMIT
+        self._start = time.time()
+
+    def add(self, report: pytest.TestReport, category: str) -> None:
+        """
+        Take in the report of one phase.
+
+        Args:
+            report: Of a test, with or without devices.
+            category: What pytest counts it as: `passed`, `failed`, `rerun`, …; empty if it does not count.
+        """
+        ours: dict[str, Any] = getattr(report, "jumpstarter", {})
+        worker = ours.get("worker") or getattr(report, "worker_id", None) or "main"
+        key = (worker, report.nodeid)
+        test = self._open.get(key)
+        if test is None:
+            self._attempts[key] += 1
+            test = self._open[key] = _new_test(report.nodeid, worker, self._attempts[key])
+            self._tests.append(test)
+        test["phases"][report.when or "call"] = {"start": report.start, "stop": report.stop}
+        test["outcome"] = max(test["outcome"], category, key=_rank)
+        test["devices"] = ours.get("devices") or test["devices"]
+        test["device_error"] = getattr(report, "device_error", None) or test["device_error"]
+        test["artifacts"] = getattr(report, "artifacts", None) or test["artifacts"]
+        self._add_text(test, report, category)
+        self.add_leases(ours.get("leases", []))
+        if report.when == "teardown":
+            del self._open[key]
+
+    def add_leases(self, leases: Iterable[dict[str, Any]]) -> None:
+        """Take in news of leases."""
+        for lease in leases:
+            self.leases[lease["key"]] = lease
+
+    def exporters(self) -> list[dict[str, Any]]:
+        """Return what each exporter did in this run, by name; waits that came to nothing are under no name, last."""
+        tests: Counter[str] = Counter()
+        faults: Counter[str] = Counter()
+        for test in self._tests:
+            names = {device["exporter"] for device in test["devices"]}
+            tests.update(names)
+            if test["device_error"]:
+                at_fault = test["device_error"].get("exporter") or (next(iter(names)) if len(names) == 1 else "")
+                faults[at_fault] += 1
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for lease in self.leases.values():
+            by_name.setdefault(lease["exporter"] if lease["ready"] else "", []).append(lease)
+        by_lease: dict[str, list[dict[str, Any]]] = {}
+        for test in self._tests:
+            for device in test["devices"]:
+                by_lease.setdefault(device["key"], []).append(test)
+        return [
+            _exporter(name, by_name.get(name, []), by_lease, tests[name], faults[name])
+            for name in sorted({*by_name, *faults}, key=lambda name: (not name, name))
+        ]
+
+    def as_data(self, *, exit_code: int, versions: dict[str, str], origin: dict[str, str]) -> dict[str, Any]:
+        """Return all of it, as `run_schema.json` says."""
+        exporters = self.exporters()
+        return {
+            "format": "pytest-jumpstarter-run",
+            "version": VERSION,
+            "run": {
+                "start": min([self._start, *(_start(test) for test in self._tests)]),
+                "stop": time.time(),
+                "exit_code": exit_code,
+                "versions": versions,
+                "origin": origin,
+            },
+            "summary": {
+                "tests": dict(Counter(test["outcome"] or "none" for test in self._tests)),
+                "device_errors": sum(each["device_errors"] for each in exporters),
+                **{
+                    name: round(sum(each[name] for each in exporters), 3)
+                    for name in ("queued_seconds", "held_seconds", "busy_seconds")
+                },
+            },
+            "exporters": exporters,
+            "leases": sorted(self.leases.values(), key=lambda lease: lease["asked"]),
+            "tests": self._tests,
+        }
+
+    def _add_text(self, test: dict[str, Any], report: pytest.TestReport, category: str) -> None:
+        is_bad = category in ("failed", "error", "device error", "rerun")
+        if is_bad:
+            test["reason"] = test["reason"] or clean(_reason(report))
+            self._add_section(test, f"{report.when} failed", report.longreprtext)
+        elif category == "skipped" and isinstance(report.longrepr, tuple):
+            test["reason"] = clean(str(report.longrepr[2]))
+        for title, text in report.sections:
+            if is_bad or title.startswith(_ALWAYS_KEPT):
+                self._add_section(test, title, text)
+
+    def _add_section(self, test: dict[str, Any], title: str, text: str) -> None:
+        """Keep the end of a text, as far as there is room."""
+        kept = "\n".join(clean(text[-_CHARACTERS:]).splitlines()[-_LINES:])
+        kept = kept if len(kept) <= self._text_left else "(left out: the texts of this run are too long)"
+        self._text_left -= len(kept)
+        test["sections"][title] = kept
+
+
+def clean(text: str) -> str:
+    """Return `text` without escape sequences, and without what neither XML nor HTML can hold."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:
+    return {
+        "id": node_id,
+        "worker": worker,
+        "attempt": attempt,
+        "outcome": "",
+        "reason": "",
+        "phases": {},
+        "devices": [],
+        "device_error": None,
+        "sections": {},
+        "artifacts": None,
+    }
+
+
+def _busy(start: float, stop: float, tests: list[dict[str, Any]]) -> float:
+    """Return how long tests ran on a lease."""
+    phases = [phase for test in tests for phase in test["phases"].values()]
+    return float(sum(max(0.0, min(each["stop"], stop) - max(each["start"], start)) for each in phases))
+
+
+def _exporter(
+    name: str, leases: list[dict[str, Any]], by_lease: dict[str, list[dict[str, Any]]], tests: int, faults: int
+) -> dict[str, Any]:
+    now = time.time()
+    held = {lease["key"]: (lease["ready"], lease["released"] or now) for lease in leases if lease["ready"]}
+    seconds = sum(stop - start for start, stop in held.values())
+    busy = sum(_busy(*span, by_lease.get(key, [])) for key, span in held.items())
+    return {
+        "exporter": name,
+        "labels": next((lease["labels"] for lease in leases if lease["labels"]), {}),
+        "tests": tests,
+        "device_errors": faults,
+        "queued_seconds": round(sum((each["ready"] or each["released"]) - each["asked"] for each in leases), 3),
+        "held_seconds": round(seconds, 3),
+        "busy_seconds": round(busy, 3),
+        "busy_percent": round(100 * min(1.0, busy / seconds)) if seconds else 0,
+    }
+
+
+def _start(test: dict[str, Any]) -> float:
+    return float(min(phase["start"] for phase in test["phases"].values()))
+
+
+def _rank(category: str) -> int:
+    return _WORST.index(category) if category in _WORST else len(_WORST)
+
+
+def _reason(report: pytest.TestReport) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    fault: dict[str, Any] = getattr(report, "device_error", {})
+    text = fault.get("reason") or (crash.message if crash is not None else report.longreprtext)
+    return next((line for line in str(text).splitlines() if line.strip()), "")

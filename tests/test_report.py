@@ -1,0 +1,159 @@
+"""What a run leaves behind: the table, the properties in JUnit, the JSON file."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import xmlschema
+from runs import running, wait_for
+
+import pytest_jumpstarter
+from pytest_jumpstarter.client.v1 import Client
+
+SCHEMA = json.loads((Path(pytest_jumpstarter.__file__).parent / "report" / "run_schema.json").read_text())
+JUNIT = Path(__file__).with_name("junit.xsd")
+
+ON_TWO_BOARDS = """
+    import pytest
+    from pytest_jumpstarter import device_fixture
+
+    board = device_fixture(selector="board=virtual", scope="module")
+
+    def pytest_jumpstarter_device_ready(device, config):
+        device.power.cycle()
+"""
+FAILS = """
+    def test_passes(board): pass
+    def test_fails(board, request):
+        print("PRINTED ON", board.exporter.name)
+        assert board.exporter.name == "none such"
+"""
+
+
+def data_of(suite: pytest.Pytester) -> dict[str, Any]:
+    """Return what `--jmp-report run.json` wrote, which is as its schema says."""
+    data: dict[str, Any] = json.loads(suite.path.joinpath("run.json").read_text())
+    jsonschema.validate(data, SCHEMA)
+    return data
+
+
+def properties(element: ET.Element) -> dict[str, str]:
+    """Return the properties of a suite or test in a JUnit file."""
+    return {str(each.get("name")): str(each.get("value")) for each in element.iterfind("properties/property")}
+
+
+def test_two_workers_on_two_boards(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under xdist, each failure on two boards at once is filed with its own board, in JSON, JUnit and table."""
+    monkeypatch.setenv("BUILDKITE", "true")
+    monkeypatch.setenv("BUILDKITE_COMMIT", "c0ffee")
+    suite.makeconftest(ON_TWO_BOARDS)
+    suite.makepyfile(test_one=FAILS, test_two=FAILS)
+    result = suite.runpytest_subprocess(
+        "-n2", "--dist=loadfile", "--jmp-report=run.json", "--junitxml=report.xml", "-p", "no:rerunfailures"
+    )
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.re_match_lines([r"exporter +tests +device errors +queued +held +busy", r"board-1 +2 +0 .*%"])
+    data = data_of(suite)
+    assert data["summary"]["tests"] == {"passed": 2, "failed": 2}
+    assert [each["exporter"] for each in data["exporters"]] == ["board-1", "board-2"]
+    assert data["run"]["origin"]["commit"] == "c0ffee"
+    for lease in data["leases"]:
+        assert lease["asked"] <= lease["ready"] <= lease["connected"] <= lease["prepared"] <= lease["released"]
+    suite_element = ET.parse(suite.path / "report.xml").getroot()[0]
+    assert properties(suite_element)["jumpstarter.commit"] == "c0ffee"
+    cases = {(str(case.get("classname")), case.get("name")): case for case in suite_element.iter("testcase")}
+    for test in data["tests"]:
+        [device] = test["devices"]
+        if test["outcome"] == "failed":
+            assert f"PRINTED ON {device['exporter']}" in test["sections"]["Captured stdout call"]
+            assert f"'{device['exporter']}' == 'none such'" in test["reason"]
+        [lease] = [lease for lease in data["leases"] if lease["key"] == device["key"]]
+        assert (lease["worker"], lease["exporter"]) == (test["worker"], device["exporter"])
+        module, _, name = test["id"].partition(".py::")
+        told = properties(cases[module, name])
+        assert told["jumpstarter.board.exporter"] == device["exporter"]
+        assert told["jumpstarter.board.lease"] == device["lease"] == lease["lease"]
+        assert told["jumpstarter.attempt"] == "1"
+        assert "board=virtual" in told["jumpstarter.board.labels"]
+
+
+def test_junit_is_valid_with_garbage_on_the_console(suite: pytest.Pytester) -> None:
+    """Binary garbage that the board prints breaks neither the JUnit file nor the JSON file."""
+    suite.makepyfile(
+        r"""
+        import os, pytest
+        GARBAGE = bytes(range(1, 13)) + bytes(range(14, 256)) + "\ufffe\U0001f600".encode()
+        def test_it(dut, console):
+            dut.power.cycle()
+            console.expect("login:")
+            os.write(console.spawn.child_fd, GARBAGE)
+            console.sendline("")
+            with pytest.raises(Exception):
+                console.expect("never to be seen", timeout=2)
+            print(console.before, "\x00\x0b\ufffe\uffff\x1b[31mred")
+            assert console.before == "none such"
+        def test_skipped(dut): pytest.skip("for no \x01 reason")
+        def test_error(dut, none_such): pass
+        """
+    )
+    suite.runpytest_subprocess("--junitxml=report.xml", "--jmp-report=run.json", "-rN").assert_outcomes(
+        failed=1, skipped=1, errors=1
+    )
+    xmlschema.XMLSchema(str(JUNIT)).validate(str(suite.path / "report.xml"))
+    [failed, *_] = data_of(suite)["tests"]
+    assert "�" in failed["sections"]["Captured stdout call"]
+    assert "\x1b" not in str(failed["sections"])
+
+
+def test_report_tells_a_wait_in_vain(suite: pytest.Pytester) -> None:
+    """A test whose board was not to be had stands in the report, with how long it waited."""
+    suite.makepyfile("def test_it(dut): pass")
+    result = suite.runpytest("--jmp-selector=board=absent", "--jmp-wait=1s", "--jmp-report=run.json")
+    assert result.ret == 8
+    data = data_of(suite)
+    [lease], [test] = data["leases"], data["tests"]
+    assert (lease["ready"], test["outcome"], data["run"]["exit_code"]) == (None, "device error", 8)
+    assert lease["released"] - lease["asked"] >= 1
+    assert test["device_error"]["kind"] == "LeaseTimeout"
+
+
+def test_a_signal_does_not_cost_the_report(suite: pytest.Pytester, client: Client) -> None:
+    """A run that SIGTERM ends writes its report all the same."""
+    suite.makepyfile("def test_it(dut): print('HOLDING', flush=True); import time; time.sleep(60)")
+    with running(suite, "--jmp-report=run.json") as process:
+        wait_for(process.stdout, "HOLDING")
+        process.terminate()
+        process.communicate(timeout=30)
+    data = data_of(suite)
+    assert data["run"]["exit_code"] == 143
+    assert [lease["exporter"] for lease in data["leases"]] == ["board-1"]
+
+
+def test_nothing_without_devices(pytester: pytest.Pytester) -> None:
+    """A run without devices shows no table; the file that was asked for is written, with its tests."""
+    pytester.makepyfile("def test_it(): pass")
+    shown = pytester.runpytest("--jmp-report=run.json").stdout.str()
+    assert "= jumpstarter =" not in shown
+    assert "device errors" not in shown
+    assert [test["outcome"] for test in data_of(pytester)["tests"]] == ["passed"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--jmp-report=run.txt", "--jmp-report: 'run.txt' * .json*"),
+        ("--jmp-report=taken/run.json", "--jmp-report: *taken/run.json cannot be written: *"),
+    ],
+)
+def test_wrong_file_is_refused_at_once(pytester: pytest.Pytester, option: str, words: str) -> None:
+    """A file that cannot be written, or of an unknown kind, ends the run before it begins."""
+    pytester.path.joinpath("taken").write_text("a file, where a folder would have to be")
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{words}"])
