@@ -49,8 +49,8 @@ def _no_device(text: str) -> str:
 
 def _report(text: str) -> Path:
     path = Path(text)
-    if path.suffix != ".json":
-        raise ValueError(f"{text!r} does not end in .json, which says what to write")
+    if path.suffix not in (".json", ".html", ".md"):
+        raise ValueError(f"{text!r} ends in none of .json, .html and .md, which say what to write")
     return path
 
 
@@ -198,7 +198,7 @@ OPTIONS = (
     ),
     Option(
         name="report",
-        metavar="FILE.json",
+        metavar="FILE.html|FILE.json|FILE.md",
         help="Write what happened on which board, and when; may be given several times",
         parse=_report,
         is_path=True,

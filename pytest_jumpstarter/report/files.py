@@ -72,7 +72,7 @@ def _check(path: Path, source: str) -> None:
 
 def _write(path: Path, data: dict[str, Any]) -> str:
     try:
-        path.write_text(_FORMATS[path.suffix](data, path), encoding="utf-8")
+        path.write_text(_FORMATS[path.suffix](data, path), encoding="utf-8", errors="replace")
     except OSError as exc:
         return f"not written: {path}: {exc.strerror or exc}"
     return f"jumpstarter report: {path}"
@@ -82,4 +82,10 @@ def _json(data: dict[str, Any], path: Path) -> str:  # noqa: ARG001 - as all for
     return json.dumps(data, indent=1)
 
 
-_FORMATS: dict[str, Callable[[dict[str, Any], Path], str]] = {".json": _json}
+def _page(data: dict[str, Any], path: Path) -> str:
+    from pytest_jumpstarter.report.page import page
+
+    return page(data, path)
+
+
+_FORMATS: dict[str, Callable[[dict[str, Any], Path], str]] = {".json": _json, ".html": _page, ".md": _page}
