@@ -54,6 +54,12 @@ def _report(text: str) -> Path:
     return path
 
 
+def _switch(text: str) -> str:
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is neither on nor off")
+    return text
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"{text!r} is not a number of times")
@@ -188,6 +194,13 @@ OPTIONS = (
         help="Scope of dut, and of a device_fixture that names none (default: session)",
         parse=_scope,
         default="session",
+    ),
+    Option(
+        name="order",
+        metavar="on|off",
+        help="Run tests without devices first, then grouped by device (default: on)",
+        parse=_switch,
+        default="on",
     ),
     Option(
         name="retries",

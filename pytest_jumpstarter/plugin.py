@@ -4,26 +4,28 @@ The pytest entry point: options, fixtures, hook calls.
 A suite that asks for no device pays for an option table and nothing else: whatever knows leases, gRPC or Jumpstarter is
 imported by the `jumpstarter` fixture, when the first test asks for a device.
 
-One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which asks a source
-(leasing/source.py), which acquires a `Hold` (leasing/hold.py) through the `Client` (client/v1) and connects a
-`Device` (device/); leaving that chain of context managers gives the board back.
+One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
+devices at hand (leasing/sets.py) or asks a source (leasing/source.py), which acquires a `Hold` (leasing/hold.py) for
+each member, all or none (leasing/together.py), through the `Client` (client/v1), and connects a `Device` (device/). The
+set ends with its last test (schedule.py), or with the run: leaving the source's context manager gives the boards back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.options import SCOPES, SETTINGS, Settings, add_options
-from pytest_jumpstarter.roles import MARKER, ROLES, Wish, needs_of, remember_wish, wanted_device
+from pytest_jumpstarter.roles import MARKER, ROLES, Wish, needs_of, remember_wish, roles_of, wanted_device
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.live import LiveFixtures
     from pytest_jumpstarter.run import Run
 
 # What a report may carry, and who shows it.
@@ -66,7 +68,18 @@ def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]
     if settings["retries"].value:
         from pytest_jumpstarter.retries import Retries
 
-        config.pluginmanager.register(Retries(settings, roles), "jumpstarter-retries")
+        config.pluginmanager.register(Retries(settings, roles, _live_fixtures(config)), "jumpstarter-retries")
+
+
+def _live_fixtures(config: pytest.Config) -> LiveFixtures:
+    """Return what notes the fixtures over devices from now on."""
+    from pytest_jumpstarter.live import LiveFixtures
+
+    if (live := config.pluginmanager.get_plugin("jumpstarter-live")) is None:
+        roles: set[str] = config.stash[ROLES]
+        live = LiveFixtures(roles)
+        config.pluginmanager.register(live, "jumpstarter-live")
+    return cast("LiveFixtures", live)
 
 
 def _register_report_files(config: pytest.Config, settings: Settings) -> None:
@@ -94,6 +107,22 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return config.stash[SETTINGS].header()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put tests without devices first, then group by device, unless somebody else orders the tests."""
+    if _orders(config) and any(roles_of(item) for item in items):
+        from pytest_jumpstarter.order import arranged
+
+        items[:] = arranged(items)
+
+
+def _orders(config: pytest.Config) -> bool:
+    """Tell whether the order is ours to choose."""
+    is_shuffled = config.pluginmanager.hasplugin("randomly") and config.getoption("randomly_reorganize", default=True)
+    is_chosen = any(config.getoption(name, default=False) for name in ("failedfirst", "newfirst", "stepwise"))
+    return config.stash[SETTINGS]["order"].value == "on" and not is_shuffled and not is_chosen
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Refuse settings and markers that make no sense; a variable of Jumpstarter's may be there for something else."""
     roles = session.config.stash[ROLES]
@@ -111,6 +140,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_jumpstarter.needs import Requirements
 
         session.config.pluginmanager.register(Requirements(), "jumpstarter-requirements")
+    if needs:
+        from pytest_jumpstarter.schedule import Schedule
+
+        schedule = Schedule(session.config, session.items, _live_fixtures(session.config))
+        session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
 
 
 class _Herald:
@@ -142,6 +176,8 @@ class _Herald:
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
+    if (schedule := request.config.pluginmanager.get_plugin("jumpstarter-schedule")) is not None:
+        schedule.wait_for_imports()
     from pytest_jumpstarter.session import start_run
 
     run = start_run(request.session, request.config.stash[SETTINGS])
@@ -182,7 +218,10 @@ def device_fixture(
         """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
         role = str(request.fixturename)
         run: Run = request.getfixturevalue("jumpstarter")
-        with run.device(wanted_device(run.settings, role, wish, getattr(request, "param", None))) as leased:
+        wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
+        schedule = request.config.pluginmanager.get_plugin("jumpstarter-schedule")
+        together = schedule.together(wanted) if schedule is not None else [wanted]
+        with run.device(wanted, together) as leased:
             yield leased
 
     def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:

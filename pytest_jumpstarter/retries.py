@@ -17,6 +17,7 @@ from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
 
 if TYPE_CHECKING:
+    from pytest_jumpstarter.live import LiveFixtures
     from pytest_jumpstarter.options import Settings
     from pytest_jumpstarter.report.faults import Faults
     from pytest_jumpstarter.run import Run
@@ -31,36 +32,22 @@ class Retries:
 
     Args:
         roles: The names of all device fixtures.
+        live: Knows the fixtures that are alive.
     """
 
-    def __init__(self, settings: Settings, roles: Collection[str]) -> None:
+    def __init__(self, settings: Settings, roles: Collection[str], live: LiveFixtures) -> None:
         self._settings = settings
         self._limit: int = settings["retries"].value
         self._roles = roles
         self._run: Run | None = None
         self._faults: Faults | None = None
-        self._made: dict[str, dict[pytest.FixtureDef[Any], pytest.FixtureRequest]] = {}
+        self._live = live
         self._rerun: pytest.TestReport | None = None
         self._exporter = self._reason = ""  # of the device error after which the test runs again
 
     def join(self, run: Run, faults: Faults) -> None:
         """Take note of the run, which begins with the first device."""
         self._run, self._faults = run, faults
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-    ) -> Generator[None, Any, Any]:
-        """Note each device fixture that is made, to be able to end it, and what asks for one by name."""
-        if fixturedef.argname in self._roles:
-            self._made.setdefault(fixturedef.argname, {})[fixturedef] = request
-        if "request" in fixturedef.argnames:
-            pytest_private.on_getfixturevalue(request, partial(self._note, fixturedef, request))
-        return (yield)
-
-    def _note(self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest, name: str) -> None:
-        if fixturedef.scope != "function":  # which ends with the test
-            self._made.setdefault(name, {})[fixturedef] = request
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
@@ -141,22 +128,17 @@ class Retries:
         assert self._run is not None
         if self._exporter:
             self._run.choice.blame(self._exporter)
-        for role in self._roles_of(item):
-            self._finish(role)
+        roles = self._run.roles_with(self._roles_of(item))
+        for role in roles:
+            self._live.finish(role)  # an error here comes from the loss, too
+        pytest.CallInfo.from_call(  # and here
+            partial(self._run.give_back, roles),
+            when="teardown",
+            reraise=(pytest.exit.Exception, KeyboardInterrupt),
+        )
+        for role in roles:
             self._run.healths.pop(role, None)
         pytest_private.forget_instance(item)
-
-    def _finish(self, name: str) -> None:
-        """End what is known by a name, after all that asked for it."""
-        made = self._made.pop(name, {}).items()
-        for fixturedef, request in sorted(made, key=lambda each: each[0].argname == name):
-            if fixturedef.argname != name:
-                self._finish(fixturedef.argname)
-            pytest.CallInfo.from_call(  # an error here comes from the loss, too
-                partial(pytest_private.finish_fixture, fixturedef, request),
-                when="teardown",
-                reraise=(pytest.exit.Exception, KeyboardInterrupt),
-            )
 
     def _tell(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Say once, on the first report of the new attempt, where the test runs now."""

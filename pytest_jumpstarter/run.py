@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +23,7 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
+from pytest_jumpstarter.leasing.sets import Sets
 from pytest_jumpstarter.options import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 
@@ -71,6 +72,7 @@ class Run:
         self._failure: JumpstarterError | None = None
         self._held: Reach | None = None
         self.choice = Choice()
+        self._sets = Sets(self.healths)
         self.is_paused = False
 
     @property
@@ -91,9 +93,13 @@ class Run:
         return self._source.leases if self._source is not None else []
 
     @contextmanager
-    def device(self, wanted: Wanted) -> Iterator[Device]:
+    def device(self, wanted: Wanted, together: Sequence[Wanted] = ()) -> Iterator[Device]:
         """
-        Yield a connected device for a role, and give its board back whatever happens.
+        Yield a connected device for a role; its board goes back by `give_back`, and at the end in any case.
+
+        Args:
+            wanted: What the role needs.
+            together: What is leased with it, all or nothing: the set of devices that it belongs to.
 
         Raises:
             NoDeviceSource: Nothing says where devices come from.
@@ -103,8 +109,21 @@ class Run:
             self._source = self._open_source_once()
             self._stop.install()
             self._events.on_start()
-        with self._source.device(wanted) as device:
+        with self._sets.device(self._source, wanted, together or [wanted]) as device:
             yield device
+
+    @property
+    def held(self) -> list[Mapping[str, Wanted]]:
+        """What is held for each role, one entry a set of devices."""
+        return self._sets.wanted
+
+    def roles_with(self, roles: Collection[str]) -> list[str]:
+        """Return these roles, and those whose devices are held together with theirs."""
+        return self._sets.roles_with(roles)
+
+    def give_back(self, roles: Collection[str]) -> None:
+        """Give back the devices of these roles, and those held together with theirs."""
+        self._sets.end(roles)
 
     @property
     def received(self) -> int:
@@ -119,9 +138,11 @@ class Run:
         try:
             if source is not None:
                 self._stop.wait_released()
-                source.close()
-                self._stop.restore()
-                self._events.on_end()
+                with ExitStack() as stack:
+                    stack.callback(self._events.on_end)
+                    stack.callback(self._stop.restore)
+                    stack.callback(source.close)
+                    stack.callback(self._sets.end_all)
         finally:
             if self._held is None or self._lab is None:
                 self._leave()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
-    from pytest_jumpstarter.leasing import LeaseRequest, Wanted
+    from pytest_jumpstarter.leasing import LeaseRequest
     from pytest_jumpstarter.retries import Retries
 
 
@@ -110,7 +110,7 @@ class HookEvents(Events):
         """Show the line, past pytest's capture."""
         self._terminal.say(line)
 
-    def on_no_device(self, wanted: Wanted, error: LeaseTimeout) -> None:
+    def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
         """Skip the test if that is wished for."""
         if self.skips is not None:
             self.skips.skip(wanted, error)

@@ -31,9 +31,13 @@ ARROWS = {
     "run": BASE | {"client", "device", "lab", "leasing", "options", "signals"},
     "roles": BASE | {"leasing", "options", "pytest_private"},
     "needs": BASE | {"pytest_private", "roles"},
+    "live": {"pytest_private"},
+    "order": {"pytest_private", "roles"},
+    "schedule": BASE | {"device", "leasing", "live", "roles", "session"},
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "options", "report", "run", "signals"},
-    "plugin": BASE | {"hooks", "needs", "options", "report", "retries", "roles", "run", "session"},
+    "plugin": BASE
+    | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}

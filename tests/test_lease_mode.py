@@ -58,10 +58,11 @@ def test_session_scope_is_one_lease(suite: pytest.Pytester, client: Client) -> N
     assert len({lease.name for lease in client.list_leases(only_active=False)} - before) == 1
 
 
-@pytest.mark.parametrize(("args", "leases"), [(("--jmp-scope=class",), 2), (("--jmp-scope=function",), 3)])
-def test_narrower_scope(suite: pytest.Pytester, client: Client, args: tuple[str, ...], leases: int) -> None:
-    """`--jmp-scope` gives `dut` that scope, and each of its lives a lease that is given back before the next."""
+@pytest.mark.parametrize(("scope", "times"), [("session", 1), ("class", 2), ("function", 3)])
+def test_narrower_scope(suite: pytest.Pytester, client: Client, scope: str, times: int) -> None:
+    """`--jmp-scope` gives `dut` that scope: the fixture is made anew, on the same lease."""
     before = {lease.name for lease in client.list_leases(only_active=False)}
+    suite.makeconftest("def pytest_fixture_post_finalizer(fixturedef): print('ENDED', fixturedef.argname)")
     suite.makepyfile(
         """
         class TestA:
@@ -71,8 +72,10 @@ def test_narrower_scope(suite: pytest.Pytester, client: Client, args: tuple[str,
             def test_c(self, dut, jumpstarter): assert len(jumpstarter.leases) == 1
         """
     )
-    suite.runpytest(*args).assert_outcomes(passed=3)
-    assert len({lease.name for lease in client.list_leases(only_active=False)} - before) == leases
+    result = suite.runpytest("-s", f"--jmp-scope={scope}")
+    result.assert_outcomes(passed=3)
+    assert result.stdout.str().count("ENDED dut") >= times
+    assert len({lease.name for lease in client.list_leases(only_active=False)} - before) == 1
 
 
 def test_two_roles(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
@@ -189,7 +192,7 @@ def test_old_handle(suite: pytest.Pytester) -> None:
                         use()
         """
     )
-    suite.runpytest("--jmp-scope=class").assert_outcomes(passed=2)
+    suite.runpytest("--jmp-scope=class", "--jmp-order=off").assert_outcomes(passed=2)
 
 
 def test_old_handle_is_the_suites_own_mistake(suite: pytest.Pytester) -> None:

@@ -7,7 +7,8 @@ The life of a lease, and the sources that devices come from.
 - `keeper`: extends leases in time and sees them end, from a thread. `health`: whether a device is still there.
 - `waiting`: the patience all of it shares: poll until Ready, until the exporter is ready, until Dial goes through.
 - `reservation`: `Reservation`, a lease that is left to people. `deferral`: boards whose way back waits.
-- `choice`: which exporter is asked for by name, so that a faulty one is avoided.
+- `together`: the leases of a set, all of them or none. `sets`: the sets of devices in our hands.
+- `choice`: which exporter is asked for by name: the least capable that will do, and none that was at fault.
 - `refusals`: what was waited for in vain once.
 - `survey`: who holds the exporters that match, for people who wait.
 - `identity`: whether a board that somebody else chose is the one that was asked for.

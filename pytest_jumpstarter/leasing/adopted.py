@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
 from pytest_jumpstarter.leasing.hold import Held
@@ -24,21 +25,23 @@ class Adopted(Held):
         say: Callable[[str], None],
         listen: Callable[[Held], HookLog],
         on_pending: Callable[[], None],
+        since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, str(wanted.lease), say=say, listen=listen)
+        super().__init__(client, wanted, str(wanted.lease), say=say, listen=listen, since=since)
         self._on_pending = on_pending
 
-    def acquire(self) -> Lease:
+    def obtain(self, *, patience: float = math.inf) -> bool:
         """
-        Check that the lease is ours to use, and wait until it and its exporter are ready.
+        Check that the lease is ours to use, and wait until it is Ready.
 
         Raises:
             ConfigError: There is no such lease, it has ended, or it belongs to another client.
-            LeaseTimeout, LeaseLost, HookFailed, ExporterOffline: See `Waiter`.
+            LeaseTimeout, LeaseLost: See `Waiter.until_ready`.
         """
         self._check()
         self._on_pending()
-        return self._wait()
+        with self._or_given_back():
+            return self._until_ready(patience)
 
     def _check(self) -> None:
         asked = f"{self.name} ({self.wanted.lease_source})"

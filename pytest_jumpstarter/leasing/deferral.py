@@ -28,12 +28,12 @@ class Deferral:
         return bool(held)
 
     @contextmanager
-    def keep_back(self, held: Held, stack: ExitStack) -> Iterator[None]:
-        """On the way out, take what is in `stack` if the board is to be kept back."""
+    def keep_back(self, held: list[Held], stack: ExitStack) -> Iterator[None]:
+        """On the way out, take what is in `stack` if one of the boards is to be kept back."""
         try:
             yield
         finally:
-            if held in self.held:
+            if any(each in self.held for each in held):
                 self._ways_back.append(stack.pop_all())
 
     def end(self) -> None:

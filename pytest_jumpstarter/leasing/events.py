@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
-    from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+    from pytest_jumpstarter.leasing.request import LeaseRequest
 
 
 class Events:
@@ -39,7 +39,7 @@ class Events:
     def on_released(self, lease: Lease, role: str) -> None:
         """Note that the lease has ended."""
 
-    def on_no_device(self, wanted: Wanted, error: LeaseTimeout) -> None:
+    def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
         """Note that all that match are taken or offline; what this raises, the test gets instead of `error`."""
 
     def on_loss(self, role: str, loss: DeviceError) -> None:

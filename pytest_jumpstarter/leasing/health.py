@@ -39,6 +39,10 @@ class Health:
         self._tunnel: Tunnel | None = None
         self._silence: JumpstarterError | None = None
 
+    def is_of(self, held: Held) -> bool:
+        """Tell whether this is the health of the device under that lease."""
+        return self._held is held
+
     def attach(self, device: Device, connection: Connection, tunnel: Tunnel | None = None) -> None:
         """
         Watch over `device` from now on.

@@ -11,7 +11,8 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
 from pytest_jumpstarter.device.hook_log import HookLog
@@ -62,6 +63,7 @@ class Held(ABC):
         *,
         say: Callable[[str], None],
         listen: Callable[[Held], HookLog],
+        since: float | None = None,
     ) -> None:
         self.name = name
         self.wanted = wanted
@@ -70,14 +72,32 @@ class Held(ABC):
         self.failure = ""
         self.is_reserved = False
         self._client = client
-        self._waiter = Waiter(client, wanted, say)
+        self._waiter = Waiter(client, wanted, say, since=since)
         self._listen = listen
         self._hook_log: HookLog | None = None
         self._ready_since = 0.0
 
     @abstractmethod
-    def acquire(self) -> Lease:
-        """Return the lease once it and its exporter are ready."""
+    def obtain(self, *, patience: float = math.inf) -> bool:
+        """
+        Wait until the lease is Ready; tell whether it is after `patience` seconds, and may be called again if not.
+
+        On any failure the lease is given back, if it is ours, before the error goes on.
+
+        Raises:
+            ConfigError, DeviceError, RequestError: See `Waiter.until_ready`.
+        """
+
+    def prepare(self) -> None:
+        """
+        Wait until the exporter of a lease that is Ready is ready, too; on failure as `obtain`.
+
+        Raises:
+            HookFailed, ExporterOffline, LeaseLost, DeviceUnreachable, RequestError: See `Waiter.until_exporter_ready`.
+        """
+        assert self.lease is not None
+        with self._or_given_back():
+            self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
 
     def dial(self, stopped: threading.Event) -> Route:
         """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
@@ -91,10 +111,9 @@ class Held(ABC):
             TransportError: It does not answer within `timeout` seconds.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
-        assert self.exporter is not None
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
-            exporter = self._client.get_exporter(self.exporter.name, timeout=timeout)
+            exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
         except NotFound as exc:
             return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
         if self.lease.is_ended:
@@ -147,22 +166,28 @@ class Held(ABC):
         """Wait for the exporter's afterLease hook, and return why it failed; see `Waiter.until_cleaned_up`."""
         return self._waiter.until_cleaned_up(self.exporter.name) if self.exporter is not None else ""
 
-    def _wait(self) -> Lease:
+    def _until_ready(self, patience: float) -> bool:
+        lease = self._waiter.until_ready(self.name, patience=patience)
+        if lease is None:
+            return False
+        self.lease, self._ready_since = lease, time.monotonic()
+        return True
+
+    @contextmanager
+    def _or_given_back(self) -> Iterator[None]:
+        """Give the lease back if it cannot be had, an interrupt included, and name it in the error."""
         try:
-            self.lease = self._waiter.until_ready(self.name)
-            self._ready_since = time.monotonic()
-            self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
-        except HookFailed as exc:
-            failed = HookFailed(f"{exc}{self._hook_log.last_words() if self._hook_log else ''}")
-            failed.lease, failed.exporter = self.name, (self.lease and self.lease.exporter) or ""
-            raise failed from exc
-        except DeviceError as exc:
-            exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
+            yield
+        except BaseException as exc:
+            if isinstance(exc, DeviceError):
+                exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
+            if isinstance(exc, HookFailed) and self._hook_log is not None:
+                exc.args = (f"{exc}{self._hook_log.last_words()}",)
+            self.release()
             raise
         finally:
             if self._hook_log is not None:
                 self._hook_log.stop()
-        return self.lease
 
     def _listen_to_hook(self) -> None:
         self._hook_log = self._listen(self)
@@ -193,8 +218,9 @@ class Hold(Held):
         say: Callable[[str], None],
         listen: Callable[[Held], HookLog],
         on_pending: Callable[[], None],
+        since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, names(), say=say, listen=listen)
+        super().__init__(client, wanted, names(), say=say, listen=listen, since=since)
         self._request = request
         self._terms = terms
         self._say = say
@@ -205,26 +231,20 @@ class Hold(Held):
         self._lock = threading.Lock()
         self._extension = threading.Lock()
 
-    def acquire(self) -> Lease:
+    def obtain(self, *, patience: float = math.inf) -> bool:
         """
-        Request the lease, wait until it is Ready, then until its exporter is.
+        Request the lease, if that is not done, and wait for it as every lease is waited for; then extend it once.
 
-        On any failure, an interrupt included, the lease is given back before the error goes on.
-
-        Raises:
-            LeaseUnsatisfiable, LeaseTimeout, LeaseLost, HookFailed, ExporterOffline, RequestError: See `Waiter`.
-        Source: jumpstarter.client.v1.ClientService CreateLease, GetLease, GetExporter
+        Source: jumpstarter.client.v1.ClientService CreateLease, GetLease, UpdateLease
         """
-        self._owner = os.getpid()  # from here on there may be a lease
-        try:
-            self._request_and_wait()
+        with self._or_given_back():
+            if not self._is_created:
+                self._request_lease()
+            if not self._until_ready(patience):
+                return False
             if not self._can_extend():
                 self._start_over()
-        except BaseException:
-            self.release()
-            raise
-        assert self.lease is not None
-        return self.lease
+        return True
 
     def extend(self, timeout: float) -> None:
         """
@@ -297,11 +317,11 @@ class Hold(Held):
                     f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
                 )
 
-    def _request_and_wait(self) -> None:
+    def _request_lease(self) -> None:
+        self._owner = os.getpid()  # from here on there may be a lease
         self.lease = self._create()
         self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
         self._on_pending()
-        self._wait()
 
     def _can_extend(self) -> bool:
         """Extend the lease for the first time; tell whether the lab controller knows how."""
@@ -320,9 +340,10 @@ class Hold(Held):
             "a board stays leased so long if this process dies"
         )
         self.release()
-        self.name, self._is_created, self._owner = self._names(), False, os.getpid()
+        self.name, self._is_created = self._names(), False
         self._request.duration = DEFAULT_DURATION
-        self._request_and_wait()
+        self._request_lease()
+        self._until_ready(math.inf)
 
     def _create(self) -> Lease:
         """Ask for the lease; where the answer rules out that there is one, there is nothing to give back either."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from pytest_jumpstarter.client.v1 import Lease
 from pytest_jumpstarter.errors import LeaseTimeout
 from pytest_jumpstarter.leasing.request import Wanted
 
@@ -13,20 +13,21 @@ class Refusals:
     """Remembers for which devices a wait was in vain."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str | None, ...], LeaseTimeout] = {}
+        self._known: dict[frozenset[tuple[str | None, ...]], LeaseTimeout] = {}
 
-    def heed(self, wanted: Wanted, acquire: Callable[[], Lease]) -> Lease:
+    @contextmanager
+    def heeded(self, wanted: Sequence[Wanted]) -> Iterator[None]:
         """
-        Return what `acquire` returns, unless the same device was waited for before.
+        Let devices be acquired, unless the same were waited for before.
 
         Raises:
             LeaseTimeout: As the first time, at once; it says when that was.
         """
-        device = (wanted.selector, wanted.exporter, wanted.lease)
-        if device in self._known:
-            raise self._known[device].with_traceback(None)
+        devices = frozenset((each.selector, each.exporter, each.lease) for each in wanted)
+        if devices in self._known:
+            raise self._known[devices].with_traceback(None)
         try:
-            return acquire()
+            yield
         except LeaseTimeout as exc:
-            self._known[device] = exc
+            self._known[devices] = exc
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,12 @@ class ShellSource:
         self._portal = Portal()
         self._has_warned = False
         self._healths = healths
+
+    @contextmanager
+    def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
+        """Yield the shell's device for each role; see `device`."""
+        with ExitStack() as stack:
+            yield {each.role: stack.enter_context(self.device(each)) for each in wanted}
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:

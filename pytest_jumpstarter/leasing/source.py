@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
@@ -24,7 +25,7 @@ from pytest_jumpstarter.errors import (
     LeaseTimeout,
     RequestError,
 )
-from pytest_jumpstarter.leasing.choice import CHOSEN_TIMEOUT, Choice
+from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.deferral import Deferral
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
@@ -33,6 +34,7 @@ from pytest_jumpstarter.leasing.keeper import Keeper
 from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.tags import lease_tags
+from pytest_jumpstarter.leasing.together import Member, obtain_all
 from pytest_jumpstarter.origin import Origin
 
 if TYPE_CHECKING:
@@ -94,23 +96,33 @@ class ControllerSource:
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
+        """Yield one device; see `devices`."""
+        with self.devices([wanted]) as devices:
+            yield devices[wanted.role]
+
+    @contextmanager
+    def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
         """
-        Lease, connect, yield; then put away and give back, in that order, whatever happens.
+        Lease all or none, connect, yield by role; then put away and give back, in that order, whatever happens.
 
         Raises:
-            ConfigError, DeviceError, RequestError: See `Hold.acquire`, `Adopted.acquire`, `Connection.open_tunnel`.
+            ConfigError, DeviceError, RequestError: See `obtain_all`, `Held.prepare`, `Connection.open_tunnel`.
         """
         with ExitStack() as stack:
-            held = self._acquire(wanted, stack)
-            health = self._healths[wanted.role] = Health(held)
-            self._keeper.watch(held, partial(self._on_loss, wanted.role))
-            self._check(held, wanted)
-            assert held.lease is not None
-            self._events.on_acquired(held.lease, wanted.role)
-            device = self._connect(held, health, wanted.role, stack)
-            self._events.on_ready(device)
-            with only_in_this_process(stack), self._deferral.keep_back(held, stack):
-                yield device
+            leases = self._acquire(wanted, stack)
+            devices = {each.role: self._make(held, each, stack) for each, held in zip(wanted, leases, strict=True)}
+            with only_in_this_process(stack), self._deferral.keep_back(leases, stack):
+                yield devices
+
+    def _make(self, held: Held, wanted: Wanted, stack: ExitStack) -> Device:
+        """Make the device of a lease that is ready; `stack` puts it away."""
+        health = self._healths[wanted.role] = Health(held)
+        self._check(held, wanted)
+        assert held.lease is not None
+        self._events.on_acquired(held.lease, wanted.role)
+        device = self._connect(held, health, wanted.role, stack)
+        self._events.on_ready(device)
+        return device
 
     def close(self) -> None:
         """Give back every lease that a fixture left behind, and end the event loop."""
@@ -154,37 +166,42 @@ class ControllerSource:
         for thread in threads:
             thread.join()
 
-    def _acquire(self, wanted: Wanted, stack: ExitStack) -> Held:
-        """Acquire the lease; `stack` gives it back."""
-        if wanted.lease is not None:
-            return self._enter(self._adopted(wanted), stack, on_timeout=self._events.on_no_device)
-        request = self._request(wanted)
-        wanted = _as_requested(wanted, request)
-        chosen = self._choice.pick(self.client, wanted)
-        if chosen is not None:
-            quick = replace(wanted, exporter=chosen, wait=min(wanted.wait, CHOSEN_TIMEOUT))
-            with suppress(LeaseTimeout):
-                return self._enter(self._hold(quick, replace(request, exporter=chosen)), stack)
-        return self._enter(self._hold(wanted, request), stack, on_timeout=self._events.on_no_device)
-
-    def _enter(
-        self, held: Held, stack: ExitStack, *, on_timeout: Callable[[Wanted, LeaseTimeout], None] | None = None
-    ) -> Held:
-        """Acquire; what was waited for in vain is not waited for again."""
-        self._held.append(held)
-        stack.callback(self._give_back, held, held.wanted.role)  # before the request leaves
+    def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[Held]:
+        """Acquire all leases; `stack` gives them back."""
+        members = [self._member(each, time.monotonic()) for each in wanted]
         try:
-            self._refusals.heed(held.wanted, held.acquire)
-        except LeaseTimeout as exc:
-            if on_timeout is not None:
-                on_timeout(held.wanted, exc)
+            with self._refusals.heeded(wanted):
+                obtain_all(members)
+        except BaseException as exc:
+            for member in members:
+                member.drop()
+            if isinstance(exc, LeaseTimeout):
+                self._events.on_no_device(" and ".join(map(str, wanted)), exc)
             raise
-        return held
+        leases = [member.held for member in members if member.held is not None]
+        for held in leases:
+            stack.callback(self._give_back, held, held.wanted.role)
+            self._keeper.watch(held, partial(self._on_loss, held))
+        for held in leases:
+            held.prepare()
+        return leases
 
-    def _adopted(self, wanted: Wanted) -> Held:
-        from pytest_jumpstarter.leasing.adopted import Adopted
+    def _member(self, wanted: Wanted, since: float) -> Member:
+        request = self._request(wanted) if wanted.lease is None else None
+        return Member(
+            wanted if request is None else _as_requested(wanted, request),
+            request,
+            open=partial(self._open, since),
+            drop=self._drop,
+            pick=partial(self._choice.pick, self.client),
+        )
 
-        return Adopted(self.client, wanted, say=self._events.say, listen=self._listen_to_hook, on_pending=self._warm_up)
+    def _drop(self, held: Held) -> None:
+        """Give back what no test has seen."""
+        held.release()
+        self._held.remove(held)  # and not before: an interrupt in between leaves it to `close`
+        if held.failure:
+            self._events.on_failure(held.failure)
 
     def _request(self, wanted: Wanted) -> LeaseRequest:
         """Return the request for a lease, as the hooks want it."""
@@ -206,19 +223,23 @@ class ControllerSource:
     def _origin(self) -> Origin:
         return Origin.of(os.environ, Path.cwd())
 
-    def _hold(self, wanted: Wanted, request: LeaseRequest) -> Held:
+    def _open(self, since: float, wanted: Wanted, request: LeaseRequest | None) -> Held:
+        """Return a lease that is still to be requested, or that somebody else made."""
+        from pytest_jumpstarter.leasing.adopted import Adopted
         from pytest_jumpstarter.leasing.hold import Hold
 
-        return Hold(
-            self.client,
-            wanted,
-            request,
-            terms=self._terms,
-            names=self._ids.next,
-            say=self._events.say,
-            listen=self._listen_to_hook,
-            on_pending=self._warm_up,
-        )
+        ways: dict[str, Any] = {
+            "say": self._events.say,
+            "listen": self._listen_to_hook,
+            "on_pending": self._warm_up,
+            "since": since,
+        }
+        if request is None:
+            held: Held = Adopted(self.client, wanted, **ways)
+        else:
+            held = Hold(self.client, wanted, request, terms=self._terms, names=self._ids.next, **ways)
+        self._held.append(held)  # before the request leaves
+        return held
 
     def _check(self, held: Held, wanted: Wanted) -> None:
         """Refuse an adopted board that is not what the fixture asks for; the lab controller checked the others."""
@@ -266,9 +287,11 @@ class ControllerSource:
 
         return HookLog(self._portal, self._tunnel(held))
 
-    def _on_loss(self, role: str, loss: DeviceError) -> None:
-        self._healths[role].lose(loss)
-        self._events.on_loss(role, loss)
+    def _on_loss(self, held: Held, loss: DeviceError) -> None:
+        role = held.wanted.role
+        if held in self._held and role in self._healths and self._healths[role].is_of(held):
+            self._healths[role].lose(loss)
+            self._events.on_loss(role, loss)
 
     def _token_now(self) -> str | None:
         """Return the token that the client config has now."""

@@ -6,6 +6,7 @@ Source: the state table of `Lease.conditions` and `Exporter.status` (lease_contr
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -43,6 +44,9 @@ HOOK_TIMEOUT = 300.0
 DIAL_TIMEOUT = 30.0
 CONTROLLER_GRACE = 30.0
 """Seconds that the lab controller may be away while we wait, as when it restarts."""
+
+DECISION_TIMEOUT = 10.0
+"""Seconds for the lab controller to say anything about a lease, where somebody is ready to do without it."""
 
 _QUIET = 1.0
 _REPEAT = 30.0
@@ -83,20 +87,26 @@ class Waiter:
 
     Args:
         say: Told a line for people on every change of state, and every 30 s.
+        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
     """
 
-    def __init__(self, client: Client, wanted: Wanted, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: Client, wanted: Wanted, say: Callable[[str], None], *, since: float | None = None
+    ) -> None:
         self._client = client
         self._wanted = wanted
         self._say = say
         self._has_dialled = False
+        self._since = since
         self._last_seen = time.monotonic()
         self._last_state: object = None
         self._last_said = 0.0
 
-    def until_ready(self, name: str) -> Lease:
+    def until_ready(self, name: str, *, patience: float = math.inf) -> Lease | None:
         """
-        Poll the lease until the lab controller says Ready.
+        Poll the lease until the lab controller says Ready; None if after `patience` seconds it has nothing for it.
+
+        A lab controller that has not decided yet is given `DECISION_TIMEOUT`.
 
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
@@ -104,9 +114,13 @@ class Waiter:
             LeaseTimeout: It is still pending after `wanted.wait`.
             ControllerUnreachable: The lab controller is away for longer than `CONTROLLER_GRACE`.
         """
-        asked = time.strftime("%H:%M:%S")
+        began = time.monotonic()
+        self._since = self._since or began
+        before = began - self._since
+        asked = time.strftime("%H:%M:%S", time.localtime(time.time() - before))
         lease: Lease | None = None
-        for elapsed in attempts(self._wanted.wait):
+        for waited in attempts(max(0.0, self._wanted.wait - before)):
+            elapsed = before + waited
             lease = self._look(elapsed, lambda: self._client.get_lease(name)) or lease
             if lease is None:
                 continue
@@ -116,6 +130,8 @@ class Waiter:
                 raise self._refused(name, lease.refusal)
             if lease.is_ended:
                 raise LeaseLost(f"lease {name} ended while it was waited for")
+            if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
+                return None
             self._tell(elapsed, _pending(lease))
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "

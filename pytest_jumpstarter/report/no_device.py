@@ -16,7 +16,6 @@ from pytest_jumpstarter.report.shown import Shown
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.errors import LeaseTimeout
-    from pytest_jumpstarter.leasing import Wanted
 
 
 class Skips:
@@ -25,10 +24,10 @@ class Skips:
     def __init__(self) -> None:
         self._wanted: dict[BaseException, str] = {}
 
-    def skip(self, wanted: Wanted, error: LeaseTimeout) -> NoReturn:
+    def skip(self, wanted: str, error: LeaseTimeout) -> NoReturn:
         """Skip the test that needs the device, in the words of `error`."""
         reason = skipped(str(error))
-        self._wanted[reason] = str(wanted)
+        self._wanted[reason] = wanted
         raise reason from error
 
     @pytest.hookimpl(wrapper=True)
