@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -59,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SETTINGS] = Settings.of(config)
         _check_hold(config, config.stash[SETTINGS])
         _register_report_files(config, config.stash[SETTINGS])
+        _register_html_columns(config)
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
@@ -89,6 +91,15 @@ def _register_report_files(config: pytest.Config, settings: Settings) -> None:
         from pytest_jumpstarter.report.files import ReportFiles
 
         config.pluginmanager.register(ReportFiles(config, paths), "jumpstarter-jumpstarter")  # as the herald calls it
+
+
+def _register_html_columns(config: pytest.Config) -> None:
+    """Add to the page of pytest-html, where one is asked for in this process."""
+    page = config.getoption("htmlpath", default=None)
+    if page and config.pluginmanager.hasplugin("html") and not hasattr(config, "workerinput"):
+        from pytest_jumpstarter.report.html_columns import HtmlColumns
+
+        config.pluginmanager.register(HtmlColumns(Path(page).absolute()), "jumpstarter-html")
 
 
 def _check_hold(config: pytest.Config, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -157,3 +158,17 @@ def test_wrong_file_is_refused_at_once(pytester: pytest.Pytester, option: str, w
     result = pytester.runpytest(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{words}"])
+
+
+def test_pytest_html_has_our_columns(suite: pytest.Pytester) -> None:
+    """The page of pytest-html names exporter and lease of each test, and has more on its device."""
+    suite.makepyfile("def test_it(dut): print('LEASE', dut.lease.name)\ndef test_plain(): pass")
+    result = suite.runpytest_subprocess("-n1", "--html=page/all.html", "--self-contained-html", "-rP")
+    result.assert_outcomes(passed=2)
+    lease = next(line.split()[-1] for line in result.outlines if line.startswith("LEASE"))
+    page = html.unescape(suite.path.joinpath("page", "all.html").read_text()).replace('\\"', '"')
+    assert "<td>board-1</td>" in page
+    assert f"<td>{lease}</td>" in page
+    assert "<td></td>" in page
+    assert ">Exporter</th>" in page
+    assert '"name": "device dut"' in page

@@ -8,6 +8,7 @@ What people see of leases and devices.
 - `recorder`: what happened on which board, put on the reports of tests. `ledger`: all of it, summed up.
 - `bookkeeper`: the ledger of a run, and the table at its end. `files`: what `--jmp-report` asks for.
 - `page`: such a file for people, from a template. `timeline`: its picture, boards by time.
+- `html_columns`: our part of the page of pytest-html.
 - `versions`: what a run is made of. `run_schema.json`: the form of the JSON file.
 - `outcome`: an error of ours in a test's report, in its own words instead of a traceback.
 """
