@@ -6,6 +6,7 @@ The map, from a test downwards:
 - `plugin`: the pytest entry point: options, fixtures, hook calls. `options`: the option table. `hooks`: the hooks.
 - `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `signals`: an orderly stop.
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
+- `dut`: the fixture. `each`: tests that run on several boards.
 - `order`: the order of the tests. `schedule`: what is leased together, and until when. `live`: fixtures over devices.
 - `retries`: runs a test again after a device error.
 - `report`: what people see. `pytest_private`: the touches of pytest's private API.

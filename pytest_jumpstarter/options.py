@@ -196,6 +196,13 @@ OPTIONS = (
         default="session",
     ),
     Option(
+        name="each",
+        metavar="[ROLE:]SELECTOR",
+        help="Run the tests once on every exporter that matches",
+        parse=_selector,
+        is_for_roles=True,
+    ),
+    Option(
         name="order",
         metavar="on|off",
         help="Run tests without devices first, then grouped by device (default: on)",
@@ -302,11 +309,17 @@ class Settings:
             return "shell"
         return "lease"
 
+    @property
+    def is_any_set(self) -> bool:
+        """Whether anything of ours is set at all."""
+        settings = self._settings.values()
+        return bool(self.environ.get("JUMPSTARTER_HOST")) or any(setting.source != "default" for setting in settings)
+
     def header(self) -> list[str]:
         """Return lines that show every value in force with its source; none where nothing was set."""
         settings = sorted(self._settings.values(), key=lambda setting: OPTIONS.index(setting.option))
         shell = self.environ.get("JUMPSTARTER_HOST")
-        if not shell and all(setting.source == "default" for setting in settings):
+        if not self.is_any_set:
             return []
         values = [f"{self.mode} mode", *([f"JUMPSTARTER_HOST={shell}"] if shell else []), *map(str, settings)]
         return textwrap.wrap(

@@ -63,7 +63,37 @@ def pytest_configure(config: pytest.Config) -> None:
         _register_html_columns(config)
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
+    _register_dut(config, config.stash[SETTINGS])
+    _register_each(config, config.stash[SETTINGS])
     _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
+
+
+def _register_dut(config: pytest.Config, settings: Settings) -> None:
+    """Offer `dut`, in place of any other plugin's; but where nothing of ours is set, another's is the one meant."""
+    others = [plugin for plugin in config.pluginmanager.get_plugins() if not _is_conftest(plugin)]
+    if settings.is_any_set or not any(callable(getattr(plugin, "dut", None)) for plugin in others):
+        from pytest_jumpstarter import dut
+
+        config.pluginmanager.register(dut, "jumpstarter-dut")
+
+
+def _is_conftest(plugin: object) -> bool:
+    return str(getattr(plugin, "__file__", "")).endswith("conftest.py")
+
+
+def _register_each(config: pytest.Config, settings: Settings) -> None:
+    if any(setting.option.name == "each" for setting in settings.aimed()):
+        from pytest_jumpstarter.each import Each
+
+        config.pluginmanager.register(Each(config), "jumpstarter-each")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests on each of several boards, where a fixture or the command line says so."""
+    if not metafunc.config.stash[ROLES].isdisjoint(metafunc.fixturenames):
+        from pytest_jumpstarter.each import parametrise
+
+        parametrise(metafunc)
 
 
 def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]) -> None:
@@ -202,6 +232,7 @@ def device_fixture(
     exporter: str | None = None,
     scope: str | None = None,
     requires: Sequence[str] = (),
+    selectors: Sequence[str] = (),
 ) -> Callable[..., Device]:
     """
     Return a fixture that yields a connected `Device`; the name you give it is the device's role.
@@ -216,14 +247,18 @@ def device_fixture(
         exporter: Name of the one exporter that will do; `--jmp-exporter gateway:…` overrides it.
         scope: session, package, module, class or function; None for `--jmp-scope`.
         requires: Dotted paths of drivers that the device must have; where it lacks one, its tests are skipped.
+        selectors: Selectors of several kinds of board instead of one: the tests run on each, with its selector in
+            their names.
 
     Raises:
-        SelectorError: The selector does not parse.
+        SelectorError: A selector does not parse.
         OptionError: There is no such scope.
     """
     __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
-    _check(selector, scope)
-    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires))
+    for each in selectors if selector is None else (selector,):
+        _check_selector(each)
+    _check_scope(scope)
+    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires), selectors=tuple(selectors))
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
         """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
@@ -243,20 +278,20 @@ def device_fixture(
     return pytest.fixture(scope=scope_in_force)(device)
 
 
-def _check(selector: str | None, scope: str | None) -> None:
+def _check_selector(selector: str) -> None:
     __tracebackhide__ = True
-    if selector is not None:
-        from pytest_jumpstarter.selector import Selector
+    from pytest_jumpstarter.selector import Selector
 
-        try:
-            Selector.parse(selector)
-        except SelectorError as exc:
-            raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
+    try:
+        Selector.parse(selector)
+    except SelectorError as exc:
+        raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
+
+
+def _check_scope(scope: str | None) -> None:
+    __tracebackhide__ = True
     if scope is not None and scope not in SCOPES:
         raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
-
-
-dut = device_fixture()
 
 
 @pytest.fixture

@@ -161,7 +161,9 @@ def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object =
     sources = [setting.source for setting in (selector, exporter) if setting is not None]
     if not sources and (wish.selector or wish.exporter):  # a setting makes the fixture's own words moot
         texts, sources = {"selector": wish.selector, "exporter": wish.exporter}, [f"device_fixture of {role}"]
-    if parameter is not None:
+    if isinstance(parameter, ExporterName) and (each := settings.find("each", role)) is not None:
+        texts, sources = {"selector": each.text, "exporter": str(parameter)}, [each.source]
+    elif parameter is not None:
         kind, text = _parameter(role, parameter)
         texts[kind] = text
         sources.append(f"parameter of {role}")

@@ -32,11 +32,14 @@ ARROWS = {
     "roles": BASE | {"leasing", "options", "pytest_private"},
     "needs": BASE | {"pytest_private", "roles"},
     "live": {"pytest_private"},
+    "dut": {"plugin"},
+    "each": BASE | {"leasing", "options", "roles", "session"},
     "order": {"pytest_private", "roles"},
     "schedule": BASE | {"device", "leasing", "live", "roles", "session"},
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "options", "report", "run", "signals"},
     "plugin": BASE
+    | {"dut", "each"}
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }
