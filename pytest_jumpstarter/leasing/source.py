@@ -110,19 +110,24 @@ class ControllerSource:
         """
         with ExitStack() as stack:
             leases = self._acquire(wanted, stack)
+            for each, held in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
+                self._announce(held, each)
             devices = {each.role: self._make(held, each, stack) for each, held in zip(wanted, leases, strict=True)}
             with only_in_this_process(stack), self._deferral.keep_back(leases, stack):
                 yield devices
 
     def _make(self, held: Held, wanted: Wanted, stack: ExitStack) -> Device:
         """Make the device of a lease that is ready; `stack` puts it away."""
-        health = self._healths[wanted.role] = Health(held)
+        device = self._connect(held, self._healths[wanted.role], wanted.role, stack)
+        self._events.on_ready(device)
+        return device
+
+    def _announce(self, held: Held, wanted: Wanted) -> None:
+        """Tell of a lease that is ready, if its board is what is wanted."""
+        self._healths[wanted.role] = Health(held)
         self._check(held, wanted)
         assert held.lease is not None
         self._events.on_acquired(held.lease, wanted.role)
-        device = self._connect(held, health, wanted.role, stack)
-        self._events.on_ready(device)
-        return device
 
     def close(self) -> None:
         """Give back every lease that a fixture left behind, and end the event loop."""

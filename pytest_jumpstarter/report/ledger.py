@@ -51,21 +51,22 @@ class Ledger:
             category: What pytest counts it as: `passed`, `failed`, `rerun`, …; empty if it does not count.
         """
         ours: dict[str, Any] = getattr(report, "jumpstarter", {})
-        worker = ours.get("worker") or getattr(report, "worker_id", None) or "main"
+        worker = ours.get("worker") or _worker(report)
         key = (worker, report.nodeid)
         test = self._open.get(key)
         if test is None:
             self._attempts[key] += 1
             test = self._open[key] = _new_test(report.nodeid, worker, self._attempts[key])
             self._tests.append(test)
-        test["phases"][report.when or "call"] = {"start": report.start, "stop": report.stop}
+        if report.when in _PHASES:
+            test["phases"][report.when] = {"start": report.start, "stop": report.stop}
         test["outcome"] = max(test["outcome"], category, key=_rank)
         test["devices"] = ours.get("devices") or test["devices"]
         test["device_error"] = getattr(report, "device_error", None) or test["device_error"]
         test["artifacts"] = getattr(report, "artifacts", None) or test["artifacts"]
         self._add_text(test, report, category)
         self.add_leases(ours.get("leases", []))
-        if report.when == "teardown":
+        if report.when not in _PHASES[:2]:  # xdist says "???" for a test whose worker died
             del self._open[key]
 
     def add_leases(self, leases: Iterable[dict[str, Any]]) -> None:
@@ -98,11 +99,12 @@ class Ledger:
     def as_data(self, *, exit_code: int, versions: dict[str, str], origin: dict[str, str]) -> dict[str, Any]:
         """Return all of it, as `run_schema.json` says."""
         exporters = self.exporters()
+        phases = [phase for test in self._tests for phase in test["phases"].values()]
         return {
             "format": "pytest-jumpstarter-run",
             "version": VERSION,
             "run": {
-                "start": min([self._start, *(_start(test) for test in self._tests)]),
+                "start": min([self._start, *(phase["start"] for phase in phases)]),
                 "stop": time.time(),
                 "exit_code": exit_code,
                 "versions": versions,
@@ -185,8 +187,10 @@ def _exporter(
     }
 
 
-def _start(test: dict[str, Any]) -> float:
-    return float(min(phase["start"] for phase in test["phases"].values()))
+def _worker(report: pytest.TestReport) -> str:
+    """Return the xdist worker that a report comes from, or is about if that died."""
+    node = getattr(report, "node", None)
+    return getattr(report, "worker_id", None) or (node.gateway.id if node is not None else "main")
 
 
 def _rank(category: str) -> int:

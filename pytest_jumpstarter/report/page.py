@@ -39,7 +39,7 @@ def _moment(stamp: float) -> str:
 
 def _seconds(test: dict[str, Any]) -> str:
     """Return how long a test took, from the start of its setup."""
-    phases = test["phases"].values()
+    phases = test["phases"].values() or [{"start": 0.0, "stop": 0.0}]  # its process died in the setup
     return format_duration(max(each["stop"] for each in phases) - min(each["start"] for each in phases))
 
 
