@@ -36,7 +36,13 @@ def pytest_runtest_logreport(report):
         print(f"\\nDEVICE {report.duration:.2f}")
 """
 WITH = "import time\ndef test_with_device(dut):\n    dut.power.on()\n    time.sleep(1)\n"
-WITHOUT = "import time\ndef test_it():\n    time.sleep(6)\n"
+WITHOUT = """
+import time
+import pytest
+@pytest.mark.parametrize("number", range(6))
+def test_it(number):
+    time.sleep(1)
+"""
 
 
 def main() -> int:

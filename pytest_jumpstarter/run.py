@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -74,6 +75,8 @@ class Run:
         self.choice = Choice()
         self._sets = Sets(self.healths)
         self.is_paused = False
+        self._connecting: threading.Thread | None = None
+        self._findings: list[str] = []
 
     @property
     def client(self) -> Client:
@@ -83,6 +86,8 @@ class Run:
         Raises:
             ConfigError: Inside a `jmp shell` there is none: the shell holds the lease.
         """
+        if self._connecting is not None and threading.current_thread() is not self._connecting:
+            self._connecting.join()
         if self.mode == "shell":
             raise ConfigError("jumpstarter.client: there is none inside a jmp shell, which holds the lease itself")
         return self._client
@@ -111,6 +116,27 @@ class Run:
             self._events.on_start()
         with self._sets.device(self._source, wanted, together or [wanted]) as device:
             yield device
+
+    def warm_up(self, wanted: Collection[Wanted]) -> None:
+        """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
+        if self.mode != "shell" and self._connecting is None:
+            self._connecting = threading.Thread(target=self._connect, args=[wanted], name="jumpstarter-connect")
+            self._connecting.daemon = True
+            self._connecting.start()
+
+    def tell(self) -> None:
+        """Say what the warm-up found out, in the thread that prints."""
+        while self._findings:
+            self._events.say(self._findings.pop(0))
+
+    def _connect(self, wanted: Collection[Wanted]) -> None:
+        from pytest_jumpstarter.leasing.survey import matching_exporters, what_there_is
+
+        with suppress(Exception):  # whoever needs a device is told
+            for each in {(each.selector, each.exporter): each for each in wanted if each.lease is None}.values():
+                is_asked_for = each.selector is not None or each.exporter is not None
+                if not matching_exporters(self.client, each) and is_asked_for:
+                    self._findings.append(f"no exporter matches {each}{what_there_is(self.client, each)}")
 
     @property
     def held(self) -> list[Mapping[str, Wanted]]:
@@ -188,6 +214,8 @@ class Run:
 
     def _leave(self) -> None:
         """Leave the lab controller; stop it if it is ours."""
+        if self._connecting is not None:
+            self._connecting.join()
         lab, self._lab = self._lab, None
         try:
             if "_client" in self.__dict__:

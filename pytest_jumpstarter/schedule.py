@@ -17,6 +17,7 @@ import pytest
 
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.live import LiveFixtures
+from pytest_jumpstarter.options import SETTINGS
 from pytest_jumpstarter.roles import ROLES, roles_of, wanted_of
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ class Schedule:
         self._imports.start()
         session.config.add_cleanup(self.wait_for_imports)
 
+    def _warm_up(self, session: pytest.Session) -> None:
+        """Once the imports are done, and before a test needs a device, connect to the lab controller."""
+        if self._run is not None:
+            self._run.tell()
+        elif self._imports is not None and not self._imports.is_alive() and not self._wanted[self._now]:
+            from pytest_jumpstarter.session import start_run
+
+            run = start_run(session, session.config.stash[SETTINGS])
+            run.warm_up([wanted for devices in self._wanted for wanted in devices.values()])
+
     def wait_for_imports(self) -> None:
         """Wait for what is being imported: two threads that import the same at once may see halves of it."""
         if self._imports is not None:
@@ -73,6 +84,7 @@ class Schedule:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Give back what is held for the test's roles if the test wants another device for one of them."""
         self._now = self._position.get(item, self._now)
+        self._warm_up(item.session)
         devices = self._wanted[self._now]
         for held in self._run.held if self._run is not None else ():
             if any(held[role] != devices[role] for role in held.keys() & devices.keys()):

@@ -35,7 +35,7 @@ ARROWS = {
     "dut": {"plugin"},
     "each": BASE | {"leasing", "options", "roles", "session"},
     "order": {"pytest_private", "roles"},
-    "schedule": BASE | {"device", "leasing", "live", "roles", "session"},
+    "schedule": BASE | {"device", "leasing", "live", "options", "roles", "session"},
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "options", "report", "run", "signals"},
     "plugin": BASE

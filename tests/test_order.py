@@ -103,3 +103,23 @@ def test_held_for_its_tests_only(suite: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2)
     [held] = [float(line.split()[-1]) for line in result.outlines if "HELD" in line]
     assert held < 3
+
+
+def test_warm_up(suite: pytest.Pytester) -> None:
+    """While other tests run the lab controller is asked whether it has what will be wanted, and it is said if not."""
+    suite.makepyfile(
+        """
+        import threading
+        def join(name):
+            for thread in threading.enumerate():
+                if thread.name == name:
+                    thread.join()
+        def test_1(): join("jumpstarter-imports")
+        def test_2(): join("jumpstarter-connect")
+        def test_3(): print("THIRD")
+        def test_4(dut): pass
+        """
+    )
+    result = suite.runpytest("-s", "-p", "no:randomly", "--jmp-selector=board=nonsense")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*no exporter matches board=nonsense; the lab has board=virtual (2)*", "*THIRD*"])
