@@ -358,7 +358,11 @@ def add_options(parser: pytest.Parser) -> None:
 
 def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[Setting]:
     """Yield what is set for `option`, strongest first."""
+    strongest = ""
     for text, source in _spellings(option, config, environ):
+        strongest = strongest or source
+        if option.is_repeatable and source != strongest:
+            return
         role, value = _split(option, text)
         try:
             yield Setting(value=option.parse(value), text=value, source=source, option=option, role=role)

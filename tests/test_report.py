@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,15 @@ def test_a_worker_that_died_costs_no_report(suite: pytest.Pytester) -> None:
     }
     assert [test["devices"][0]["exporter"] for test in data["tests"]] == ["board-1", "board-1"]
     assert "end not seen" in suite.path.joinpath("run.html").read_text()
+
+
+def test_files_of_the_ini_file(pytester: pytest.Pytester) -> None:
+    """The ini file may name several files, beside itself; the command line replaces them all."""
+    pytester.makeini("[pytest]\njmp_report =\n  out/a.json\n  out/b.md\n")
+    pytester.makepyfile(**{"sub/test_it": "def test_it(): pass"})
+    pytester.runpytest("sub").assert_outcomes(passed=1)
+    assert {path.name for path in pytester.path.joinpath("out").iterdir()} == {"a.json", "b.md"}
+    shutil.rmtree(pytester.path / "out")
+    pytester.runpytest("sub", "--jmp-report=c.html").assert_outcomes(passed=1)
+    assert not pytester.path.joinpath("out").exists()
+    assert pytester.path.joinpath("c.html").exists()
