@@ -123,3 +123,42 @@ def test_warm_up(suite: pytest.Pytester) -> None:
     result = suite.runpytest("-s", "-p", "no:randomly", "--jmp-selector=board=nonsense")
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*no exporter matches board=nonsense; the lab has board=virtual (2)*", "*THIRD*"])
+
+
+# What pytest-randomly 5.1 is to us: a plugin of this name, and an option by which it leaves the order alone.
+RANDOMLY = """
+    def pytest_addoption(parser):
+        parser.addoption("--randomly-dont-reorganize", dest="randomly_reorganize", action="store_false", default=True)
+"""
+
+
+def test_beside_a_plugin_that_shuffles(pytester: pytest.Pytester) -> None:
+    """Where pytest-randomly shuffles, the order is its own; where it does not, or is off, the order is ours."""
+    pytester.makepyfile(randomly=RANDOMLY)
+    pytester.syspathinsert()
+    assert order(pytester, "-p", "randomly") == AS_WRITTEN
+    assert order(pytester, "-p", "randomly", "--randomly-dont-reorganize") == ARRANGED
+    assert order(pytester, "-p", "no:randomly") == ARRANGED
+
+
+def test_fixtures_of_classes_and_modules(suite: pytest.Pytester) -> None:
+    """Fixtures of any scope over `dut` are made once for their scope, on one lease."""
+    suite.makeconftest("def pytest_jumpstarter_lease_acquired(lease): print('ACQUIRED')")
+    suite.makepyfile(
+        """
+        import pytest
+        @pytest.fixture(scope="module")
+        def booted(dut): print("MADE booted"); return dut
+        @pytest.fixture(scope="class")
+        def logged_in(booted): print("MADE logged_in"); return booted
+        class TestA:
+            def test_1(self, logged_in): logged_in.power.on()
+            def test_2(self, logged_in): logged_in.power.on()
+        class TestB:
+            def test_3(self, logged_in, dut): assert logged_in is dut
+        """
+    )
+    result = suite.runpytest("-s")
+    result.assert_outcomes(passed=3)
+    shown = result.stdout.str()
+    assert [shown.count(word) for word in ("ACQUIRED", "MADE booted", "MADE logged_in")] == [1, 1, 2]
