@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_jumpstarter.leasing.tags import lease_tags
+from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
 from pytest_jumpstarter.origin import Origin
 
 GITHUB = {
@@ -86,3 +87,16 @@ def test_tags_leave_out_what_is_not_known() -> None:
     """A lease has the tags of which something is known, none of them empty."""
     assert lease_tags(Origin(), run="1", worker="gw0").keys() == {"managed-by", "run", "worker"}
     assert lease_tags(Origin("jenkins", "c0ffee", "12", "a/b"), run="1", worker="gw0")["ci-job"] == "a-b"
+
+
+def test_context_keeps_its_limits() -> None:
+    """The context of a lease holds commit, build and job, none longer than the lab controller takes."""
+    context = lease_context(Origin("jenkins", "c0ffee", "", "j" * 100, "https://ci/"))
+    assert context == {"commit": "c0ffee", "job": "j" * 64}
+
+
+def test_context_is_left_out_where_it_is_not_known(client: Client) -> None:
+    """A lease is to be had with a context, whether the installed stubs know of it or not."""
+    context = {"commit": "c0ffee"}
+    lease = client.create_lease(lease_id="with-context", exporter_name="mock-1", duration=30, context=context)
+    client.delete_lease(lease.name)

@@ -354,6 +354,7 @@ class Hold(Held):
                 exporter_name=self._request.exporter,
                 duration=self._request.duration,
                 tags=self._request.tags,
+                context=self._request.context,
             )
         except JumpstarterError as exc:
             response = exc.response if isinstance(exc, RequestError) else None

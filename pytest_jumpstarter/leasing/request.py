@@ -65,12 +65,14 @@ class LeaseRequest:
         exporter: Name of the one exporter that will do, or None.
         duration: Seconds, counted from the moment the lease is Ready; it is extended while the run needs it.
         tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
+        context: What the exporter is told, where the lab knows how: at most 8 entries, of 32 and 64 characters.
     """
 
     selector: str | None
     exporter: str | None
     duration: float = DEFAULT_TTL
     tags: dict[str, str] = field(default_factory=dict)
+    context: dict[str, str] = field(default_factory=dict)
 
 
 class LeaseIds:

@@ -33,7 +33,7 @@ from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.keeper import Keeper
 from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.tags import lease_tags
+from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
 from pytest_jumpstarter.leasing.together import Member, obtain_all
 from pytest_jumpstarter.origin import Origin
 
@@ -220,6 +220,7 @@ class ControllerSource:
             exporter=wanted.exporter,
             duration=min(self._terms.ttl, self._terms.max_hold or self._terms.ttl),
             tags=lease_tags(self._origin, run=self._ids.run, worker=self._ids.worker),
+            context=lease_context(self._origin),
         )
         self._events.on_request(request, wanted.role)
         return request

@@ -20,6 +20,13 @@ def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:
     return {key: label for key, value in tags.items() if (label := _as_label(value))}
 
 
+def lease_context(origin: Origin) -> dict[str, str]:
+    """Return the context of a lease: commit, build and job, as far as they are known and there is room."""
+    return {
+        name: value[:64] for name, value in origin._asdict().items() if value and name in ("commit", "build", "job")
+    }
+
+
 def _as_label(text: str) -> str:
     """Return `text` as a label's value: what cannot be in one becomes a dash, and 63 characters are enough."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")

@@ -211,6 +211,7 @@ class Client:
         begin_time: datetime | None = None,
         end_time: datetime | None = None,
         tags: Mapping[str, str] | None = None,
+        context: Mapping[str, str] | None = None,
         allow_disabled: bool = False,
         timeout: float | None = None,
     ) -> Lease:
@@ -228,6 +229,7 @@ class Client:
             begin_time: Not before this.
             end_time: Not after this.
             tags: Notes on the lease; left out where the installed stubs have no tags (`client.supports("Lease.tags")`).
+            context: As `tags`, but shown to the exporter too (after 0.9); left out likewise.
             allow_disabled: Take `exporter_name` even if it is disabled.
             timeout: Seconds for the call, and as much again to resolve a failure.
 
@@ -243,6 +245,8 @@ class Client:
         }
         if tags and self.supports("Lease.tags"):
             lease["tags"] = tags
+        if context and self.supports("Lease.context"):
+            lease["context"] = context
         if allow_disabled:
             self._need("Lease.allow_disabled")
             lease["allow_disabled"] = True
