@@ -162,8 +162,9 @@ def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:
     }
 
 
-def _busy(start: float, stop: float, tests: list[dict[str, Any]]) -> float:
-    """Return how long tests ran on a lease."""
+def _busy(lease: dict[str, Any], tests: list[dict[str, Any]], now: float) -> float:
+    """Return how long tests ran on a lease once its device was prepared, which the first setup waits for."""
+    start, stop = lease["prepared"] or lease["ready"], lease["released"] or now
     phases = [phase for test in tests for phase in test["phases"].values()]
     return float(sum(max(0.0, min(each["stop"], stop) - max(each["start"], start)) for each in phases))
 
@@ -172,9 +173,9 @@ def _exporter(
     name: str, leases: list[dict[str, Any]], by_lease: dict[str, list[dict[str, Any]]], tests: int, faults: int
 ) -> dict[str, Any]:
     now = time.time()
-    held = {lease["key"]: (lease["ready"], lease["released"] or now) for lease in leases if lease["ready"]}
-    seconds = sum(stop - start for start, stop in held.values())
-    busy = sum(_busy(*span, by_lease.get(key, [])) for key, span in held.items())
+    held = [lease for lease in leases if lease["ready"]]
+    seconds = sum((lease["released"] or now) - lease["ready"] for lease in held)
+    busy = sum(_busy(lease, by_lease.get(lease["key"], []), now) for lease in held)
     return {
         "exporter": name,
         "labels": next((lease["labels"] for lease in leases if lease["labels"]), {}),
