@@ -47,8 +47,8 @@ class Held(ABC):
     Attributes:
         name: The lease's name.
         wanted: What it is for.
-        lease: The lease as last seen; None before `acquire`.
-        exporter: Its exporter, ready; None before `acquire`.
+        lease: The lease as last seen; None before `obtain`.
+        exporter: Its exporter, ready; None before `prepare`.
         failure: Why the lease could not be given back; empty if all is well.
         is_reserved: Whether it is left to people now: not extended and not given back.
     """
