@@ -3,7 +3,8 @@ Lease a real board from a Jumpstarter lab for the tests that need it, and always
 
 The map, from a test downwards:
 
-- `plugin`: the pytest entry point: options, fixtures, hook calls. `options`: the option table. `hooks`: the hooks.
+- `plugin`: the pytest entry point: options, fixtures, hook calls. `hooks`: the hooks.
+- `options`: the option table. `settings`: each value in force, and where it came from.
 - `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `signals`: an orderly stop.
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
 - `dut`: the fixture. `each`: tests that run on several boards.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
-from pytest_jumpstarter.options import SETTINGS
 from pytest_jumpstarter.roles import ExporterName, roles_of
+from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
-    from pytest_jumpstarter.options import Setting
+    from pytest_jumpstarter.settings import Setting
 
 _WORKER_INPUT = "jumpstarter_each"
 

@@ -1,30 +1,24 @@
 """
-The option table, and the settings of one run: each value with the place it came from.
+The option table.
 
 Every option has one row in `OPTIONS` and up to three spellings: `--jmp-x` on the command line, `jmp_x` in the ini file,
-and a variable of Jumpstarter's own where it has one. Command line beats environment beats ini beats default.
-An option that is aimed at roles takes `[ROLE:]VALUE`, any number of times; without a role it is for `dut`.
+and a variable of Jumpstarter's own where it has one. What is in force of them is in `settings`.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.units import parse_duration
 
 DEFAULT_ROLE = "dut"
 SHORTEST_TTL = 5.0
 SCOPES = ("session", "package", "module", "class", "function")
-
-_ROLE = r"(?s)([A-Za-z_]\w*):(.*)"
 
 
 def _selector(text: str) -> str:
@@ -233,108 +227,6 @@ OPTIONS = (
 )
 
 
-class Setting(NamedTuple):
-    """
-    One value in force.
-
-    Attributes:
-        value: The parsed value.
-        text: The value as it was written.
-        source: Where it was written: `--jmp-wait`, `JMP_LEASE`, `jmp_wait in pytest.ini`, `default`.
-        option: What it sets.
-        role: Whom it is for; empty where the option is not for roles.
-    """
-
-    value: Any
-    text: str
-    source: str
-    option: Option
-    role: str = ""
-
-    def __str__(self) -> str:
-        aim = f"{self.role}:" if self.role not in ("", DEFAULT_ROLE) else ""
-        return f"{self.option.name}={aim}{self.text} ({self.source})"
-
-
-class Settings:
-    """
-    The values in force for one run.
-
-    `settings["wait"]` is a `Setting`; `settings.find("selector", role)` one or None.
-    """
-
-    def __init__(self, settings: list[Setting], environ: Mapping[str, str]) -> None:
-        self._settings = {
-            (setting.option.name, setting.text if setting.option.is_repeatable else setting.role): setting
-            for setting in settings
-        }
-        self.environ = environ
-
-    @classmethod
-    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
-        """
-        Read command line, environment and ini.
-
-        Raises:
-            OptionError: A value makes no sense; the message names it and its source.
-        """
-        found = [setting for option in OPTIONS for setting in _read(option, config, environ)]
-        # The environment's lease is not one of this lab; the one that a shell exports is the shell's own board.
-        if environ.get("JUMPSTARTER_HOST") or any(setting.option.name == "lab" for setting in found):
-            found = [setting for setting in found if setting.source != setting.option.variable]
-        return cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
-
-    def __getitem__(self, name: str) -> Setting:
-        return self._settings[name, ""]
-
-    def find(self, name: str, role: str = "") -> Setting | None:
-        """Return the setting of the option called `name`, for `role` where it is for roles, or None."""
-        return self._settings.get((name, role))
-
-    def all(self, name: str) -> list[Setting]:
-        """Return the settings of the option called `name`, which may be given several times."""
-        return [setting for setting in self._settings.values() if setting.option.name == name]
-
-    def aimed(self) -> list[Setting]:
-        """Return the settings that are for roles."""
-        return [setting for setting in self._settings.values() if setting.role]
-
-    @property
-    def mode(self) -> str:
-        """Where devices come from: `lab`, `shell` or `lease`, the first that applies."""
-        if self.find("lab"):
-            return "lab"
-        overrides = any(setting.source == setting.option.flag for setting in self.aimed())
-        if self.environ.get("JUMPSTARTER_HOST") and not overrides:
-            return "shell"
-        return "lease"
-
-    @property
-    def is_any_set(self) -> bool:
-        """Whether anything of ours is set at all."""
-        settings = self._settings.values()
-        return bool(self.environ.get("JUMPSTARTER_HOST")) or any(setting.source != "default" for setting in settings)
-
-    def header(self) -> list[str]:
-        """Return lines that show every value in force with its source; none where nothing was set."""
-        settings = sorted(self._settings.values(), key=lambda setting: OPTIONS.index(setting.option))
-        shell = self.environ.get("JUMPSTARTER_HOST")
-        if not self.is_any_set:
-            return []
-        values = [f"{self.mode} mode", *([f"JUMPSTARTER_HOST={shell}"] if shell else []), *map(str, settings)]
-        return textwrap.wrap(
-            f"jumpstarter: {', '.join(values)}",
-            79,
-            subsequent_indent="  ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-
-
-SETTINGS = pytest.StashKey[Settings]()
-"""Where a config keeps the settings in force."""
-
-
 def add_options(parser: pytest.Parser) -> None:
     """Declare every option of the table, on the command line and in the ini file."""
     group = parser.getgroup("jumpstarter", "devices leased from a Jumpstarter lab")
@@ -354,45 +246,3 @@ def add_options(parser: pytest.Parser) -> None:
             type=kind,
             default=None,
         )
-
-
-def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[Setting]:
-    """Yield what is set for `option`, strongest first."""
-    strongest = ""
-    for text, source in _spellings(option, config, environ):
-        strongest = strongest or source
-        if option.is_repeatable and source != strongest:
-            return
-        role, value = _split(option, text)
-        try:
-            yield Setting(value=option.parse(value), text=value, source=source, option=option, role=role)
-        except (ValueError, SelectorError) as exc:
-            raise OptionError(f"{source}: {exc}") from exc
-
-
-def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (text, source), strongest first."""
-    given = config.getoption(option.ini)
-    for text in reversed(given if isinstance(given, list) else [given] if given is not None else []):
-        yield text, option.flag
-    if option.variable and environ.get(option.variable):
-        yield environ[option.variable], option.variable
-    if ini := config.getini(option.ini):
-        for text in ini if isinstance(ini, list) else [ini]:
-            beside = str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text
-            yield beside, f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
-    if option.default is not None:
-        yield option.default, "default"
-
-
-def _split(option: Option, text: str) -> tuple[str, str]:
-    """Return the role that `text` is aimed at, and the value."""
-    if not option.is_for_roles:
-        return "", text
-    return aim(text)
-
-
-def aim(text: str, default: str = DEFAULT_ROLE) -> tuple[str, str]:
-    """Return the role that `[ROLE:]VALUE` is for, and the value."""
-    aimed = re.fullmatch(_ROLE, text)
-    return (aimed[1], aimed[2].strip()) if aimed else (default, text)

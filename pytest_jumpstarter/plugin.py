@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import SCOPES, SETTINGS, Settings, add_options
+from pytest_jumpstarter.options import SCOPES, add_options
 from pytest_jumpstarter.roles import MARKER, ROLES, Wish, needs_of, remember_wish, roles_of, wanted_device
+from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device

@@ -18,9 +18,9 @@ from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.live import LiveFixtures
-    from pytest_jumpstarter.options import Settings
     from pytest_jumpstarter.report.faults import Faults
     from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.settings import Settings
 
 _ATTEMPTS = pytest.StashKey[int]()
 PROPERTY = "jumpstarter.retried"

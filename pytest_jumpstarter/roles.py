@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import DEFAULT_ROLE, SETTINGS, Settings, aim
+from pytest_jumpstarter.options import DEFAULT_ROLE
+from pytest_jumpstarter.settings import SETTINGS, Settings, aim
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted

@@ -25,7 +25,7 @@ from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.sets import Sets
-from pytest_jumpstarter.options import Settings
+from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 
 if TYPE_CHECKING:

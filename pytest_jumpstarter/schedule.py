@@ -17,8 +17,8 @@ import pytest
 
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.live import LiveFixtures
-from pytest_jumpstarter.options import SETTINGS
 from pytest_jumpstarter.roles import ROLES, roles_of, wanted_of
+from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted

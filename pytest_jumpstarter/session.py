@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.options import Settings
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.faults import Faults
 from pytest_jumpstarter.report.hold import HoldOnFailure
@@ -18,6 +17,7 @@ from pytest_jumpstarter.report.outcome import Outcome
 from pytest_jumpstarter.report.recorder import Recorder
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ ARROWS = {
     "units": set(),
     "selector": {"errors"},
     "options": BASE,
+    "settings": BASE | {"options"},
     "hooks": set(),
     "origin": set(),
     "client": BASE,
@@ -28,23 +29,23 @@ ARROWS = {
     "pytest_private": set(),
     "signals": set(),
     "report": BASE | {"origin", "pytest_private"},
-    "run": BASE | {"client", "device", "lab", "leasing", "options", "signals"},
-    "roles": BASE | {"leasing", "options", "pytest_private"},
+    "run": BASE | {"client", "device", "lab", "leasing", "settings", "signals"},
+    "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
     "needs": BASE | {"pytest_private", "roles"},
     "live": {"pytest_private"},
     "dut": {"plugin"},
-    "each": BASE | {"leasing", "options", "roles", "session"},
+    "each": BASE | {"leasing", "roles", "session", "settings"},
     "order": {"pytest_private", "roles"},
-    "schedule": BASE | {"device", "leasing", "live", "options", "roles", "session"},
+    "schedule": BASE | {"device", "leasing", "live", "roles", "session", "settings"},
     "retries": BASE | {"pytest_private"},
-    "session": BASE | {"leasing", "options", "report", "run", "signals"},
+    "session": BASE | {"leasing", "report", "run", "settings", "signals"},
     "plugin": BASE
-    | {"dut", "each"}
+    | {"dut", "each", "settings"}
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}
-LOADED_ALWAYS = ("__init__", "plugin", "options", "roles", "hooks", "errors", "selector", "units")
+LOADED_ALWAYS = ("__init__", "plugin", "options", "settings", "roles", "hooks", "errors", "selector", "units")
 
 
 def modules() -> list[Path]:

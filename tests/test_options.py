@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_jumpstarter.errors import OptionError
-from pytest_jumpstarter.options import OPTIONS, Settings
+from pytest_jumpstarter.options import OPTIONS
+from pytest_jumpstarter.settings import Settings
 
 
 def settings(pytester: pytest.Pytester, *args: str, environ: dict[str, str] | None = None, ini: str = "") -> Settings:
