@@ -6,6 +6,8 @@ import pytest
 
 from pytest_jumpstarter import Console, Device, device_fixture
 
+collect_ignore = ["qemu"]  # a suite of its own, with a lab of its own
+
 gateway = device_fixture(selector="kind=gateway")
 
 
