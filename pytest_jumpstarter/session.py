@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +60,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     plugins["recorder"] = Recorder(worker, faults.uses)  # last: what the others put on a report is there
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
+    atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
 

@@ -60,16 +60,14 @@ Exporters do not outlive a longer absence either, and one that starts anew has o
 """
 
 
-def attempts(
-    timeout: float, *, first: float = 0.05, longest: float = 2.0, stopped: threading.Event | None = None
-) -> Iterator[float]:
+def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Iterator[float]:
     """
     Yield the seconds since the start, at once and then after pauses, until `timeout` has passed or `stopped` is set.
 
-    Pauses are about `first` for a second, then grow by half each time up to `longest`, ± 20 %.
+    Pauses begin with 10 ms and grow by half each time, in the first second up to 50 ms, then up to 2 s; ± 20 %.
     """
     pause_ends = threading.Event() if stopped is None else stopped
-    start, pause = time.monotonic(), first
+    start, pause = time.monotonic(), 0.01
     while True:
         yield (elapsed := time.monotonic() - start)
         left = start + timeout - time.monotonic()
@@ -77,8 +75,7 @@ def attempts(
             return
         if pause_ends.wait(min(left, pause * random.uniform(0.8, 1.2))):
             return
-        if elapsed > 1.0:
-            pause = min(longest, pause * 1.5)
+        pause = min(0.05 if elapsed <= 1.0 else 2.0, pause * 1.5)
 
 
 class Waiter:
