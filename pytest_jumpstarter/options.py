@@ -73,6 +73,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    if not re.fullmatch(r"(grpc://)?([^\s:/@\[\]]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}", text):
+        raise ValueError(f"{text!r} is not HOST:PORT, or grpc://HOST:PORT for plain text")
+    return text
+
+
 def _some(text: str) -> str:
     if not text.strip():
         raise ValueError("it is empty")
@@ -153,6 +159,18 @@ OPTIONS = (
         name="lab",
         metavar="FILE-OR-FOLDER",
         help="Start the embedded lab from these exporter configs and use it",
+        is_path=True,
+    ),
+    Option(
+        name="direct",
+        metavar="HOST:PORT",
+        help="Use the one exporter there, without a lab; grpc://HOST:PORT for plain text instead of TLS",
+        parse=_address,
+    ),
+    Option(
+        name="direct-ca",
+        metavar="FILE",
+        help="Certificate authority of --jmp-direct, as PEM, instead of the system's",
         is_path=True,
     ),
     Option(

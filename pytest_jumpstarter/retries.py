@@ -96,7 +96,7 @@ class Retries:
         if self._run.received or item.session.shouldstop or item.stash.get(_ATTEMPTS, 0) >= self._limit:
             return False
         roles = self._roles_of(item)
-        is_given = self._run.mode == "shell" or any(self._settings.find("lease", role) for role in roles)
+        is_given = not self._run.has_leases or any(self._settings.find("lease", role) for role in roles)
         return bool(roles) and not is_given and not isinstance(fault, LeaseTimeout)  # waited for long enough
 
     def _roles_of(self, item: pytest.Item) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pytest_jumpstarter.errors import (
@@ -19,6 +20,7 @@ from pytest_jumpstarter.errors import (
     LabError,
     LeaseLost,
     NoDeviceSource,
+    OptionError,
     RequestError,
 )
 from pytest_jumpstarter.leasing.choice import Choice
@@ -29,20 +31,19 @@ from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.lab import Lab
+    from pytest_jumpstarter.leasing.given import GivenSource
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.reservation import Reach
-    from pytest_jumpstarter.leasing.shell import ShellSource
     from pytest_jumpstarter.leasing.source import ControllerSource
 
 _LOOK_INTERVAL = 1.0
-_FOUR_WAYS = """\
-nothing says where devices come from. Four ways:
+_FIVE_WAYS = """\
+nothing says where devices come from. Five ways:
   pytest --jmp-lab=FILE              start the embedded lab from this file
+  pytest --jmp-direct=HOST:PORT      use the exporter that listens there
   jmp shell ... -- pytest            use the exporter that the shell has leased
   pytest --jmp-client=ALIAS-OR-FILE  lease from the lab of this client config
   jmp config client use ALIAS        make a client config the current one"""
@@ -54,7 +55,8 @@ class Run:
 
     Attributes:
         settings: The values in force, each with its source.
-        mode: Where devices come from: `lab`, `shell` or `lease`.
+        mode: Where devices come from: `lab`, `direct`, `shell` or `lease`.
+        has_leases: Whether they are leased in this run.
         healths: The state of each role's device, from the moment its lease is ready.
         choice: Which exporters to avoid.
         is_paused: Whether the fixture is torn down only to be made again.
@@ -63,12 +65,13 @@ class Run:
     def __init__(self, settings: Settings, events: Events, *, worker: str) -> None:
         self.settings = settings
         self.mode = settings.mode
+        self.has_leases = self.mode in ("lab", "lease")
         self.healths: dict[str, Health] = {}
         self._process = os.getpid()
         self._events = events
         self._worker = worker
         self._lab: Lab | None = None
-        self._source: ControllerSource | ShellSource | None = None
+        self._source: ControllerSource | GivenSource | None = None
         self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
         self._failure: JumpstarterError | None = None
         self._held: Reach | None = None
@@ -84,12 +87,14 @@ class Run:
         The v1 client that leases are made with.
 
         Raises:
-            ConfigError: Inside a `jmp shell` there is none: the shell holds the lease.
+            ConfigError: There is none inside a `jmp shell`, which holds the lease, or with `--jmp-direct`.
         """
         if self._connecting is not None and threading.current_thread() is not self._connecting:
             self._connecting.join()
         if self.mode == "shell":
             raise ConfigError("jumpstarter.client: there is none inside a jmp shell, which holds the lease itself")
+        if self.mode == "direct":
+            raise ConfigError("jumpstarter.client: there is none with --jmp-direct, which does without a lab")
         return self._client
 
     @property
@@ -119,7 +124,7 @@ class Run:
 
     def warm_up(self, wanted: Collection[Wanted]) -> None:
         """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
-        if self.mode != "shell" and self._connecting is None:
+        if self.has_leases and self._connecting is None:
             self._connecting = threading.Thread(target=self._connect, args=[wanted], name="jumpstarter-connect")
             self._connecting.daemon = True
             self._connecting.start()
@@ -210,7 +215,7 @@ class Run:
     @property
     def _leases_from(self) -> ControllerSource | None:
         """The source, if leases can be left to people: a shell's is the shell's."""
-        return None if self.mode == "shell" else cast("ControllerSource | None", self._source)
+        return cast("ControllerSource | None", self._source) if self.has_leases else None
 
     def _leave(self) -> None:
         """Leave the lab controller; stop it if it is ours."""
@@ -241,7 +246,7 @@ class Run:
             return f" --client {shlex.quote(chosen.value)}"
         return f" --client-config {shlex.quote(str(path.absolute()))}"
 
-    def _open_source_once(self) -> ControllerSource | ShellSource:
+    def _open_source_once(self) -> ControllerSource | GivenSource:
         """Open the source; where that failed, fail again without another try."""
         if self._failure is not None:
             raise self._failure
@@ -261,11 +266,13 @@ class Run:
         if self._source is not None:
             self._source.release_all()
 
-    def _open_source(self) -> ControllerSource | ShellSource:
+    def _open_source(self) -> ControllerSource | GivenSource:
         if self.mode == "shell":
             from pytest_jumpstarter.leasing.shell import ShellSource
 
             return ShellSource(self.settings.environ, events=self._events, healths=self.healths)
+        if self.mode == "direct":
+            return self._open_direct()
         from pytest_jumpstarter.leasing.source import ControllerSource
 
         max_hold = self.settings.find("max-hold")
@@ -278,6 +285,22 @@ class Run:
             ids=LeaseIds(worker=self._worker),
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
         )
+
+    def _open_direct(self) -> GivenSource:
+        from pytest_jumpstarter.leasing.direct import DirectSource
+
+        direct, ca = self.settings["direct"], self.settings.find("direct-ca")
+        try:
+            return DirectSource(
+                direct.value,
+                ca=Path(ca.value) if ca else None,
+                said_by=direct.source,
+                environ=self.settings.environ,
+                events=self._events,
+                healths=self.healths,
+            )
+        except OptionError as exc:
+            raise OptionError(f"{ca.source if ca else direct.source}: {exc}") from exc
 
     @cached_property
     def _client(self) -> Client:
@@ -295,7 +318,7 @@ class Run:
         try:
             return ClientConfig.load(chosen.value if chosen else None, environ=self.settings.environ)
         except ClientConfigMissing as exc:
-            raise NoDeviceSource(f"{_FOUR_WAYS}\n({exc})") from exc
+            raise NoDeviceSource(f"{_FIVE_WAYS}\n({exc})") from exc
         except ClientConfigError as exc:
             raise ClientConfigError(f"{exc} (from {chosen.source})" if chosen else str(exc)) from exc
 

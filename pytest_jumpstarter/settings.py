@@ -69,7 +69,7 @@ class Settings:
         """
         found = [setting for option in OPTIONS for setting in _read(option, config, environ)]
         # The environment's lease is not one of this lab; the one that a shell exports is the shell's own board.
-        if environ.get("JUMPSTARTER_HOST") or any(setting.option.name == "lab" for setting in found):
+        if environ.get("JUMPSTARTER_HOST") or any(setting.option.name in ("lab", "direct") for setting in found):
             found = [setting for setting in found if setting.source != setting.option.variable]
         return cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
 
@@ -90,9 +90,10 @@ class Settings:
 
     @property
     def mode(self) -> str:
-        """Where devices come from: `lab`, `shell` or `lease`, the first that applies."""
-        if self.find("lab"):
-            return "lab"
+        """Where devices come from: `lab`, `direct`, `shell` or `lease`, the first that applies."""
+        for mode in ("lab", "direct"):
+            if self.find(mode):
+                return mode
         overrides = any(setting.source == setting.option.flag for setting in self.aimed())
         if self.environ.get("JUMPSTARTER_HOST") and not overrides:
             return "shell"

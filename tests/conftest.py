@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -97,6 +98,14 @@ def suite(pytester: pytest.Pytester, lab: Lab) -> pytest.Pytester:
     """Return a folder whose ini file points at the shared lab and at board-1."""
     pytester.makeini(f"[pytest]\njmp_client = {lab.client_config}\njmp_selector = kind=dut\njmp_wait = 60s\n")
     return pytester
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """Return an endpoint on loopback where nothing listens, kept from others while the test runs."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")

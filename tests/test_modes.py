@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from standalone import PASSPHRASE, RunningExporter, serving
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import AlreadyReleased
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.waiting import attempts
 
-RunningExporter = Callable[..., AbstractContextManager[None]]
-
 DRIVE = "def test_it(dut): dut.power.on()"
-PASSPHRASE = "open-sesame-4711"
 
 
 @contextmanager
@@ -327,23 +324,9 @@ def test_shell_that_is_gone(pytester: pytest.Pytester, monkeypatch: pytest.Monke
 @pytest.fixture(scope="module")
 def standalone(running_exporter: RunningExporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return HOST:PORT of a real `jmp run` that serves in plain text whoever has the passphrase."""
-    folder = tmp_path_factory.mktemp("standalone")
-    (folder / "exporter.yaml").write_text(
-        "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\nmetadata: {name: alone, namespace: lab}\n"
-        "export: {power: {type: jumpstarter_driver_power.driver.MockPower}}\n"
-    )
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:  # jmp does not take port 0
-        host, port = free.getsockname()
-    options = ["--tls-grpc-listener", f"{host}:{port}", "--tls-grpc-insecure", "--passphrase", PASSPHRASE]
-    with running_exporter(folder / "exporter.yaml", folder / "log", *options):
-        assert any(is_listening(host, port) for _ in attempts(30))
-        yield f"{host}:{port}"
-
-
-def is_listening(host: str, port: int) -> bool:
-    """Tell whether a connection can be made."""
-    with closing(socket.socket()) as probe:
-        return probe.connect_ex((host, port)) == 0
+    options = ["--tls-grpc-insecure", "--passphrase", PASSPHRASE]
+    with serving(running_exporter, tmp_path_factory.mktemp("standalone"), *options) as address:
+        yield address
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ def config(lab: Lab, tmp_path: Path) -> Callable[..., str]:
         return f"--jmp-client={file}"
 
     return write
-
-
-@pytest.fixture
-def dead() -> Iterator[str]:
-    """Return an endpoint on loopback where nothing listens, kept from others while the test runs."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{held.getsockname()[1]}"
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """
 From a socket to a tree of driver clients, built with Jumpstarter's own code.
 
-Two ways to the exporter: through a tunnel of our own, or over the socket (or `host:port`) that a `jmp shell` gave us.
+Three ways to the exporter: through a tunnel of our own, over a channel straight to it, or over the socket (or
+`host:port`) that a `jmp shell` gave us.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
 from pytest_jumpstarter.device.portal import Portal
@@ -23,6 +24,7 @@ from pytest_jumpstarter.errors import (
 )
 
 if TYPE_CHECKING:
+    import grpc
     from anyio.from_thread import BlockingPortal
     from jumpstarter.client import DriverClient
 
@@ -30,6 +32,25 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for the exporter to describe itself; gRPC's own handshake gives up after about 20."""
+
+
+class Advice(NamedTuple):
+    """
+    What to do where an exporter's TLS is not what was expected.
+
+    Attributes:
+        plain_text: It speaks none.
+        authority: Its certificate is not trusted.
+    """
+
+    plain_text: str
+    authority: str
+
+
+_SHELL_ADVICE = Advice(
+    plain_text="JMP_GRPC_INSECURE=1 allows that",
+    authority="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=FILE trusts the certificate authority in FILE",
+)
 
 
 def warm_up() -> None:
@@ -59,6 +80,20 @@ class Connection:
         """
         return self._open(_over_tunnel(tunnel, self.portal, self._stack, self._policy), exporter)
 
+    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> DriverClient:
+        """
+        Build the driver clients over a channel, which `channel` makes in the portal's loop.
+
+        Args:
+            channel: Makes the channel; it is closed with this connection.
+            exporter: Words for the exporter in error messages.
+            advice: What these say of TLS.
+
+        Raises:
+            ConfigError, DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_host`.
+        """
+        return self._open(_over_channel(channel, self.portal, self._stack, self._policy), exporter, advice)
+
     def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> DriverClient:
         """
         Build the driver clients over a socket path or `host:port` that someone else serves.
@@ -70,7 +105,7 @@ class Connection:
             exporter: Words for the exporter in error messages.
 
         Raises:
-            ConfigError: The exporter does not take the passphrase, or does not speak TLS.
+            ConfigError: The exporter does not take the passphrase, does not speak TLS, or has no certificate for us.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
         return self._open(
@@ -113,7 +148,9 @@ class Connection:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
-    def _open(self, manager: AbstractAsyncContextManager[DriverClient], exporter: str) -> DriverClient:
+    def _open(
+        self, manager: AbstractAsyncContextManager[DriverClient], exporter: str, advice: Advice = _SHELL_ADVICE
+    ) -> DriverClient:
         try:
             with _without_warnings():
                 client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
@@ -121,7 +158,7 @@ class Connection:
             mark_missing(client, self._policy)
         except BaseException as exc:
             self.close()
-            _explain(exc, exporter)
+            _explain(exc, exporter, advice)
             raise
         self._client = client
         return client
@@ -142,27 +179,40 @@ def _without_warnings() -> Iterator[None]:
         logger.removeFilter(is_other)
 
 
-def _explain(exc: BaseException, exporter: str) -> None:
+def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
     """Raise the error of ours that `exc` amounts to; return where it is one already, or none."""
     import grpc
     from jumpstarter.common.exceptions import JumpstarterException
 
     if isinstance(exc, JumpstarterError):
         return  # some of ours are ConnectionErrors too
-    if isinstance(exc, grpc.aio.AioRpcError):
-        if exc.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise ConfigError(f"{exporter} refuses us: {exc.details()}; JMP_GRPC_PASSPHRASE must hold its own") from exc
-        raise DeviceUnreachable(f"{exporter} does not answer: {exc.details()} ({exc.code().name})") from exc
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc
-    if isinstance(exc, (JumpstarterException, OSError)):
-        cause = exc.__cause__
-        details = cause.details() if isinstance(cause, grpc.aio.AioRpcError) else exc
-        if "WRONG_VERSION_NUMBER" in str(details):  # what TLS makes of an answer in plain text
-            raise ConfigError(f"{exporter} speaks plain text, not TLS; JMP_GRPC_INSECURE=1 allows that") from exc
-        raise DeviceUnreachable(f"{exporter} does not answer: {details}") from exc
+    if isinstance(exc, (grpc.aio.AioRpcError, JumpstarterException, OSError)):
+        error = exc if isinstance(exc, grpc.aio.AioRpcError) else exc.__cause__
+        details = str(error.details() if isinstance(error, grpc.aio.AioRpcError) else exc)
+        raise _mistake(error, details, exporter, advice) or DeviceUnreachable(
+            f"{exporter} does not answer: {details}"
+        ) from exc
+
+
+def _mistake(error: object, details: str, exporter: str, advice: Advice) -> ConfigError | None:
+    """Return the error that trying again would not mend, if it is one."""
+    import grpc
+
+    if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED:
+        return ConfigError(f"{exporter} refuses us: {details}; JMP_GRPC_PASSPHRASE must hold its own")
+    if "WRONG_VERSION_NUMBER" in details:  # what TLS makes of an answer in plain text
+        return ConfigError(f"{exporter} speaks plain text, not TLS; {advice.plain_text}")
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return ConfigError(f"the TLS certificate of {exporter} is not trusted; {advice.authority}")
+    if "Hostname Verification Check failed" in details or "is not in peer certificate" in details:
+        return ConfigError(f"the TLS certificate of {exporter} is for another host; use the name that it was made for")
+    if "security handshaker" in details:
+        return ConfigError(f"the certificates to check {exporter} by are broken: they must be PEM")
+    return None
 
 
 @asynccontextmanager
@@ -170,18 +220,31 @@ async def _over_tunnel(
     tunnel: Tunnel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy
 ) -> AsyncIterator[DriverClient]:
     import grpc
-    from anyio import fail_after
-    from jumpstarter.client.client import client_from_channel
 
     try:
         path = await tunnel.open()
         credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-        async with grpc.aio.secure_channel(f"unix:{path}", credentials, options=_INNER_OPTIONS) as channel:
-            with fail_after(CONNECT_TIMEOUT):
-                client = await client_from_channel(channel, portal, stack, list(policy.allow), policy.unsafe)
+
+        def channel() -> grpc.aio.Channel:
+            return grpc.aio.secure_channel(f"unix:{path}", credentials, options=_INNER_OPTIONS)
+
+        async with _over_channel(channel, portal, stack, policy) as client:
             yield client
     finally:
         await tunnel.close()
+
+
+@asynccontextmanager
+async def _over_channel(
+    channel: Callable[[], grpc.aio.Channel], portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy
+) -> AsyncIterator[DriverClient]:
+    from anyio import fail_after
+    from jumpstarter.client.client import client_from_channel
+
+    async with channel() as opened:
+        with fail_after(CONNECT_TIMEOUT):
+            client = await client_from_channel(opened, portal, stack, list(policy.allow), policy.unsafe)
+        yield client
 
 
 # A broken tunnel is dialled again by the next call, so waiting long before that helps nobody.

@@ -26,8 +26,8 @@ class ExporterIdentity:
     Which exporter serves the device.
 
     Attributes:
-        name: The exporter's name; empty where a shell does not tell it.
-        labels: Its labels; None where they cannot be known (a shell of Jumpstarter before 0.9).
+        name: The exporter's name; empty where nobody tells it.
+        labels: Its labels; None where nobody tells them (a shell of Jumpstarter before 0.9, `--jmp-direct`).
     """
 
     name: str
@@ -44,7 +44,7 @@ class Device:
     Attributes:
         role: The name of the fixture that yields this device.
         exporter: Which exporter serves it.
-        lease: The lease by which it is ours, as it was when it became ready; None in a shell.
+        lease: The lease by which it is ours, as it was when it became ready; None where we have none.
     """
 
     def __init__(

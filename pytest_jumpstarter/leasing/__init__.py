@@ -12,7 +12,8 @@ The life of a lease, and the sources that devices come from.
 - `refusals`: what was waited for in vain once.
 - `survey`: who holds the exporters that match, for people who wait.
 - `identity`: whether a board that somebody else chose is the one that was asked for.
-- `source`: `ControllerSource`, lease mode; `shell`: `ShellSource`, inside a `jmp shell`. Both yield a `Device`.
+- `source`: `ControllerSource`, lease mode. `given`: exporters without a lease of ours: `shell`, inside a `jmp shell`;
+  `direct`, over TCP without a lab controller. All yield a `Device`.
 - `events`: `Events`, which is told what happens.
 
 Nothing here knows pytest.

@@ -22,7 +22,7 @@ class Health:
     The state of health of one role's device, from the moment its lease is ready.
 
     Args:
-        held: The lease; None in a shell, which keeps it to itself.
+        held: The lease; None where it is not ours, or there is none.
 
     Attributes:
         device: The device; None before it is connected.

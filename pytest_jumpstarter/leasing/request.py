@@ -30,7 +30,7 @@ class Terms:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """
-    The device one role asks for; at least one of the first three is set, or a shell provides it.
+    The device one role asks for; at least one of the first three is set, or it is given to us.
 
     Attributes:
         role: The name of the fixture.

@@ -2,114 +2,35 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1.secret import Secret
-from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import Connection
-from pytest_jumpstarter.device.drivers import DriverPolicy
-from pytest_jumpstarter.device.portal import Portal
-from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
-from pytest_jumpstarter.leasing.health import Health
-from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.given import GivenSource
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Lease
+    from jumpstarter.client import DriverClient
+
+    from pytest_jumpstarter.device.connection import Connection
+
+_INSECURE_VARIABLES = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
 
 
-class ShellSource:
+class ShellSource(GivenSource):
     """
-    The device of the `jmp shell` around this process: nothing is leased, released or ended here.
+    The device of the `jmp shell` around this process: its lease is the shell's.
 
     Its log stream is left to the shell too: a second reader would steal half of it.
 
     Source: JUMPSTARTER_HOST and the other variables that `jmp shell` sets (jumpstarter.config.env)
     """
 
-    leases: list[Lease] = []  # noqa: RUF012 - a shell has none, ever
+    where = "the jmp shell around this run"
+    place = "JUMPSTARTER_HOST"
 
-    def __init__(self, environ: Mapping[str, str], *, events: Events, healths: dict[str, Health]) -> None:
-        self._environ = environ
-        self._events = events
-        self._portal = Portal()
-        self._has_warned = False
-        self._healths = healths
-
-    @contextmanager
-    def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
-        """Yield the shell's device for each role; see `device`."""
-        with ExitStack() as stack:
-            yield {each.role: stack.enter_context(self.device(each)) for each in wanted}
-
-    @contextmanager
-    def device(self, wanted: Wanted) -> Iterator[Device]:
-        """
-        Connect to the shell's exporter and yield its device.
-
-        Raises:
-            DeviceMismatch: The shell's exporter is not the one that `wanted` asks for.
-            DeviceUnreachable: It does not answer.
-            ConfigError: It does not take the passphrase in JMP_GRPC_PASSPHRASE.
-
-        Warns:
-            UserWarning: Once in a run, that the shell does not tell which exporter it has.
-        """
-        identity = self._identity()
-        check_identity(wanted, identity.name, identity.labels, "the jmp shell around this run")
-        self._warn_of_unknown(wanted, identity)
-        with ExitStack() as stack:
-            connection = Connection(self._portal, self._policy())
-            stack.callback(connection.close)
-            root = connection.open_host(
-                self._environ["JUMPSTARTER_HOST"],
-                insecure="1"
-                in (self._environ.get("JMP_GRPC_INSECURE"), self._environ.get("JUMPSTARTER_GRPC_INSECURE")),
-                passphrase=Secret(self._environ.get("JMP_GRPC_PASSPHRASE", "")),
-                exporter=f"the exporter at JUMPSTARTER_HOST={self._environ['JUMPSTARTER_HOST']}",
-            )
-            device = Device(role=wanted.role, exporter=identity, lease=None, client=root, portal=connection.portal)
-            stack.callback(put_away, device, self._events, "its fixture was torn down")
-            self._healths[wanted.role] = health = Health()
-            stack.callback(health.retire)
-            health.attach(device, connection)
-            self._events.on_ready(device)
-            with only_in_this_process(stack):
-                yield device
-
-    def release_all(self) -> None:
-        """Do nothing: the shell gives its lease back."""
-
-    def close(self) -> None:
-        """End the event loop; the shell keeps its exporter."""
-        self._portal.stop()
-
-    def _identity(self) -> ExporterIdentity:
-        labels = self._environ.get("JMP_EXPORTER_LABELS")
-        pairs = (pair.partition("=") for pair in labels.split(",")) if labels else ()
-        return ExporterIdentity(
-            name=self._environ.get("JMP_EXPORTER", ""),
-            labels=None if labels is None else {key: value for key, _, value in pairs if key},
-        )
-
-    def _warn_of_unknown(self, wanted: Wanted, identity: ExporterIdentity) -> None:
-        if self._has_warned or not is_unknown(wanted, identity.name, identity.labels):
-            return
-        warnings.warn(
-            f"{asked_for(wanted)}, but the environment does not tell which exporter is at JUMPSTARTER_HOST "
-            "(JMP_EXPORTER, JMP_EXPORTER_LABELS): it is used unchecked",
-            stacklevel=2,
-        )
-        self._has_warned = True  # and not before: where a warning is an error, each test gets it
-
-    def _policy(self) -> DriverPolicy:
-        """Read the allow-list as Jumpstarter itself does, with its own code."""
-        from jumpstarter.config.client import ClientConfigV1Alpha1Drivers
-
-        drivers = ClientConfigV1Alpha1Drivers()
-        return DriverPolicy(
-            allow=tuple(drivers.allow), unsafe=drivers.unsafe, source="JMP_DRIVERS_ALLOW in the environment"
+    def _connect(self, connection: Connection) -> DriverClient:
+        host = self._environ["JUMPSTARTER_HOST"]
+        return connection.open_host(
+            host,
+            insecure=any(self._environ.get(name) == "1" for name in _INSECURE_VARIABLES),
+            passphrase=self._passphrase,
+            exporter=f"the exporter at JUMPSTARTER_HOST={host}",
         )

@@ -67,10 +67,16 @@ def test_half_an_environment(suite: pytest.Pytester, monkeypatch: pytest.MonkeyP
 
 
 def test_nothing_is_configured(suite: pytest.Pytester) -> None:
-    """Without any of them the four ways to a device are listed."""
+    """Without any of them the five ways to a device are listed."""
     suite.makeini("[pytest]")
-    said = one_error(suite, lines=6)
-    assert said.startswith("nothing says where devices come from. Four ways:\n")
-    for way in ("pytest --jmp-lab=FILE", "jmp shell ... -- pytest", "--jmp-client=ALIAS-OR-FILE", "jmp config client"):
+    said = one_error(suite, lines=7)
+    assert said.startswith("nothing says where devices come from. Five ways:\n")
+    for way in (
+        "pytest --jmp-lab=FILE",
+        "pytest --jmp-direct=HOST:PORT",
+        "jmp shell ... -- pytest",
+        "--jmp-client=ALIAS-OR-FILE",
+        "jmp config client",
+    ):
         assert f"\n  {way}" in said or f"\n  pytest {way}" in said
     assert all(len(line) <= 80 for line in said.splitlines()[:-1])

@@ -1,0 +1,135 @@
+"""`DirectSource`: one exporter over TCP, without a lab controller."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_jumpstarter.client.v1.tls import Tls, channel_options, split_endpoint
+from pytest_jumpstarter.device import Device, ExporterIdentity
+from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
+from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.given import GivenSource
+from pytest_jumpstarter.leasing.health import Health
+from pytest_jumpstarter.leasing.request import Wanted
+
+if TYPE_CHECKING:
+    import grpc
+    from jumpstarter.client import DriverClient
+
+    from pytest_jumpstarter.device.connection import Connection
+
+PLAIN_TEXT = "grpc://"
+"""Before an endpoint: no TLS."""
+
+
+class DirectSource(GivenSource):
+    """
+    One exporter that serves whoever comes, by `jmp run --tls-grpc-listener`.
+
+    Who it is it does not tell; `JMP_EXPORTER` and `JMP_EXPORTER_LABELS` may, outside a `jmp shell`, whose own they are
+    there.
+
+    Args:
+        address: `HOST:PORT`, for TLS, or `grpc://HOST:PORT` for plain text.
+        ca: File with the certificates to trust instead of the system's.
+        said_by: Words for where the address was said: `--jmp-direct`.
+        environ: Where passphrase, allow-list and identity are.
+
+    Raises:
+        OptionError: The file with the certificates cannot be read.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        ca: Path | None,
+        said_by: str,
+        environ: Mapping[str, str],
+        events: Events,
+        healths: dict[str, Health],
+    ) -> None:
+        super().__init__(environ, events=events, healths=healths)
+        self._endpoint = address.removeprefix(PLAIN_TEXT)
+        self._is_plain = address.startswith(PLAIN_TEXT)
+        self._tls = Tls(ca=_read(ca))
+        self._said_by = said_by
+        self._role = ""
+        self.place = self.nameless = self._endpoint
+        self.where = f"{self._endpoint} ({said_by})"
+
+    @contextmanager
+    def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
+        """
+        Yield the device for the one role that there can be.
+
+        Raises:
+            ConfigError: More than one role asks for it.
+        """
+        for each in wanted:
+            self._role = self._role or each.role
+            if each.role != self._role:
+                raise ConfigError(
+                    f"{self.where} is one device, and {self._role!r} has it: none is left for {each.role!r}; "
+                    "several devices at once are leased from a lab"
+                )
+        with super().devices(wanted) as devices:
+            yield devices
+
+    def _connect(self, connection: Connection) -> DriverClient:
+        exporter = f"the exporter at {self.where}"
+        advice = Advice(
+            plain_text=f"{PLAIN_TEXT}{self._endpoint} allows that",
+            authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
+        )
+        try:
+            return connection.open_channel(self._channel, exporter=exporter, advice=advice)
+        except DeviceUnreachable as exc:
+            if self._is_plain and _speaks_tls(self._endpoint):
+                raise ConfigError(
+                    f"{exporter} speaks TLS, not plain text; leave out {PLAIN_TEXT} in {self._said_by}"
+                ) from exc
+            raise
+
+    def _channel(self) -> grpc.aio.Channel:
+        import grpc
+        from jumpstarter.exporter.auth import passphrase_client_interceptors
+
+        interceptors = passphrase_client_interceptors(self._passphrase) if self._passphrase else None
+        options = channel_options(self._endpoint)
+        if self._is_plain:
+            return grpc.aio.insecure_channel(self._endpoint, options=options, interceptors=interceptors)
+        credentials = self._tls.credentials(self._endpoint)
+        return grpc.aio.secure_channel(self._endpoint, credentials, options=options, interceptors=interceptors)
+
+    def _identity(self) -> ExporterIdentity:
+        if "JUMPSTARTER_HOST" in self._environ:
+            return ExporterIdentity(name="", labels=None)
+        return super()._identity()
+
+    def _policy(self) -> DriverPolicy:
+        """Allow what the environment says; else all, as `jmp` does for a user who names the exporter."""
+        policy = super()._policy()
+        return policy if policy.allow else replace(policy, unsafe=True)
+
+
+def _read(ca: Path | None) -> bytes | None:
+    try:
+        return None if ca is None else ca.read_bytes()
+    except OSError as exc:
+        raise OptionError(f"certificate authority {ca} cannot be read: {exc.strerror}") from exc
+
+
+def _speaks_tls(endpoint: str) -> bool:
+    """Tell whether a TLS handshake gets an answer."""
+    try:
+        return bool(ssl.get_server_certificate(split_endpoint(endpoint), timeout=CONNECT_TIMEOUT / 4))
+    except OSError:
+        return False

@@ -1,0 +1,38 @@
+"""Real exporters without a lab: `jmp run --tls-grpc-listener`."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+from pytest_jumpstarter.leasing.waiting import attempts
+
+RunningExporter = Callable[..., AbstractContextManager[None]]
+
+PASSPHRASE = "open-sesame-4711"
+
+_CONFIG = """\
+apiVersion: jumpstarter.dev/v1alpha1
+kind: ExporterConfig
+metadata: {name: alone, namespace: lab}
+export: {power: {type: jumpstarter_driver_power.driver.MockPower}}
+"""
+
+
+@contextmanager
+def serving(running_exporter: RunningExporter, folder: Path, *options: str) -> Iterator[str]:
+    """Run an exporter with these options of `jmp run`, and yield HOST:PORT of its listener."""
+    (folder / "exporter.yaml").write_text(_CONFIG)
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:  # jmp does not take port 0
+        host, port = free.getsockname()
+    with running_exporter(folder / "exporter.yaml", folder / "log", "--tls-grpc-listener", f"{host}:{port}", *options):
+        assert any(is_listening(host, port) for _ in attempts(30))
+        yield f"{host}:{port}"
+
+
+def is_listening(host: str, port: int) -> bool:
+    """Tell whether a connection can be made."""
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex((host, port)) == 0
