@@ -262,7 +262,7 @@ class Hold(Held):
         held, asked = self._held_for(), self.lease.duration or 0.0
         limit = self._terms.max_hold
         if limit is not None and held >= limit:
-            raise LeaseLost(f"lease {self.name} was held for {format_duration(held)}, all that --jmp-max-hold allows")
+            raise self._held_long_enough(held)
         total = min(held + self._terms.ttl, limit or math.inf)
         if total > asked and os.getpid() == self._owner:
             self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
@@ -286,11 +286,14 @@ class Hold(Held):
 
     def look(self, timeout: float) -> DeviceError | None:
         """Ask as every lease is asked, and watch the longest time it may be held."""
-        limit = self._terms.max_hold
-        loss = super().look(timeout)
-        if loss is None and limit is not None and self._held_for() >= limit:
-            return LeaseLost(f"lease {self.name} was held for {format_duration(limit)}, all that --jmp-max-hold allows")
+        loss, limit = super().look(timeout), self._terms.max_hold
+        is_ended = self.lease is not None and self.lease.is_ended  # by itself, where it was asked for the longest time
+        if limit is not None and (loss is None or is_ended) and self._held_for() >= limit:
+            return self._held_long_enough(limit)
         return loss
+
+    def _held_long_enough(self, duration: float) -> LeaseLost:
+        return LeaseLost(f"lease {self.name} was held for {format_duration(duration)}, all that --jmp-max-hold allows")
 
     def release(self, *, confirm: bool = True) -> None:
         """
