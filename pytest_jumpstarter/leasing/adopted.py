@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
-from pytest_jumpstarter.leasing.hold import Held
+from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.leasing.request import Wanted
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.leasing.hold import Held
+    from pytest_jumpstarter.leasing.held import Held
 
 
 class Deferral:

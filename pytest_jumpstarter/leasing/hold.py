@@ -1,5 +1,5 @@
 """
-A lease in our hands: `Held` is any, `Hold` is one of ours from request to release.
+`Hold`: a lease of ours from request to release.
 
 Only the process that created a lease releases it.
 """
@@ -9,18 +9,13 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
+from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import (
     AlreadyReleased,
     DeviceError,
-    ExporterOffline,
-    HookFailed,
     JumpstarterError,
     LeaseLost,
     MethodUnavailable,
@@ -28,170 +23,16 @@ from pytest_jumpstarter.errors import (
     RequestError,
     TransportError,
 )
+from pytest_jumpstarter.leasing.held import EXTEND_TIMEOUT, Held
 from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.reservation import Reservation
-from pytest_jumpstarter.leasing.waiting import Waiter, attempts
+from pytest_jumpstarter.leasing.waiting import attempts
 from pytest_jumpstarter.units import format_duration
 
 RELEASE_TIMEOUT = 5.0
 """Seconds for the lab controller to take a release, and again to confirm it."""
 
-EXTEND_TIMEOUT = 5.0
 _CREATE_MAY_BE_UNDER_WAY = 1.0
-
-
-class Held(ABC):
-    """
-    What both kinds of lease have in common: they are waited for, dialled and looked after.
-
-    Attributes:
-        name: The lease's name.
-        wanted: What it is for.
-        lease: The lease as last seen; None before `obtain`.
-        exporter: Its exporter, ready; None before `prepare`.
-        failure: Why the lease could not be given back; empty if all is well.
-        is_reserved: Whether it is left to people now: not extended and not given back.
-    """
-
-    is_ours: bool
-
-    def __init__(
-        self,
-        client: Client,
-        wanted: Wanted,
-        name: str,
-        *,
-        say: Callable[[str], None],
-        listen: Callable[[Held], HookLog],
-        since: float | None = None,
-    ) -> None:
-        self.name = name
-        self.wanted = wanted
-        self.lease: Lease | None = None
-        self.exporter: Exporter | None = None
-        self.failure = ""
-        self.is_reserved = False
-        self._client = client
-        self._waiter = Waiter(client, wanted, say, since=since)
-        self._listen = listen
-        self._hook_log: HookLog | None = None
-        self._ready_since = 0.0
-
-    @abstractmethod
-    def obtain(self, *, patience: float = math.inf) -> bool:
-        """
-        Wait until the lease is Ready; tell whether it is after `patience` seconds, and may be called again if not.
-
-        On any failure the lease is given back, if it is ours, before the error goes on.
-
-        Raises:
-            ConfigError, DeviceError, RequestError: See `Waiter.until_ready`.
-        """
-
-    def prepare(self) -> None:
-        """
-        Wait until the exporter of a lease that is Ready is ready, too; on failure as `obtain`.
-
-        Raises:
-            HookFailed, ExporterOffline, LeaseLost, DeviceUnreachable, RequestError: See `Waiter.until_exporter_ready`.
-        """
-        assert self.lease is not None
-        with self._or_given_back():
-            self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
-
-    def dial(self, stopped: threading.Event) -> Route:
-        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
-        return self._waiter.dial(self.name, stopped)
-
-    def look(self, timeout: float) -> DeviceError | None:
-        """
-        Ask the lab controller whether lease and exporter are still there, and return what is wrong.
-
-        Raises:
-            TransportError: It does not answer within `timeout` seconds.
-        Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
-        """
-        try:
-            self.lease = self._client.get_lease(self.name, timeout=timeout)
-            exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
-        except NotFound as exc:
-            return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
-        if self.lease.is_ended:
-            why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
-            return LeaseLost(f"lease {self.name} has ended{why}")
-        if self.lease.client != self._client.name:
-            return LeaseLost(f"lease {self.name} was transferred to client {self.lease.client!r}")
-        if exporter.status == "OFFLINE" or not exporter.online:
-            return ExporterOffline(
-                f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}"
-            )
-        return None
-
-    def extend(self, timeout: float) -> None:  # noqa: B027 - what is not ours is left as it is
-        """Make the lease last longer, if it is ours to extend."""
-
-    def reserve(self, duration: float) -> Reservation:  # noqa: ARG002 - what is not ours is left as it is
-        """
-        Leave the lease to people, for `duration` seconds from now if that is ours to say.
-
-        Raises:
-            LeaseLost: It has ended.
-            RequestError: The lab controller cannot be asked; the lease is as it was.
-        """
-        left = self._left()
-        self.is_reserved = True
-        return self._reservation(left, "not extended, since it is not a lease of this run")
-
-    def _left(self) -> float:
-        """Ask how many seconds the lease has left."""
-        self.lease = self._client.get_lease(self.name, timeout=EXTEND_TIMEOUT)
-        if self.lease.is_ended:
-            raise LeaseLost(f"lease {self.name} has ended")
-        return (self.lease.duration or 0.0) - self._held_for()
-
-    def _reservation(self, duration: float, note: str) -> Reservation:
-        assert self.exporter is not None
-        return Reservation(lease=self.name, exporter=self.exporter.name, duration=duration, note=note)
-
-    def _held_for(self) -> float:
-        """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
-        if self.lease is not None and self.lease.effective_duration is not None:
-            return self.lease.effective_duration
-        return time.monotonic() - self._ready_since
-
-    def release(self, *, confirm: bool = True) -> None:  # noqa: B027 - what is not ours is left as it is
-        """Give the lease back, if it is ours to give."""
-
-    def after_hook(self) -> str:
-        """Wait for the exporter's afterLease hook, and return why it failed; see `Waiter.until_cleaned_up`."""
-        return self._waiter.until_cleaned_up(self.exporter.name) if self.exporter is not None else ""
-
-    def _until_ready(self, patience: float) -> bool:
-        lease = self._waiter.until_ready(self.name, patience=patience)
-        if lease is None:
-            return False
-        self.lease, self._ready_since = lease, time.monotonic()
-        return True
-
-    @contextmanager
-    def _or_given_back(self) -> Iterator[None]:
-        """Give the lease back if it cannot be had, an interrupt included, and name it in the error."""
-        try:
-            yield
-        except BaseException as exc:
-            if isinstance(exc, DeviceError):
-                exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
-            if isinstance(exc, HookFailed) and self._hook_log is not None:
-                exc.args = (f"{exc}{self._hook_log.last_words()}",)
-            self.release()
-            raise
-        finally:
-            if self._hook_log is not None:
-                self._hook_log.stop()
-
-    def _listen_to_hook(self) -> None:
-        self._hook_log = self._listen(self)
-        self._hook_log.start()
 
 
 class Hold(Held):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
-from pytest_jumpstarter.leasing.hold import Held
+from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.units import format_duration
 
 LOOK_INTERVAL = 2.0

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
     from pytest_jumpstarter.device.hook_log import HookLog
     from pytest_jumpstarter.device.tunnel import Tunnel
-    from pytest_jumpstarter.leasing.hold import Held
+    from pytest_jumpstarter.leasing.held import Held
     from pytest_jumpstarter.leasing.reservation import Reservation
 
 

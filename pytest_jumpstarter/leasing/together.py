@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
-from pytest_jumpstarter.leasing.hold import Held
+from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
 
 SHORTEST_PATIENCE = 0.5
