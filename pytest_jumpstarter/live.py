@@ -32,6 +32,7 @@ class LiveFixtures:
         self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
     ) -> Generator[None, Any, Any]:
         """Note each device fixture that is made, to be able to end it, and what asks for one by name."""
+        __tracebackhide__ = True  # of an error in the fixture
         if fixturedef.argname in self._roles:
             self._made.setdefault(fixturedef.argname, {})[fixturedef] = request
         if "request" in fixturedef.argnames:

@@ -54,6 +54,12 @@ def _switch(text: str) -> str:
     return text
 
 
+def _console(text: str) -> str:
+    if text not in ("on", "off", "retain-on-failure"):
+        raise ValueError(f"{text!r} is none of on, off and retain-on-failure")
+    return text
+
+
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"{text!r} is not a number of times")
@@ -235,6 +241,13 @@ OPTIONS = (
         parse=_report,
         is_path=True,
         is_repeatable=True,
+    ),
+    Option(
+        name="console",
+        metavar="on|off|retain-on-failure",
+        help="Read consoles from the start of a lease on, not from their first use; off: do not (default)",
+        parse=_console,
+        default="retain-on-failure",
     ),
     Option(
         name="hold-on-failure",

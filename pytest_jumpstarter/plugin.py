@@ -37,6 +37,7 @@ _SHOWN_BY = {
     "retry": "retried:Retried",
     "no_device": "no_device:NothingTested",
     "jumpstarter": "bookkeeper:Bookkeeper",
+    "evidence": "junit_output:JunitOutput",
 }
 
 

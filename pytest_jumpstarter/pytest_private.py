@@ -125,3 +125,18 @@ def junit_error(config: pytest.Config, element: Any, kind: str) -> None:
             xml.stats["error"] += 1
         nodes[-1].tag = "error"
         nodes[-1].set("type", kind)
+
+
+def junit_output(element: Any, text: str) -> None:
+    """
+    Write text into a test's `<system-out>`, before the report that it belongs to is taken in.
+
+    Reason: the JUnit plugin leaves out sections of reports that it does not know.
+    """
+    import xml.etree.ElementTree as ET
+
+    from _pytest.junitxml import bin_xml_escape
+
+    node = ET.Element("system-out")
+    node.text = bin_xml_escape(text)
+    element.append(node)

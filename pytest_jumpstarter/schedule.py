@@ -93,6 +93,7 @@ class Schedule:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Note a device of which the test's signature did not tell."""
+        __tracebackhide__ = True  # of an error in the fixture
         if fixturedef.argname in self._config.stash[ROLES] - self._wanted[self._now].keys():
             self._unplanned.add(fixturedef.argname)
         return (yield)

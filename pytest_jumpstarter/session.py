@@ -12,6 +12,7 @@ import pytest
 
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
+from pytest_jumpstarter.report.evidence import Evidence
 from pytest_jumpstarter.report.faults import Faults
 from pytest_jumpstarter.report.hold import HoldOnFailure
 from pytest_jumpstarter.report.no_device import Skips
@@ -57,12 +58,19 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
     if hold is not None and can_hold:
         plugins["hold"] = HoldOnFailure(run, faults.roles_of, hold.value)  # after faults: it wants their verdict
+    plugins["watch"] = Evidence(faults.uses, is_eager=_is_eager(settings))
     plugins["recorder"] = Recorder(worker, faults.uses)  # last: what the others put on a report is there
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
+
+
+def _is_eager(settings: Settings) -> bool:
+    """Tell whether consoles are recorded though no test may open them."""
+    console = settings["console"]
+    return console.source != "default" and console.value != "off"
 
 
 def _current_test(session: pytest.Session) -> pytest.Item | None:

@@ -175,36 +175,6 @@ def test_pytest_html_has_our_columns(suite: pytest.Pytester) -> None:
     assert '"name": "device dut"' in page
 
 
-def test_panic_in_setup_is_in_every_file(suite: pytest.Pytester) -> None:
-    """What a board says before a setup fails stands in JSON, JUnit and on the page, with board and lease."""
-    suite.makepyfile(
-        """
-        import pytest
-
-        @pytest.fixture
-        def booted(dut, console):
-            print("LEASE", dut.lease.name)
-            dut.power.on()
-            console.expect("login: ")
-            console.sendline("Kernel panic - not syncing: <VFS>")  # which the board echoes
-            console.expect("syncing: <VFS>", timeout=10)
-            print(console.before + console.after)
-            raise RuntimeError("it did not boot")
-
-        def test_it(booted): pass
-        """
-    )
-    result = suite.runpytest_subprocess("--jmp-report=run.json", "--jmp-report=run.html", "--junitxml=report.xml")
-    result.assert_outcomes(errors=1)
-    lease = next(line.split()[-1] for line in result.outlines if line.startswith("LEASE"))
-    [test] = data_of(suite)["tests"]
-    assert "panic - not syncing: <VFS>" in test["sections"]["Captured stdout setup"]
-    assert [(each["exporter"], each["lease"]) for each in test["devices"]] == [("board-1", lease)]
-    page, xml = (html.unescape(suite.path.joinpath(name).read_text()) for name in ("run.html", "report.xml"))
-    for text in (page, xml):
-        assert all(word in text for word in ("panic - not syncing: <VFS>", "board-1", lease, "it did not boot"))
-
-
 def test_the_last_of_two_devices_did_not_queue_for_the_first(suite: pytest.Pytester) -> None:
     """The wait for two devices together ends for both at once, however long the first takes to be prepared."""
     suite.makeconftest(

@@ -7,7 +7,7 @@ The device in a test's hands, and the way to it.
 - `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing.
 - `device`: `Device`, the stable handle that a fixture yields.
 - `hook_log`: what the exporter's beforeLease hook says while it runs.
-- `console`: `Console`, a serial console in pexpect's words.
+- `line`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, in pexpect's words.
 
 Nothing here knows pytest, leases or the lab controller.
 """

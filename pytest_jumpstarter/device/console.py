@@ -2,14 +2,13 @@
 `Console`: a serial console in pexpect's words.
 
 pexpect reads from one end of a socket pair in the test's thread; at the other end two tasks in the portal's loop copy
-to and from the driver's stream. So the board's output is taken off the wire whether a test reads or not.
+to and from the line (line.py), which takes the board's output off the wire whether a test reads or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
     from anyio.from_thread import BlockingPortal
 
+    from pytest_jumpstarter.device.line import Line, Port
+
 CHUNK_BYTES = 1 << 16
 DEFAULT_TIMEOUT = 30.0
 _SHOWN_LINES = 20
@@ -36,19 +37,22 @@ class Console:
     The words are pexpect's: `expect` and `expect_exact` return the index of the pattern that matched and leave the
     text in `before`, `after` and `match`. Text is UTF-8; bytes that are not are shown as U+FFFD.
 
+    Args:
+        begin: The position in the line's recording from which on it is read.
+
     Attributes:
         name: Words for this console in messages.
         spawn: The pexpect session itself, for what has no twin here (`logfile_read`, `linesep`, …).
     """
 
-    def __init__(self, driver: Any, portal: BlockingPortal, *, name: str) -> None:
+    def __init__(self, line: Line, portal: BlockingPortal, *, begin: int, name: str) -> None:
         self.name = name
+        self._line = line
         self._reasons: list[str] = []
-        self._opened = time.monotonic()
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
-            self._task, _ = portal.start_task(_copy, driver, far, self._reasons.append)
+            self._task, _ = portal.start_task(_copy, line, begin, far, self._reasons.append)
         except Exception as exc:
             self._end.close()
             far.close()
@@ -139,34 +143,34 @@ class Console:
                 f"console {self.name} {happened} for {_shown(pattern)}{why}; it said:\n{_tail(self.before)}"
             )
             if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
-                told.since = self._opened  # type: ignore[attr-defined]  # read by the verdict
+                told.since = self._line.opened  # type: ignore[attr-defined]  # read by the verdict
             raise told from None
 
 
 async def _copy(
-    driver: Any, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
+    line: Line, begin: int, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
 ) -> None:
-    """Copy between the driver's stream and our end of the pair until either closes; say why the stream ended."""
+    """Copy between the line and our end of the pair until either closes; say why the line ended."""
     from anyio import create_task_group
 
     far.setblocking(False)
     with far:
-        async with driver.stream_async("connect") as stream:
-            task_status.started()
-            async with create_task_group() as group:
-                group.start_soon(_from_board, stream, far, on_end)
-                await _to_board(far, stream)
-                group.cancel_scope.cancel()
+        port = await line.port(begin)
+        task_status.started()
+        async with create_task_group() as group:
+            group.start_soon(_from_board, port, far, on_end)
+            await _to_board(far, port)
+            group.cancel_scope.cancel()
 
 
-async def _from_board(stream: Any, far: socket.socket, on_end: Callable[[str], None]) -> None:
+async def _from_board(port: Port, far: socket.socket, on_end: Callable[[str], None]) -> None:
     from anyio import BrokenResourceError, EndOfStream
 
     loop = asyncio.get_running_loop()
     try:
         with suppress(EndOfStream, OSError):
             while True:
-                await loop.sock_sendall(far, await stream.receive())
+                await loop.sock_sendall(far, await port.receive())
         on_end("")
     except BrokenResourceError as exc:
         on_end(_words(exc.__cause__ or exc))
@@ -174,13 +178,13 @@ async def _from_board(stream: Any, far: socket.socket, on_end: Callable[[str], N
         far.shutdown(socket.SHUT_WR)
 
 
-async def _to_board(far: socket.socket, stream: Any) -> None:
+async def _to_board(far: socket.socket, port: Port) -> None:
     from anyio import BrokenResourceError, ClosedResourceError
 
     loop = asyncio.get_running_loop()
     with suppress(BrokenResourceError, ClosedResourceError, OSError):
         while data := await loop.sock_recv(far, CHUNK_BYTES):
-            await stream.send(data)
+            await port.send(data)
 
 
 def _words(exc: BaseException) -> str:

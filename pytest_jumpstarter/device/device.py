@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.device.line import Line
 
 _CONSOLE_NAMES = ("console", "serial", "uart")
 
@@ -63,6 +64,10 @@ class Device:
         self._portal = portal
         self._drivers = driver_paths(client)
         self._consoles: dict[str, Console] = {}
+        self._lines: dict[object, Line] = {}
+        for path, driver in sorted(self._drivers.items(), key=lambda each: len(each[0])):
+            if _is_serial_port(driver):  # which has one reader: whoever opens it shares it
+                self._line(path).share(driver)
         self._released = ""
         self._loss: DeviceError | None = None
 
@@ -118,11 +123,25 @@ class Device:
         from pytest_jumpstarter.device.console import Console
 
         found = self._console_path(path)
+        line = self._line(found)
+        begin = line.since
         if found in self._consoles and not self._consoles[found].is_open:
             self._consoles.pop(found).close()
+            begin = line.recording.end
         if found not in self._consoles:
-            self._consoles[found] = Console(self.drivers[found], self._portal, name=f"{found} of {self}")
+            self._consoles[found] = Console(line, self._portal, begin=begin, name=f"{found} of {self}")
         return self._consoles[found]
+
+    def record(self) -> None:
+        """Begin to read every console that a test could mean, before one does; see `Line.failure`."""
+        for path in self._console_candidates():
+            if not isinstance(self._drivers[path], MissingDriver):
+                self._portal.call(self._line(path).record)
+
+    @property
+    def lines(self) -> list[Line]:
+        """The consoles that were read, and what came out of each; they outlive the lease."""
+        return [line for line in self._lines.values() if line.opened or line.failure]
 
     def lose(self, loss: DeviceError) -> None:
         """From now on raise `loss` at every use; the first loss counts."""
@@ -135,6 +154,8 @@ class Device:
         for console in self._consoles.values():
             console.close()
         self._consoles.clear()
+        for line in self._lines.values():
+            line.close(self._portal)
 
     def __str__(self) -> str:
         return f"{self.role} ({self.exporter.name})" if self.exporter.name else self.role
@@ -142,6 +163,15 @@ class Device:
     def __repr__(self) -> str:
         state = f"released: {self._released}" if self._client is None else f"drivers: {', '.join(self._drivers)}"
         return f"<Device {self} {state}>"
+
+    def _line(self, path: str) -> Line:
+        """Return the line of the driver at `path`, which may stand at several (`ref:`)."""
+        from pytest_jumpstarter.device.line import Line
+
+        driver = self._drivers[path]  # one that is missing raises why
+        if driver.uuid not in self._lines:
+            self._lines[driver.uuid] = Line(driver, path)
+        return self._lines[driver.uuid]
 
     def _console_path(self, path: str | None) -> str:
         if path is not None:

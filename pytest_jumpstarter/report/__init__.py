@@ -6,6 +6,7 @@ What people see of leases and devices.
 - `hold`: the device of the first test that fails, left to people.
 - `retried`: tests that ran again after a device error.
 - `recorder`: what happened on which board, put on the reports of tests. `ledger`: all of it, summed up.
+- `evidence`: what the consoles said during a test that fails, on its report. `junit_output`: and in the JUnit file.
 - `bookkeeper`: the ledger of a run, and the table at its end. `files`: what `--jmp-report` asks for.
 - `page`: such a file for people, from a template. `timeline`: its picture, boards by time.
 - `html_columns`: our part of the page of pytest-html.

@@ -72,6 +72,7 @@ class DeviceErrors(Shown):
             terminalreporter.write_line(f"  {_where(facts)}: {facts.get('reason')}")
             if config.get_verbosity() >= _FULL:
                 terminalreporter.write_line(str(report.longreprtext))
+            _show_evidence(terminalreporter, report)
         terminalreporter.write_line("")
         for exporter, count in self._by_exporter().items():
             terminalreporter.write_line(f"{exporter}: {count} device error{'s' if count > 1 else ''}")
@@ -81,6 +82,14 @@ class DeviceErrors(Shown):
         for report in self._reports:
             counts[(facts_of(report) or {}).get("exporter") or "no exporter assigned"] += 1
         return counts
+
+
+def _show_evidence(terminalreporter: pytest.TerminalReporter, report: pytest.TestReport) -> None:
+    """Show what the device said, as pytest does where a test fails."""
+    for title, text in report.sections:
+        if title in getattr(report, "evidence", []) and terminalreporter.config.option.showcapture != "no":
+            terminalreporter.write_sep("-", title)
+            terminalreporter.write_line(text)
 
 
 def _where(facts: dict[str, Any]) -> str:

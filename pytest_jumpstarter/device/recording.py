@@ -1,0 +1,146 @@
+"""
+`Recording`: what came out of a console, byte for byte, and when.
+
+It is a log on disk with any number of readers at positions of their own: the recorder's report, a test that has not
+read yet, a driver that opened the console. So nobody who reads slowly holds up the board or fills the memory.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+import time
+import weakref
+from array import array
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+
+SEGMENT_BYTES = 16 << 20
+SEGMENTS = 8
+"""Of the output of one lease, the last 7 to 8 segments are kept."""
+
+_SEGMENT_BYTES_IN_MEMORY = 1 << 20  # of segments that no disk had room for
+_STAMPS = 1 << 16
+_RESOLUTION = 0.005
+
+
+@dataclass(slots=True)
+class _Segment:
+    start: int
+    file: io.RawIOBase | io.BytesIO
+    limit: int
+    size: int = 0
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.size
+
+
+class Recording:
+    """
+    The output of one console, from its first byte; positions count from there.
+
+    May be used from any thread. The files have no names and end with this object.
+
+    Attributes:
+        end: The number of bytes that came.
+    """
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._segments: deque[_Segment] = deque()
+        self._stamps: tuple[array[int], array[float]] = array("q"), array("d")
+        self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._segments)
+
+    @property
+    def start(self) -> int:
+        """The position of the first byte that is still kept."""
+        return self._segments[0].start if self._segments else self.end
+
+    def append(self, data: bytes) -> None:
+        """Keep what came just now; where the disk is full, in memory, and much less of it."""
+        with self._lock:
+            self._stamp()
+            rest = memoryview(data)
+            while rest:
+                rest = rest[self._write(rest) :]
+
+    def read(self, position: int, size: int) -> tuple[int, bytes]:
+        """
+        Return up to `size` bytes from `position`, or from the first that is still kept, and the position after them.
+
+        Nothing where there is no more yet.
+        """
+        with self._lock:
+            position = max(position, self.start)
+            for segment in self._segments:
+                if segment.start <= position < segment.stop:
+                    segment.file.seek(position - segment.start)
+                    data = segment.file.read(min(size, segment.stop - position)) or b""
+                    return position + len(data), data
+            return position, b""
+
+    def tail(self, position: int, size: int) -> tuple[int, bytes]:
+        """Return what came since `position`, about the last `size` bytes of it at most, and where that begins."""
+        position = begin = max(position, self.end - size, self.start)
+        parts: list[bytes] = []
+        while position < begin + 2 * size:  # it may come faster than we read
+            position, data = self.read(position, size)
+            if not data:
+                break
+            parts.append(data)
+        return begin, b"".join(parts)
+
+    def time_of(self, position: int) -> float:
+        """Return the Unix time at which the byte at `position` came, to a few milliseconds; less exact if far back."""
+        with self._lock:
+            positions, times = self._stamps
+            return times[max(0, bisect_right(positions, position) - 1)] if times else time.time()
+
+    def _write(self, data: memoryview) -> int:
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or segment.size >= segment.limit:
+            segment = self._add(on_disk=True)
+        try:
+            segment.file.seek(segment.size)
+            count = segment.file.write(data[: segment.limit - segment.size]) or 0
+        except OSError:
+            segment.limit = segment.size
+            self._add(on_disk=False)
+            return 0
+        segment.size += count
+        self.end += count
+        return count
+
+    def _add(self, *, on_disk: bool) -> _Segment:
+        """Begin a new segment, and give up the oldest if there are enough."""
+        segment = _Segment(self.end, io.BytesIO(), _SEGMENT_BYTES_IN_MEMORY)
+        if on_disk:
+            try:
+                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open until `_close`
+                segment = _Segment(self.end, file, SEGMENT_BYTES)
+            except OSError:
+                pass
+        self._segments.append(segment)
+        if len(self._segments) > SEGMENTS:
+            self._segments.popleft().file.close()
+        return segment
+
+    def _stamp(self) -> None:
+        """Note when the next byte came; of a long time, every second note is dropped."""
+        positions, times = self._stamps
+        now = time.time()
+        if times and (now - times[-1] < _RESOLUTION or positions[-1] == self.end):
+            return
+        if len(times) >= _STAMPS:
+            self._stamps = positions, times = positions[::2], times[::2]
+        positions.append(self.end)
+        times.append(now)
+
+
+def _close(segments: deque[_Segment]) -> None:
+    for segment in segments:
+        segment.file.close()
