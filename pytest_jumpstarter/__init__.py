@@ -5,7 +5,8 @@ The map, from a test downwards:
 
 - `plugin`: the pytest entry point: options, fixtures, hook calls. `hooks`: the hooks.
 - `options`: the option table. `settings`: each value in force, and where it came from.
-- `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `signals`: an orderly stop.
+- `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `site`: that lab.
+- `workers`: the processes of pytest-xdist, and the one that looks after them. `signals`: an orderly stop.
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
 - `dut`: the fixture. `each`: tests that run on several boards.
 - `order`: the order of the tests. `schedule`: what is leased together, and until when. `live`: fixtures over devices.

@@ -71,16 +71,21 @@ class Each:
             pytest.UsageError: None does, or they cannot be asked for.
         """
         if role not in self._known:
-            from pytest_jumpstarter.session import start_run
-
-            assert self._session is not None
             setting = self._settings.find("each", role)
             assert setting is not None
             try:
-                self._known[role] = exporters_of(start_run(self._session, self._settings).client, setting)
+                self._known[role] = exporters_of(self._client(), setting)
             except JumpstarterError as exc:
                 raise pytest.UsageError(f"{setting.source}: {exc}") from exc
         return self._known[role]
+
+    def _client(self) -> Client:
+        from pytest_jumpstarter.session import start_run
+
+        assert self._session is not None
+        crew = self._session.config.pluginmanager.get_plugin("jumpstarter-crew")
+        client: Client = (crew.site if crew is not None else start_run(self._session, self._settings)).client
+        return client
 
 
 def exporters_of(client: Client, setting: Setting) -> list[str]:

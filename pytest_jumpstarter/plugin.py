@@ -21,7 +21,16 @@ import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.options import SCOPES, add_options
-from pytest_jumpstarter.roles import MARKER, ROLES, Wish, needs_of, remember_wish, roles_of, wanted_device
+from pytest_jumpstarter.roles import (
+    MARKER,
+    ROLES,
+    Wish,
+    declared_roles,
+    needs_of,
+    remember_wish,
+    roles_of,
+    wanted_device,
+)
 from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
@@ -67,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     _register_dut(config, config.stash[SETTINGS])
+    _register_crew(config, config.stash[SETTINGS])
     _register_each(config, config.stash[SETTINGS])
     _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
 
@@ -82,6 +92,17 @@ def _register_dut(config: pytest.Config, settings: Settings) -> None:
 
 def _is_conftest(plugin: object) -> bool:
     return str(getattr(plugin, "__file__", "")).endswith("conftest.py")
+
+
+def _register_crew(config: pytest.Config, settings: Settings) -> None:
+    """Look after the workers of xdist, in its controller process, where their tests may ask for devices."""
+    has_workers = config.getoption("tx", default=None) and config.getoption("dist", default="no") != "no"
+    if not has_workers or hasattr(config, "workerinput") or config.getoption("collectonly"):
+        return
+    if settings.is_any_set or declared_roles(config.pluginmanager.get_plugins()):
+        from pytest_jumpstarter.session import start_crew
+
+        start_crew(config, settings)
 
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
@@ -292,7 +313,9 @@ def device_fixture(
         return scope or config.stash[SETTINGS]["scope"].value
 
     remember_wish(device, wish)
-    return pytest.fixture(scope=scope_in_force)(device)
+    fixture = pytest.fixture(scope=scope_in_force)(device)
+    remember_wish(fixture, wish)
+    return fixture
 
 
 def _check_selector(selector: str) -> None:

@@ -7,8 +7,9 @@ Nothing here asks the lab: this is what the suite itself, its markers and the se
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Hashable, Iterable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -67,12 +68,19 @@ class ExporterName(str):
     __slots__ = ()
 
 
-_WISHES: WeakKeyDictionary[Callable[..., Any], Wish] = WeakKeyDictionary()
+_WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
 
 
-def remember_wish(function: Callable[..., Any], wish: Wish) -> None:
-    """Note that a fixture's function is that of a device with this wish."""
+def remember_wish(function: object, wish: Wish) -> None:
+    """Note that a fixture, or its function, is that of a device with this wish."""
     _WISHES[function] = wish
+
+
+def declared_roles(plugins: Iterable[object]) -> dict[str, Wish]:
+    """Return the device fixtures that conftest files and plugins define, without those of conftest files to come."""
+    modules = [vars(plugin) for plugin in plugins if isinstance(plugin, ModuleType)]
+    named = [(name, value) for names in modules for name, value in names.items() if isinstance(value, Hashable)]
+    return {name: _WISHES[value] for name, value in named if value in _WISHES}
 
 
 def roles_of(item: pytest.Item) -> dict[str, Wish]:

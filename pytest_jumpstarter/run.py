@@ -3,55 +3,40 @@
 from __future__ import annotations
 
 import os
-import shlex
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pytest_jumpstarter.errors import (
-    ClientConfigError,
-    ClientConfigMissing,
-    ConfigError,
-    JumpstarterError,
-    LabError,
-    LeaseLost,
-    NoDeviceSource,
-    OptionError,
-    RequestError,
-)
+from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.sets import Sets
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
+from pytest_jumpstarter.site import Site
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
+    from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.lab import Lab
     from pytest_jumpstarter.leasing.given import GivenSource
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.reservation import Reach
     from pytest_jumpstarter.leasing.source import ControllerSource
 
 _LOOK_INTERVAL = 1.0
-_FIVE_WAYS = """\
-nothing says where devices come from. Five ways:
-  pytest --jmp-lab=FILE              start the embedded lab from this file
-  pytest --jmp-direct=HOST:PORT      use the exporter that listens there
-  jmp shell ... -- pytest            use the exporter that the shell has leased
-  pytest --jmp-client=ALIAS-OR-FILE  lease from the lab of this client config
-  jmp config client use ALIAS        make a client config the current one"""
 
 
 class Run:
     """
     What one pytest run has from a lab.
+
+    Args:
+        site: The lab.
+        ids: Names for the leases of this process.
 
     Attributes:
         settings: The values in force, each with its source.
@@ -62,15 +47,15 @@ class Run:
         is_paused: Whether the fixture is torn down only to be made again.
     """
 
-    def __init__(self, settings: Settings, events: Events, *, worker: str) -> None:
+    def __init__(self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds) -> None:
         self.settings = settings
         self.mode = settings.mode
         self.has_leases = self.mode in ("lab", "lease")
         self.healths: dict[str, Health] = {}
         self._process = os.getpid()
         self._events = events
-        self._worker = worker
-        self._lab: Lab | None = None
+        self._site = site
+        self._ids = ids
         self._source: ControllerSource | GivenSource | None = None
         self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
         self._failure: JumpstarterError | None = None
@@ -95,7 +80,7 @@ class Run:
             raise ConfigError("jumpstarter.client: there is none inside a jmp shell, which holds the lease itself")
         if self.mode == "direct":
             raise ConfigError("jumpstarter.client: there is none with --jmp-direct, which does without a lab")
-        return self._client
+        return self._site.client
 
     @property
     def leases(self) -> list[Lease]:
@@ -175,7 +160,7 @@ class Run:
                     stack.callback(source.close)
                     stack.callback(self._sets.end_all)
         finally:
-            if self._held is None or self._lab is None:
+            if self._held is None or not self._site.has_lab:
                 self._leave()
 
     def finish(self) -> None:
@@ -185,7 +170,7 @@ class Run:
         self.is_paused = False
         self.close()
         try:
-            if self._held is not None and self._lab is not None:
+            if self._held is not None and self._site.has_lab:
                 self._events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
                 self._wait_for_people(self._held)
         except KeyboardInterrupt:
@@ -208,8 +193,10 @@ class Run:
 
         assert self._leases_from is not None
         reserved, failures = self._leases_from.reserve(duration)
-        reach = Reach.of(reserved, failures, client=self._client_option(), is_lab=self._lab is not None)
+        reach = Reach.of(reserved, failures, client=self._site.client_option(), is_lab=self._site.has_lab)
         self._held = reach if reach.is_any else None
+        for lease in reach.leases:
+            self._events.on_reserved(lease)
         return reach
 
     @property
@@ -221,30 +208,14 @@ class Run:
         """Leave the lab controller; stop it if it is ours."""
         if self._connecting is not None:
             self._connecting.join()
-        lab, self._lab = self._lab, None
-        try:
-            if "_client" in self.__dict__:
-                self._client.close()
-        finally:
-            if lab is not None:
-                lab.stop()
+        self._site.close()
 
     def _wait_for_people(self, held: Reach) -> None:
         """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
+        client = self._site.client
         with suppress(RequestError):  # the lab is gone, and the leases with it
-            while time.monotonic() < held.until and not all(self._client.get_lease(n).is_ended for n in held.leases):
+            while time.monotonic() < held.until and not all(client.get_lease(name).is_ended for name in held.leases):
                 time.sleep(_LOOK_INTERVAL)
-
-    def _client_option(self) -> str:
-        """Return what `jmp` must be told to be the client of this run; nothing where it is without being told."""
-        from pytest_jumpstarter.client.v1.config import config_home
-
-        chosen, path = self.settings.find("client"), self._config.path
-        if path is None or (chosen is None and self._lab is None):
-            return ""
-        if chosen is not None and path == config_home(self.settings.environ) / "clients" / f"{chosen.value}.yaml":
-            return f" --client {shlex.quote(chosen.value)}"
-        return f" --client-config {shlex.quote(str(path.absolute()))}"
 
     def _open_source_once(self) -> ControllerSource | GivenSource:
         """Open the source; where that failed, fail again without another try."""
@@ -278,11 +249,11 @@ class Run:
         max_hold = self.settings.find("max-hold")
         return ControllerSource(
             self.client,
-            self._config,
+            self._site.config,
             events=self._events,
             healths=self.healths,
             choice=self.choice,
-            ids=LeaseIds(worker=self._worker),
+            ids=self._ids,
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
         )
 
@@ -301,35 +272,3 @@ class Run:
             )
         except OptionError as exc:
             raise OptionError(f"{ca.source if ca else direct.source}: {exc}") from exc
-
-    @cached_property
-    def _client(self) -> Client:
-        from pytest_jumpstarter.client.v1 import Client
-
-        return Client.from_config(self._config)
-
-    @cached_property
-    def _config(self) -> ClientConfig:
-        from pytest_jumpstarter.client.v1 import ClientConfig
-
-        if self.mode == "lab":
-            return ClientConfig.load(self._start_lab(), environ={})  # the lab's own file says all there is to say
-        chosen = self.settings.find("client")
-        try:
-            return ClientConfig.load(chosen.value if chosen else None, environ=self.settings.environ)
-        except ClientConfigMissing as exc:
-            raise NoDeviceSource(f"{_FIVE_WAYS}\n({exc})") from exc
-        except ClientConfigError as exc:
-            raise ClientConfigError(f"{exc} (from {chosen.source})" if chosen else str(exc)) from exc
-
-    def _start_lab(self) -> Path:
-        from pytest_jumpstarter.lab import Lab
-
-        lab = self.settings["lab"]
-        try:
-            self._lab = Lab([lab.value])
-            self._lab.start()
-        except LabError as exc:
-            raise LabError(f"{exc} (from {lab.source})") from exc
-        config: Path = self._lab.client_config
-        return config

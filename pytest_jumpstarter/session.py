@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.evidence import Evidence
 from pytest_jumpstarter.report.faults import Faults
@@ -22,6 +23,8 @@ from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter
+from pytest_jumpstarter.site import Site
+from pytest_jumpstarter.workers.link import ADDRESS, RUN, Link
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
@@ -29,19 +32,23 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
     from pytest_jumpstarter.leasing import LeaseRequest
     from pytest_jumpstarter.retries import Retries
+    from pytest_jumpstarter.workers.crew import Crew
 
 
 def start_run(session: pytest.Session, settings: Settings) -> Run:
     """Start the run of this process, in the setup of a test: from here on there are hooks of ours for each test."""
     config = session.config
     if (ending := config.pluginmanager.get_plugin("jumpstarter-ending")) is not None:
-        return cast("Ending", ending).run  # the fixture is made again, since a test runs again
+        return cast("Run", ending.run)  # the fixture is made again, since a test runs again
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
-    terminal, faults = Terminal(config), Faults(_current_test(session))
-    worker = getattr(config, "workerinput", {}).get("workerid", "main")
-    debugger = Debugger(config)
-    events = HookEvents(config, terminal, faults, debugger)
-    run = Run(settings, events, worker=worker)
+    given = getattr(config, "workerinput", {})
+    worker = given.get("workerid", "main")
+    link = Link(given[ADDRESS], worker) if given.get(ADDRESS) else None
+    terminal = Terminal(config, elsewhere=link.tell if link else None)
+    faults, debugger = Faults(_current_test(session)), Debugger(config)
+    events = HookEvents(config, terminal, faults, debugger, link)
+    site = Site(settings, lab_elsewhere=link.lab if link else None)
+    run = Run(settings, events, site=site, ids=LeaseIds(run=given.get(RUN, ""), worker=worker))
     faults.healths = run.healths
     plugins: dict[str, object] = {
         "faults": faults,
@@ -73,6 +80,16 @@ def _is_eager(settings: Settings) -> bool:
     return console.source != "default" and console.value != "off"
 
 
+def start_crew(config: pytest.Config, settings: Settings) -> None:
+    """Start what xdist's controller process does for its workers, where devices may be asked for."""
+    from pytest_jumpstarter.workers.crew import Crew
+
+    terminal = Terminal(config)
+    crew = Crew(config, settings, terminal)
+    for name, plugin in {"crew": crew, "terminal": terminal, "crew-ending": Ending(crew, terminal)}.items():
+        config.pluginmanager.register(plugin, f"jumpstarter-{name}")
+
+
 def _current_test(session: pytest.Session) -> pytest.Item | None:
     """Return the test whose setup is under way, of whose start we have not heard."""
     node_id = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
@@ -89,8 +106,11 @@ class HookEvents(Events):
 
     skips: Skips | None = None
 
-    def __init__(self, config: pytest.Config, terminal: Terminal, faults: Faults, debugger: Debugger) -> None:
+    def __init__(
+        self, config: pytest.Config, terminal: Terminal, faults: Faults, debugger: Debugger, link: Link | None
+    ) -> None:
         self._config = config
+        self._link = link
         self._debugger = debugger
         self._hook = config.hook
         self._terminal = terminal
@@ -121,6 +141,11 @@ class HookEvents(Events):
         """Show the line, past pytest's capture."""
         self._terminal.say(line)
 
+    def on_reserved(self, lease: str) -> None:
+        """Let xdist's controller process leave the lease alone, too."""
+        if self._link is not None:
+            self._link.tell("keep", lease)
+
     def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
         """Skip the test if that is wished for."""
         if self.skips is not None:
@@ -138,7 +163,9 @@ class HookEvents(Events):
             self._interrupter.interrupt(loss, is_waiting)
 
     def on_start(self) -> None:
-        """Take over the signal by which a blocked test is ended."""
+        """Take over the signal by which a blocked test is ended; let the process that prints know of this one."""
+        if self._link is not None:
+            self._link.tell("hello", str(os.getpid()))
         self._interrupter.install()
 
     def on_end(self) -> None:
@@ -147,11 +174,11 @@ class HookEvents(Events):
 
     def on_hook_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
-        self._terminal.hook_failures.append(failure)
+        self._terminal.take("hook_failure", failure)
 
     def on_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
-        self._terminal.failures.append(failure)
+        self._terminal.take("failure", failure)
 
 
 class Debugger:
@@ -175,9 +202,14 @@ class Debugger:
 
 
 class Ending:
-    """The exit code of a run that a signal ended, or that could not give a board back."""
+    """
+    The exit code of a run that a signal ended, or that could not give a board back.
 
-    def __init__(self, run: Run, terminal: Terminal) -> None:
+    Args:
+        run: What knows of a signal: a run, or in xdist's controller process the crew of workers.
+    """
+
+    def __init__(self, run: Run | Crew, terminal: Terminal) -> None:
         self.run = run
         self._terminal = terminal
 

@@ -29,7 +29,9 @@ ARROWS = {
     "pytest_private": set(),
     "signals": set(),
     "report": BASE | {"origin", "pytest_private"},
-    "run": BASE | {"client", "device", "lab", "leasing", "settings", "signals"},
+    "site": BASE | {"client", "lab", "settings"},
+    "run": BASE | {"leasing", "settings", "signals", "site"},
+    "workers": BASE | {"leasing", "report", "settings", "signals", "site"},
     "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
     "needs": BASE | {"pytest_private", "roles"},
     "live": {"pytest_private"},
@@ -38,7 +40,7 @@ ARROWS = {
     "order": {"pytest_private", "roles"},
     "schedule": BASE | {"device", "leasing", "live", "roles", "session", "settings"},
     "retries": BASE | {"pytest_private"},
-    "session": BASE | {"leasing", "report", "run", "settings", "signals"},
+    "session": BASE | {"leasing", "report", "run", "settings", "signals", "site", "workers"},
     "plugin": BASE
     | {"dut", "each", "settings"}
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},

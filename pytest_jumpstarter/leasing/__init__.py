@@ -4,6 +4,7 @@ The life of a lease, and the sources that devices come from.
 - `request`: what is wanted (`Wanted`), what is asked of the lab controller (`LeaseRequest`), and lease ids.
 - `tags`: what a lease tells people about its run.
 - `hold`: `Hold`, a lease of ours from request to release. `adopted`: `Adopted`, somebody else's that we only use.
+- `release`: giving leases back by name, those included that a process left behind which has died.
 - `keeper`: extends leases in time and sees them end, from a thread. `health`: whether a device is still there.
 - `waiting`: the patience all of it shares: poll until Ready, until the exporter is ready, until Dial goes through.
 - `reservation`: `Reservation`, a lease that is left to people. `deferral`: boards whose way back waits.

@@ -39,6 +39,9 @@ class Events:
     def on_released(self, lease: Lease, role: str) -> None:
         """Note that the lease has ended."""
 
+    def on_reserved(self, lease: str) -> None:
+        """Note that nobody is to give the lease back: it is left to people."""
+
     def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
         """Note that all that match are taken or offline; what this raises, the test gets instead of `error`."""
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import (
-    AlreadyReleased,
     DeviceError,
     JumpstarterError,
     LeaseLost,
@@ -24,15 +23,11 @@ from pytest_jumpstarter.errors import (
     TransportError,
 )
 from pytest_jumpstarter.leasing.held import EXTEND_TIMEOUT, Held
+from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
 from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.reservation import Reservation
 from pytest_jumpstarter.leasing.waiting import attempts
 from pytest_jumpstarter.units import format_duration
-
-RELEASE_TIMEOUT = 5.0
-"""Seconds for the lab controller to take a release, and again to confirm it."""
-
-_CREATE_MAY_BE_UNDER_WAY = 1.0
 
 
 class Hold(Held):
@@ -151,7 +146,7 @@ class Hold(Held):
             if self._owner != os.getpid():
                 return
             try:
-                was_there = self._delete()
+                was_there = delete(self._client, self.name, is_created=self._is_created)
                 self._owner = 0  # and not before: an interrupt in between leaves it to the next call
                 if was_there and confirm:
                     self._confirm()
@@ -205,25 +200,6 @@ class Hold(Held):
             if response is None or not response.leaves_open:  # without an answer, nothing was sent
                 self._owner = 0
             raise
-
-    def _delete(self) -> bool:
-        """Delete the lease, again while the lab controller is away; tell whether there was one."""
-        trouble: RequestError | None = None
-        for elapsed in attempts(RELEASE_TIMEOUT):
-            try:
-                self._client.delete_lease(self.name)
-                return True
-            except AlreadyReleased:
-                return True  # the exporter itself releases after an afterLease hook
-            except NotFound:
-                # An interrupted create may still be on its way: wait for it rather than leave it behind.
-                if self._is_created or elapsed > _CREATE_MAY_BE_UNDER_WAY:
-                    return False
-            except TransportError as exc:
-                trouble = exc
-        if trouble is not None:
-            raise trouble
-        return False
 
     def _confirm(self) -> None:
         """Wait until the lab controller shows the lease as ended: deleting only asks for it."""

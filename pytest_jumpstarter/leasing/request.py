@@ -80,6 +80,10 @@ class LeaseIds:
     The names of one process's leases: `pj-RUN-WORKER-N`, by which a run knows its own.
 
     Names are never used twice: the lab controller keeps ended leases and their names.
+
+    Args:
+        run: What all processes of the run have in common; made up if empty.
+        worker: The name of the process.
     """
 
     def __init__(self, *, run: str = "", worker: str = "main") -> None:
@@ -87,6 +91,11 @@ class LeaseIds:
         self.worker = re.sub(r"[^a-z0-9]+", "-", worker.lower()).strip("-")[:20] or "main"
         self._numbers = itertools.count(1)
 
+    @property
+    def prefix(self) -> str:
+        """What all names of the process begin with, and no others."""
+        return f"pj-{self.run}-{self.worker}-"
+
     def next(self) -> str:
         """Return the next name."""
-        return f"pj-{self.run}-{self.worker}-{next(self._numbers)}"
+        return f"{self.prefix}{next(self._numbers)}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import pytest
 
 
@@ -9,31 +12,47 @@ class Terminal:
     """
     The terminal, past pytest's capture: a wait that nobody sees looks like a hang.
 
+    Args:
+        elsewhere: Told what there is to show where another process has the terminal, as of xdist's workers.
+
     Attributes:
         failures: What a person must do by hand, shown at the end of the run.
         hook_failures: Which afterLease hooks failed, shown likewise.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, *, elsewhere: Callable[[str, str], None] | None = None) -> None:
+        self._elsewhere = elsewhere
         self.failures: list[str] = []
         self.hook_failures: list[str] = []
-        self._capture = config.pluginmanager.getplugin("capturemanager")
-        self._reporter = config.pluginmanager.getplugin("terminalreporter")
+        self._plugins = config.pluginmanager
+
+    def take(self, what: str, text: str) -> None:
+        """
+        Show what there is.
+
+        Args:
+            what: `say`: now. `failure`, `hook_failure`: at the end of the run.
+            text: One line.
+        """
+        if what == "say":
+            self.say(text)
+            return
+        (self.failures if what == "failure" else self.hook_failures).append(text)
+        if self._elsewhere is not None:
+            self._elsewhere(what, text)
 
     def say(self, line: str) -> None:
-        """Show a line at once; without a terminal of its own (an xdist worker) the process says nothing."""
-        if self._reporter is None:
+        """Show a line at once; with neither a terminal of its own nor one elsewhere the process says nothing."""
+        if self._elsewhere is not None:
+            self._elsewhere("say", line)
             return
-        if self._capture is None:
-            self._write(line)
-        else:
-            with self._capture.global_and_fixture_disabled():
-                self._write(line)
-
-    def _write(self, line: str) -> None:
-        self._reporter.ensure_newline()
-        self._reporter.write_line(f"jumpstarter: {line}")
-        self._reporter.flush()
+        reporter = self._plugins.getplugin("terminalreporter")  # which may come later than we do
+        capture = self._plugins.getplugin("capturemanager")
+        if reporter is not None:
+            with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(f"jumpstarter: {line}")
+                reporter.flush()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show what could not be given back, with the command that would do it, and what could not clean up."""

@@ -1,0 +1,137 @@
+"""
+`Crew`: what xdist's controller process does for its workers.
+
+All of them have one run id, by which their leases are known, and one embedded lab, started when the first of them asks
+for it. A worker that is lost leaves its leases to this process, and so do all when a signal comes or the run ends. A
+worker that ends in an orderly way gives back what it has itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Generator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from pytest_jumpstarter.errors import JumpstarterError
+from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.report.terminal import Terminal
+from pytest_jumpstarter.settings import Settings
+from pytest_jumpstarter.signals import OrderlyStop
+from pytest_jumpstarter.site import Site
+from pytest_jumpstarter.workers.hub import Hub, Message
+from pytest_jumpstarter.workers.link import ADDRESS, RUN
+
+
+class Crew:
+    """
+    The workers of a run; registered in xdist's controller process where devices may be asked for.
+
+    Attributes:
+        site: The lab of the run.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal) -> None:
+        self.site = Site(settings)
+        self._has_leases = settings.mode in ("lab", "lease")
+        self._terminal = terminal
+        self._run = LeaseIds().run
+        self._hub: Hub | None = None
+        self._stop = OrderlyStop(self._release_all)
+        self._lock = threading.Lock()
+        self._pids: dict[str, int] = {}
+        self._kept: set[str] = set()
+        self._sweeps: list[threading.Thread] = []
+        config.add_cleanup(self._close)
+
+    @property
+    def received(self) -> int:
+        """The signal that ends a run with devices; 0 if none does."""
+        return self._stop.received
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker what it has in common with the others, and how to reach this process."""
+        if self._hub is None:
+            try:
+                self._hub = Hub(self._answer)
+            except OSError as exc:
+                raise pytest.UsageError(f"no socket for the workers: {exc}; set TMPDIR to a shorter path") from exc
+            self._stop.install()
+        node.workerinput[RUN] = self._run
+        node.workerinput[ADDRESS] = self._hub.address if node.gateway.spec.popen else ""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Give back what a worker leaves behind that was lost."""
+        worker = node.gateway.id
+        with self._lock:
+            is_lost = self._pids.pop(worker, 0) and error is not None
+        if is_lost and not self.received:
+            prefix = LeaseIds(run=self._run, worker=worker).prefix
+            self._sweeps.append(threading.Thread(target=self._sweep, args=[prefix], name=f"jumpstarter-sweep-{worker}"))
+            self._sweeps[-1].start()
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
+        """When all workers are gone, give back what those left behind that said no goodbye."""
+        try:
+            return (yield)
+        finally:
+            self._stop.wait_released()
+            for sweep in self._sweeps:
+                sweep.join()
+            if self._pids:
+                self._sweep(f"pj-{self._run}-")
+
+    def _close(self) -> None:
+        self._stop.restore()
+        if self._hub is not None:
+            self._hub.close()
+        self.site.close()
+
+    def _answer(self, message: Message) -> Message:
+        """Do what a worker asks for; called in a thread of its own."""
+        what, text, worker = message.get("do"), str(message.get("text", "")), str(message.get("worker", ""))
+        if what == "lab":
+            return self._lab()
+        with self._lock:
+            if what == "hello":
+                self._pids[worker] = int(text)
+            elif what == "keep":
+                self._kept.add(text)
+            elif what in ("say", "failure", "hook_failure"):
+                self._terminal.take(what, f"{worker}: {text}")
+        return {}
+
+    def _lab(self) -> Message:
+        try:
+            return {"config": str(self.site.config.path)}
+        except JumpstarterError as exc:
+            return {"error": str(exc)}
+
+    def _release_all(self) -> None:
+        """After a signal: pass it on to the workers, and give back all leases of the run."""
+        with self._lock:
+            pids = list(self._pids.values())
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGTERM)
+        if pids:
+            self._sweep(f"pj-{self._run}-")
+
+    def _sweep(self, prefix: str) -> None:
+        from pytest_jumpstarter.leasing.release import sweep
+
+        if not self._has_leases:
+            return
+        try:
+            failure = sweep(self.site.client, prefix, is_kept=self._kept.__contains__)
+        except JumpstarterError as exc:
+            failure = f"leases {prefix}* may still be held: {exc}"
+        if failure:
+            self._terminal.take("failure", failure)
