@@ -9,6 +9,7 @@ The map, from a test downwards:
 - `workers`: the processes of pytest-xdist, and the one that looks after them. `signals`: an orderly stop.
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
 - `dut`: the fixture. `each`: tests that run on several boards.
+- `check`: whether the lab can serve the tests, asked beforehand. `asked`: what each test asks for.
 - `order`: the order of the tests. `schedule`: what is leased together, and until when. `live`: fixtures over devices.
 - `retries`: runs a test again after a device error.
 - `report`: what people see. `pytest_private`: the touches of pytest's private API.

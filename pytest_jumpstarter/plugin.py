@@ -53,6 +53,11 @@ _SHOWN_BY = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the option table."""
     add_options(parser)
+    parser.getgroup("jumpstarter").addoption(
+        "--jmp-check",
+        action="store_true",
+        help="Run nothing: check config, reachability and token, and that every collected test can get its devices",
+    )
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -79,6 +84,14 @@ def pytest_configure(config: pytest.Config) -> None:
     _register_crew(config, config.stash[SETTINGS])
     _register_each(config, config.stash[SETTINGS])
     _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    """Distribute no tests over processes where none runs."""
+    if config.getoption("jmp_check") and hasattr(config.option, "numprocesses"):
+        config.option.numprocesses, config.option.distload = 0, False
+    return (yield)
 
 
 def _register_dut(config: pytest.Config, settings: Settings) -> None:
@@ -224,6 +237,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
         schedule = Schedule(session.config, session.items, _live_fixtures(session.config))
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
+    if needs and session.config.getoption("collectonly"):
+        from pytest_jumpstarter.asked import Asked
+
+        session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")
+    elif session.config.getoption("jmp_check"):
+        from pytest_jumpstarter.check import Check
+
+        session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
 
 
 class _Herald:

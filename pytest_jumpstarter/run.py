@@ -40,6 +40,7 @@ class Run:
 
     Attributes:
         settings: The values in force, each with its source.
+        site: The lab.
         mode: Where devices come from: `lab`, `direct`, `shell` or `lease`.
         has_leases: Whether they are leased in this run.
         healths: The state of each role's device, from the moment its lease is ready.
@@ -54,7 +55,7 @@ class Run:
         self.healths: dict[str, Health] = {}
         self._process = os.getpid()
         self._events = events
-        self._site = site
+        self.site = site
         self._ids = ids
         self._source: ControllerSource | GivenSource | None = None
         self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
@@ -80,7 +81,7 @@ class Run:
             raise ConfigError("jumpstarter.client: there is none inside a jmp shell, which holds the lease itself")
         if self.mode == "direct":
             raise ConfigError("jumpstarter.client: there is none with --jmp-direct, which does without a lab")
-        return self._site.client
+        return self.site.client
 
     @property
     def leases(self) -> list[Lease]:
@@ -100,12 +101,17 @@ class Run:
             NoDeviceSource: Nothing says where devices come from.
             ConfigError, DeviceError, RequestError: As the source does.
         """
-        if self._source is None:
-            self._source = self._open_source_once()
-            self._stop.install()
-            self._events.on_start()
-        with self._sets.device(self._source, wanted, together or [wanted]) as device:
+        with self._sets.device(self._begin(), wanted, together or [wanted]) as device:
             yield device
+
+    def foresee(self, wanted: Wanted) -> Wanted:
+        """
+        Return what would be asked of the lab controller, after the hooks had their say; ask nothing.
+
+        Raises:
+            ConfigError: Nothing says what, or where devices come from.
+        """
+        return self._begin().foresee(wanted)
 
     def warm_up(self, wanted: Collection[Wanted]) -> None:
         """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
@@ -160,7 +166,7 @@ class Run:
                     stack.callback(source.close)
                     stack.callback(self._sets.end_all)
         finally:
-            if self._held is None or not self._site.has_lab:
+            if self._held is None or not self.site.has_lab:
                 self._leave()
 
     def finish(self) -> None:
@@ -170,7 +176,7 @@ class Run:
         self.is_paused = False
         self.close()
         try:
-            if self._held is not None and self._site.has_lab:
+            if self._held is not None and self.site.has_lab:
                 self._events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
                 self._wait_for_people(self._held)
         except KeyboardInterrupt:
@@ -193,7 +199,7 @@ class Run:
 
         assert self._leases_from is not None
         reserved, failures = self._leases_from.reserve(duration)
-        reach = Reach.of(reserved, failures, client=self._site.client_option(), is_lab=self._site.has_lab)
+        reach = Reach.of(reserved, failures, client=self.site.client_option(), is_lab=self.site.has_lab)
         self._held = reach if reach.is_any else None
         for lease in reach.leases:
             self._events.on_reserved(lease)
@@ -208,14 +214,22 @@ class Run:
         """Leave the lab controller; stop it if it is ours."""
         if self._connecting is not None:
             self._connecting.join()
-        self._site.close()
+        self.site.close()
 
     def _wait_for_people(self, held: Reach) -> None:
         """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
-        client = self._site.client
+        client = self.site.client
         with suppress(RequestError):  # the lab is gone, and the leases with it
             while time.monotonic() < held.until and not all(client.get_lease(name).is_ended for name in held.leases):
                 time.sleep(_LOOK_INTERVAL)
+
+    def _begin(self) -> ControllerSource | GivenSource:
+        """Return the source, with signals and events from now on."""
+        if self._source is None:
+            self._source = self._open_source_once()
+            self._stop.install()
+            self._events.on_start()
+        return self._source
 
     def _open_source_once(self) -> ControllerSource | GivenSource:
         """Open the source; where that failed, fail again without another try."""
@@ -249,7 +263,7 @@ class Run:
         max_hold = self.settings.find("max-hold")
         return ControllerSource(
             self.client,
-            self._site.config,
+            self.site.config,
             events=self._events,
             healths=self.healths,
             choice=self.choice,

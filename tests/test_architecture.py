@@ -35,6 +35,8 @@ ARROWS = {
     "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
     "needs": BASE | {"pytest_private", "roles"},
     "live": {"pytest_private"},
+    "asked": BASE | {"roles"},
+    "check": BASE | {"client", "leasing", "report", "roles", "run", "schedule", "settings", "site"},
     "dut": {"plugin"},
     "each": BASE | {"leasing", "roles", "session", "settings"},
     "order": {"pytest_private", "roles"},
@@ -42,7 +44,7 @@ ARROWS = {
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "report", "run", "settings", "signals", "site", "workers"},
     "plugin": BASE
-    | {"dut", "each", "settings"}
+    | {"asked", "check", "dut", "each", "settings"}
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.hook_log import HookLog
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
 from pytest_jumpstarter.leasing.held import Held
@@ -35,22 +35,31 @@ class Adopted(Held):
         Check that the lease is ours to use, and wait until it is Ready.
 
         Raises:
-            ConfigError: There is no such lease, it has ended, or it belongs to another client.
+            ConfigError: See `check_lease`.
             LeaseTimeout, LeaseLost: See `Waiter.until_ready`.
         """
-        self._check()
+        check_lease(self._client, self.wanted)
         self._on_pending()
         with self._or_given_back():
             return self._until_ready(patience)
 
-    def _check(self) -> None:
-        asked = f"{self.name} ({self.wanted.lease_source})"
-        try:
-            lease = self._client.get_lease(self.name)
-        except NotFound as exc:
-            raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
-        if lease.client != self._client.name:
-            raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {self._client.name!r}")
-        if lease.is_ended:
-            why = f": {lease.refusal.message}" if lease.refusal else ""
-            raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")
+
+def check_lease(client: Client, wanted: Wanted) -> Lease:
+    """
+    Return the existing lease that is wanted, if it is ours to use.
+
+    Raises:
+        ConfigError: There is no such lease, it has ended, or it belongs to another client.
+    Source: jumpstarter.client.v1.ClientService GetLease
+    """
+    asked = f"{wanted.lease} ({wanted.lease_source})"
+    try:
+        lease = client.get_lease(str(wanted.lease))
+    except NotFound as exc:
+        raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
+    if lease.client != client.name:
+        raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {client.name!r}")
+    if lease.is_ended:
+        why = f": {lease.refusal.message}" if lease.refusal else ""
+        raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")
+    return lease

@@ -83,6 +83,10 @@ class GivenSource(ABC):
             with only_in_this_process(stack):
                 yield device
 
+    def foresee(self, wanted: Wanted) -> Wanted:
+        """Return what is wanted as it is: no hook changes it, for there is no lease."""
+        return wanted
+
     def release_all(self) -> None:  # noqa: B027 - that is all it ever does
         """Do nothing: whoever gave the exporter takes it back."""
 

@@ -116,6 +116,15 @@ class ControllerSource:
             with only_in_this_process(stack), self._deferral.keep_back(leases, stack):
                 yield devices
 
+    def foresee(self, wanted: Wanted) -> Wanted:
+        """
+        Return what would be asked of the lab controller, after the hooks had their say; ask nothing.
+
+        Raises:
+            ConfigError: Nothing says which exporter the role needs.
+        """
+        return wanted if wanted.lease is not None else _as_requested(wanted, self._request(wanted))
+
     def _make(self, held: Held, wanted: Wanted, stack: ExitStack) -> Device:
         """Make the device of a lease that is ready; `stack` puts it away."""
         device = self._connect(held, self._healths[wanted.role], wanted.role, stack)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, get_close_matches
 
 from pytest_jumpstarter.client.v1 import Client, Exporter
 from pytest_jumpstarter.errors import RequestError
 from pytest_jumpstarter.leasing.request import Wanted
-from pytest_jumpstarter.selector import Selector
+from pytest_jumpstarter.selector import Selector, Term
 
 _SHOWN_VALUES = 8
 
@@ -62,16 +62,21 @@ def matching_exporters(client: Client, wanted: Wanted) -> list[Exporter]:
 def what_there_is(client: Client, wanted: Wanted) -> str:
     """Return words for what this lab has of what `wanted` names, or nothing where that is unknown."""
     try:
-        exporters = list(client.list_exporters())
+        return hint(wanted, list(client.list_exporters()))
     except RequestError:
         return ""
+
+
+def hint(wanted: Wanted, exporters: list[Exporter]) -> str:
+    """Return words for what there is among `exporters` of what `wanted` names, each part after a semicolon."""
     found = [exporter for exporter in exporters if exporter.name == wanted.exporter]
     if wanted.exporter is not None and not found:
         return f"; the lab has {_names(wanted.exporter, exporters)}"
-    keys = dict.fromkeys(term.key for term in Selector.parse(wanted.selector).terms) if wanted.selector else ()
+    terms = {term.key: term for term in Selector.parse(wanted.selector).terms} if wanted.selector else {}
     if found:
-        return "".join(f"; it has {_label(key, found[0])}" for key in keys)
-    return "".join(f"; {_values(key, exporters)}" for key in keys)
+        return "".join(f"; it has {_label(key, found[0])}" for key in terms)
+    unmet = [term for term in terms.values() if not any(term.matches(each.labels) for each in exporters)]
+    return "".join(f"; {_values(term, exporters)}" for term in unmet or terms.values())
 
 
 def _names(wanted: str, exporters: list[Exporter]) -> str:
@@ -89,10 +94,15 @@ def _label(key: str, exporter: Exporter) -> str:
     return f"{key}={exporter.labels[key]}" if key in exporter.labels else f"no label {key!r}"
 
 
-def _values(key: str, exporters: list[Exporter]) -> str:
-    counts = Counter(exporter.labels[key] for exporter in exporters if key in exporter.labels)
+def _values(term: Term, exporters: list[Exporter]) -> str:
+    """Return the values that a label has, or the one that is likely meant."""
+    counts = Counter(exporter.labels[term.key] for exporter in exporters if term.key in exporter.labels)
     if not counts:
-        return f"no exporter has a label {key!r}"
-    shown = ", ".join(f"{key}={value} ({count})" for value, count in counts.most_common(_SHOWN_VALUES))
+        near = get_close_matches(term.key, {key for exporter in exporters for key in exporter.labels}, n=1)
+        return f"no exporter has a label {term.key!r}{f', did you mean {near[0]!r}?' if near else ''}"
+    near = get_close_matches("".join(term.values[:1]), set(counts) - set(term.values), n=1)
+    if near and not any(value in counts for value in term.values):
+        return f"did you mean {term.key}={near[0]} ({counts[near[0]]})?"
+    shown = ", ".join(f"{term.key}={value} ({count})" for value, count in counts.most_common(_SHOWN_VALUES))
     more = f" and {len(counts) - _SHOWN_VALUES} more" if len(counts) > _SHOWN_VALUES else ""
     return f"the lab has {shown}{more}"

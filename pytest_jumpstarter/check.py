@@ -1,0 +1,272 @@
+"""
+`--jmp-check`: run no test, and say beforehand whether the lab can serve the suite.
+
+Registered where it is asked for. The exit code is 0 only if every collected test can get its devices, if need be after
+a wait.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from pytest_jumpstarter.errors import ConfigError, JumpstarterError
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.outlook import Outlook, Prospect, adopted
+from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.report.sheet import Sheet
+from pytest_jumpstarter.report.versions import versions
+from pytest_jumpstarter.roles import needs_of, roles_of, wanted_of
+from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.schedule import sets_of
+from pytest_jumpstarter.selector import Selector
+from pytest_jumpstarter.settings import SETTINGS
+from pytest_jumpstarter.site import Site
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Client, ClientConfig
+    from pytest_jumpstarter.leasing import LeaseRequest, Wanted
+
+_COLUMNS = ("role", "asks for", "match", "online", "free", "leased by")
+
+
+class Check:
+    """Takes the place of the tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._sheet = Sheet(config.pluginmanager.getplugin("terminalreporter"))
+        self._can_all = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Look at the lab, and run nothing."""
+        self._sheet.title("jumpstarter check")
+        run = self._run()
+        try:
+            never = self._look(run, session.items)
+        finally:
+            run.finish()
+        self._tell(session.items, never)
+        return True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
+        """Let the exit code tell."""
+        result = yield
+        if session.exitstatus == pytest.ExitCode.OK and not self._can_all:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        return result
+
+    def _run(self) -> Run:
+        """Return the run that the collection started already, for `--jmp-each`, or a new one."""
+        ending = self._config.pluginmanager.get_plugin("jumpstarter-ending")
+        if ending is not None:
+            return cast("Run", ending.run)
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
+        settings = self._config.stash[SETTINGS]
+        return Run(settings, _Requests(self._config), site=Site(settings), ids=LeaseIds(worker="check"))
+
+    def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Say how things stand, and return the tests that can never get their devices, with the reason."""
+        devices = {item: roles_of(item) for item in items if roles_of(item)}
+        self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
+        look = partial(_AtLab, run, self._sheet) if run.has_leases else partial(_AtExporter, run, self._sheet)
+        try:
+            place = look()
+        except JumpstarterError as exc:
+            self._sheet.row("stop", str(exc), is_bad=True)
+            return dict.fromkeys(devices, "")
+        return place.never(list(devices))
+
+    def _tell(self, items: Sequence[pytest.Item], never: Mapping[pytest.Item, str]) -> None:
+        count = sum(bool(roles_of(item)) for item in items)
+        self._can_all = not never
+        for reason in filter(None, dict.fromkeys(never.values())):
+            tests = [item.nodeid for item, why in never.items() if why == reason]
+            self._sheet.reason(reason, tests)
+        if not count:
+            self._sheet.verdict("no test needs a device")
+        elif never:
+            self._sheet.verdict(f"tests that need devices: {count}; {len(never)} cannot get theirs", is_bad=True)
+        else:
+            self._sheet.verdict(f"tests that need devices: {count}; all can get theirs")
+
+
+class _Requests(Events):
+    """Lets hooks change what is asked for; it is a question only, so nothing else is told to anybody."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def on_request(self, request: LeaseRequest, role: str) -> None:
+        """Call `pytest_jumpstarter_lease_request`."""
+        self._config.hook.pytest_jumpstarter_lease_request(request=request, role=role, config=self._config)
+
+
+class _AtLab:
+    """
+    What a lab controller has to say.
+
+    Raises:
+        JumpstarterError: It does not let us ask.
+    """
+
+    def __init__(self, run: Run, sheet: Sheet) -> None:
+        self._foresee = run.foresee
+        self._sheet = sheet
+        self._foreseen: dict[Wanted, Wanted] = {}
+        self._prospects: dict[Wanted, Prospect] = {}
+        config = run.site.config
+        for label, text, is_bad in _access(config):
+            sheet.row(label, text, is_bad=is_bad)
+        self._client: Client = run.client
+        start = time.monotonic()
+        self._outlook = Outlook.take(self._client)
+        elapsed = (time.monotonic() - start) * 1000
+        sheet.row("answer", f"{len(self._outlook.exporters)} exporters, in {elapsed:.0f} ms for two calls")
+        if not (config.driver_allow or config.driver_unsafe):
+            raise ConfigError(
+                f"no driver client may be used: drivers.allow of {config.source} is empty; allow jumpstarter_driver_*"
+            )
+
+    def never(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Show a table of what the tests ask for, and return those that cannot have it, with the reason."""
+        asked = {item: _asked(item) for item in items}
+        for wanted in dict.fromkeys(wanted for devices in asked.values() for wanted in devices.values()):
+            self._look(wanted)
+        self._sheet.table(_COLUMNS, [_row(wanted, prospect) for wanted, prospect in self._prospects.items()])
+        sets = sets_of(asked.values())
+        anywhere = {role: wanted for devices in asked.values() for role, wanted in devices.items()}
+        reasons = {}
+        for item, devices in asked.items():
+            more = {role: anywhere[role] for role in sets.get(next(iter(devices), ""), ())}
+            reasons[item] = self._reason(item, devices) or self._shortage(more | devices)
+        return {item: reason for item, reason in reasons.items() if reason}
+
+    def _look(self, wanted: Wanted) -> None:
+        try:
+            self._foreseen[wanted] = foreseen = self._foresee(wanted)
+            of = self._outlook.of if wanted.lease is None else partial(adopted, self._client)
+            self._prospects[wanted] = of(foreseen)
+        except JumpstarterError as exc:
+            self._prospects[wanted] = Prospect(problem=str(exc))
+
+    def _reason(self, item: pytest.Item, devices: Mapping[str, Wanted]) -> str:
+        """Return why a test cannot have one of its devices."""
+        for role in roles_of(item):
+            if role not in devices:
+                return _nonsense(item, role)
+            if problem := self._prospects[devices[role]].problem:
+                return f"{role}: {problem}"
+        for role, needs in needs_of(item).items():
+            for selector in map(Selector.parse, needs.labels):
+                if not any(selector.matches(each.labels) for each in self._prospects[devices[role]].matching):
+                    there = f"of {devices[role]} none has {selector}, which the marker asks for"
+                    return f"{role}: {there}, so that the test is always skipped; change the marker or the selector"
+        return ""
+
+    def _shortage(self, devices: Mapping[str, Wanted]) -> str:
+        """Return why devices that are leased together cannot be had together, though each alone can."""
+        able = [wanted for wanted in devices.values() if not self._prospects[wanted].problem and wanted.lease is None]
+        return self._outlook.shortage([self._foreseen[wanted] for wanted in able])
+
+
+class _AtExporter:
+    """What one exporter has to say that is ours without a lease: it is connected to."""
+
+    def __init__(self, run: Run, sheet: Sheet) -> None:
+        self._run = run
+        self._sheet = sheet
+        words = {"shell": "inside a jmp shell, at JUMPSTARTER_HOST", "direct": "one exporter, without a lab"}
+        sheet.row("mode", words[run.mode])
+
+    def never(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Connect for each wish, and return the tests whose wish does not come true."""
+        tried: dict[Wanted, str] = {}
+        never = {}
+        for item in items:
+            devices = _asked(item)
+            for role in roles_of(item):
+                reason = _nonsense(item, role) if role not in devices else ""
+                if not reason and devices[role] not in tried:
+                    tried[devices[role]] = self._try(devices[role])
+                if reason := reason or tried[devices[role]]:
+                    never[item] = reason
+        return never
+
+    def _try(self, wanted: Wanted) -> str:
+        try:
+            with self._run.device(wanted) as device:
+                self._sheet.row(wanted.role, f"{device}: {', '.join(device.drivers) or 'no drivers'}")
+            return ""
+        except JumpstarterError as exc:
+            return f"{wanted.role}: {exc}"
+        finally:
+            self._run.give_back([wanted.role])
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name, number in versions().items():
+        yield name.removesuffix("_version").replace("plugin", "pytest-jumpstarter"), number
+
+
+def _access(config: ClientConfig) -> Iterator[tuple[str, str, bool]]:
+    """Yield (label, words, whether it is bad) of how the lab controller is reached, and as whom."""
+    from pytest_jumpstarter.client.v1 import Proxy
+
+    yield "client", f"{config.name} in namespace {config.namespace}, by {config.source}", False
+    proxy = Proxy.in_force(config.endpoint)
+    yield "lab", f"{config.endpoint}, {f'through {proxy}' if proxy else 'without a proxy'}", False
+    if config.tls.insecure:
+        yield "TLS", "trusts whatever certificate the lab shows first", False
+    else:
+        yield "TLS", f"trusts {'tls.ca' if config.tls.ca else 'the certificate authorities of this machine'}", False
+    yield _token(config)
+
+
+def _token(config: ClientConfig) -> tuple[str, str, bool]:
+    from datetime import UTC, datetime, timedelta
+
+    from pytest_jumpstarter.client.v1.token import token_expiry
+
+    expiry = token_expiry(config.token)
+    if expiry is None:
+        return "token", "does not tell until when it is good", False
+    left = expiry - datetime.now(UTC)
+    when = f"{expiry.astimezone():%Y-%m-%d %H:%M}"
+    if left <= timedelta(0):
+        return "token", f"has expired, {when}", True
+    words = f"{left.days} days" if left.days >= 2 else f"{left.total_seconds() / 3600:.1f} hours"
+    return "token", f"good until {when}, for {words}", False
+
+
+def _row(wanted: Wanted, prospect: Prospect) -> Sequence[Any]:
+    holders = Counter(prospect.holders.values())
+    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in holders.items())
+    return wanted.role, str(wanted), len(prospect.matching), len(prospect.online), len(prospect.free), by
+
+
+def _asked(item: pytest.Item) -> dict[str, Wanted]:
+    """Return what a test wants for each of its roles, as far as that makes sense."""
+    asked = {}
+    for role in roles_of(item):
+        with suppress(ConfigError):
+            asked[role] = wanted_of(item, role)
+    return asked
+
+
+def _nonsense(item: pytest.Item, role: str) -> str:
+    """Return why what a test wants for a role makes no sense."""
+    try:
+        wanted_of(item, role)
+    except ConfigError as exc:
+        return f"{role}: {exc}"
+    return ""

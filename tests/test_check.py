@@ -1,0 +1,126 @@
+"""`--jmp-check` and `--collect-only`: what tests ask for, and whether they can get it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from runs import occupied
+from standalone import RunningExporter, serving
+
+from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.lab import Lab
+
+SUITE = """
+    import pytest
+    from pytest_jumpstarter import device_fixture
+
+    gateway = device_fixture(selector="kind=gateway")
+
+    def test_none(): raise SystemExit("a test ran")
+    def test_one(dut): raise SystemExit("a test ran")
+    def test_two(dut, gateway): raise SystemExit("a test ran")
+"""
+
+
+def test_all_is_well(suite: pytest.Pytester, client: Client, active_leases: Callable[[], list[Lease]]) -> None:
+    """The check leases nothing, runs nothing, tells access and every role; boards of others can be waited for."""
+    suite.makepyfile(SUITE)
+    with occupied(client) as other:
+        result = suite.runpytest("--jmp-check", "-n2")
+        assert [lease.name for lease in active_leases()] == [other.name]
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes()
+    result.stdout.fnmatch_lines(
+        [
+            "versions  pytest-jumpstarter *, jumpstarter *, pytest *",
+            "client    default in namespace lab, by client config*",
+            "lab       127.0.0.1:*, without a proxy",
+            "TLS       trusts tls.ca",
+            "token     good until *, for 36? days",
+            "answer    7 exporters, in * ms for two calls",
+            "",
+            "role     asks for      match  online  free  leased by",
+            "dut      kind=dut          1       1     0  default",
+            "gateway  kind=gateway      1       1     1",
+            "",
+            "tests that need devices: 2; all can get theirs",
+        ]
+    )
+
+
+def test_what_hooks_change(suite: pytest.Pytester) -> None:
+    """What a hook makes of a request is what is checked, once for each wish; no other hook hears of it."""
+    suite.makepyfile(SUITE)
+    suite.makeconftest(
+        """
+        def pytest_jumpstarter_lease_request(request, role):
+            if role == "dut":
+                request.selector = "kind=dutt"
+
+        def pytest_jumpstarter_lease_acquired():
+            raise SystemExit("something was leased")
+        """
+    )
+    result = suite.runpytest("--jmp-check")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    words = re.sub(r"\s+", " ", result.stdout.str())
+    assert (
+        "dut: kind=dutt (jmp_selector in tox.ini, changed by a pytest_jumpstarter_lease_request hook) matches " in words
+    )
+    assert "none; did you mean kind=dut (1)? " in words
+    result.stdout.fnmatch_lines(["  *::test_one", "  *::test_two", "tests that need devices: 2; 2 cannot get theirs"])
+
+
+def test_nothing_to_check(pytester: pytest.Pytester, lab: Lab) -> None:
+    """Without tests that need devices there is nothing that the lab could lack; no tests at all is pytest's word."""
+    pytester.makepyfile("def test_none(): pass")
+    result = pytester.runpytest("--jmp-check", f"--jmp-client={lab.client_config}")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["no test needs a device"])
+    assert pytester.runpytest("--jmp-check", "-k", "zzz").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_each_is_asked_once(suite: pytest.Pytester) -> None:
+    """The tests of `--jmp-each` are checked one by one, in the run that found their exporters."""
+    suite.makepyfile("def test_it(dut): raise SystemExit('a test ran')")
+    result = suite.runpytest("--jmp-check", "--jmp-each=board=virtual")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.re_match_lines([r"dut +exporter board-1, board=virtual +1 +1 +1", r"dut +exporter board-2, .*"])
+    result.stdout.fnmatch_lines(["tests that need devices: 2; all can get theirs"])
+
+
+def test_one_exporter_without_a_lab(
+    pytester: pytest.Pytester,
+    running_exporter: RunningExporter,
+    tmp_path_factory: pytest.TempPathFactory,
+    dead: str,
+) -> None:
+    """An exporter without a lab is connected to; what it has is shown, or why it cannot be used."""
+    pytester.makepyfile(test_a=SUITE)
+    with serving(running_exporter, tmp_path_factory.mktemp("alone"), "--tls-grpc-insecure") as address:
+        result = pytester.runpytest("--jmp-check", f"--jmp-direct=grpc://{address}", "-k", "test_one")
+        assert result.ret == pytest.ExitCode.OK
+        result.stdout.fnmatch_lines(
+            ["mode      one exporter, without a lab", f"dut       dut ({address}): power", "*: 1; all can get theirs"]
+        )
+        result = pytester.runpytest("--jmp-check", f"--jmp-direct=grpc://{address}", "-W", "ignore")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(
+            ["gateway: 127*is one device, and 'dut' has it: none is*", "  *::test_two", "*2; 1 *"]
+        )
+    result = pytester.runpytest("--jmp-check", f"--jmp-direct={dead}", "-k", "test_one")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines([f"dut: the exporter at {dead} (--jmp-direct) does not answer: *"])
+
+
+def test_collect_only(suite: pytest.Pytester) -> None:
+    """`--collect-only` names the roles of each test and what they ask for; with `-q` only ids are shown."""
+    suite.makepyfile(SUITE)
+    result = suite.runpytest("--collect-only", "--jmp-check")
+    result.stdout.fnmatch_lines(
+        ["*jumpstarter: devices*", "*::test_one: dut (kind=dut)", "*::test_two: dut (kind=dut), gateway (kind=gateway)"]
+    )
+    result.stdout.no_fnmatch_line("*test_none: *")
+    assert "kind=dut" not in suite.runpytest("--collect-only", "-q").stdout.str().partition("test_one")[2]
