@@ -25,6 +25,7 @@ from pytest_jumpstarter.roles import (
     MARKER,
     ROLES,
     Wish,
+    check_sharing,
     declared_roles,
     needs_of,
     remember_wish,
@@ -48,6 +49,9 @@ _SHOWN_BY = {
     "jumpstarter": "bookkeeper:Bookkeeper",
     "evidence": "junit_output:JunitOutput",
 }
+
+
+_USAGE_ERROR = "jumpstarter_usage_error"  # in xdist's `workeroutput`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -215,8 +219,37 @@ def _orders(config: pytest.Config) -> bool:
     return config.stash[SETTINGS]["order"].value == "on" and not is_shuffled and not is_chosen
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse settings and markers that make no sense; a variable of Jumpstarter's may be there for something else."""
+    """Refuse what makes no sense before a test runs; in a worker of xdist, before its tests are known elsewhere."""
+    try:
+        _prepare(session)
+    except pytest.UsageError as exc:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput[_USAGE_ERROR] = str(exc)
+        raise
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Refuse in xdist's controller process what a worker refused."""
+    if error := getattr(node, "workeroutput", {}).get(_USAGE_ERROR):
+        raise pytest.UsageError(error)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Let `-n auto` be the number of workers that can have their devices, unless somebody else says how many."""
+    conftests = filter(_is_conftest, config.pluginmanager.get_plugins())
+    if config.getoption("collectonly") or any(hasattr(it, "pytest_xdist_auto_num_workers") for it in conftests):
+        return None
+    from pytest_jumpstarter.workers.number import number_of_workers
+
+    return number_of_workers(config)
+
+
+def _prepare(session: pytest.Session) -> None:
+    """Check settings and markers; a variable of Jumpstarter's may be there for something else."""
     roles = session.config.stash[ROLES]
     for setting in session.config.stash[SETTINGS].aimed():
         if setting.role not in roles and setting.source != setting.option.variable:
@@ -225,9 +258,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 f"there are {', '.join(sorted(roles))}"
             )
     try:
-        needs = [need for item in session.items for need in needs_of(item).values()]
+        by_role = [need for item in session.items for need in needs_of(item).items()]
+        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
+        check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
+    needs = [need for _, need in by_role]
     if any(need.requires or need.labels for need in needs):
         from pytest_jumpstarter.needs import Requirements
 

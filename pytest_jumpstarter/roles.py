@@ -7,7 +7,7 @@ Nothing here asks the lab: this is what the suite itself, its markers and the se
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
@@ -77,10 +77,10 @@ def remember_wish(function: object, wish: Wish) -> None:
 
 
 def declared_roles(plugins: Iterable[object]) -> dict[str, Wish]:
-    """Return the device fixtures that conftest files and plugins define, without those of conftest files to come."""
+    """Return the device fixtures that say anything, of plugins and conftest files, without conftest files to come."""
     modules = [vars(plugin) for plugin in plugins if isinstance(plugin, ModuleType)]
     named = [(name, value) for names in modules for name, value in names.items() if isinstance(value, Hashable)]
-    return {name: _WISHES[value] for name, value in named if value in _WISHES}
+    return {name: _WISHES[value] for name, value in named if value in _WISHES and _WISHES[value] != Wish()}
 
 
 def roles_of(item: pytest.Item) -> dict[str, Wish]:
@@ -100,6 +100,32 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
         if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
             return None
     return None
+
+
+def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> None:
+    """
+    Check that a device which is given, and so is one only, is not asked for several times.
+
+    Args:
+        settings: Where devices come from.
+        roles: Those that the tests ask for.
+        workers: How many processes run tests.
+
+    Raises:
+        OptionError: It is; the message says by whom.
+    """
+    leases = {role: found for role in roles if (found := settings.find("lease", role)) is not None}
+    given = {role: f"lease {lease.text} ({lease.source})" for role, lease in leases.items()}
+    if settings.mode == "shell":
+        given = dict.fromkeys(roles, "inside a jmp shell there")
+    elif settings.mode == "direct":
+        given = dict.fromkeys(roles[:1], f"{settings['direct'].text} ({settings['direct'].source})")
+    for place in given.values():
+        same = [role for role in given if given[role] == place]
+        if workers > 1:
+            raise OptionError(f"{place} is one device, and {workers} workers ask for it: leave out -n, or give -n 1")
+        if len(same) > 1:
+            raise OptionError(f"{place} is one device, and the tests ask for several: {', '.join(same)}")
 
 
 def needs_of(item: pytest.Item) -> dict[str, Needs]:

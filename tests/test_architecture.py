@@ -31,7 +31,7 @@ ARROWS = {
     "report": BASE | {"origin", "pytest_private"},
     "site": BASE | {"client", "lab", "settings"},
     "run": BASE | {"leasing", "settings", "signals", "site"},
-    "workers": BASE | {"leasing", "report", "settings", "signals", "site"},
+    "workers": BASE | {"client", "lab", "leasing", "report", "roles", "settings", "signals", "site"},
     "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
     "needs": BASE | {"pytest_private", "roles"},
     "live": {"pytest_private"},
@@ -44,7 +44,7 @@ ARROWS = {
     "retries": BASE | {"pytest_private"},
     "session": BASE | {"leasing", "report", "run", "settings", "signals", "site", "workers"},
     "plugin": BASE
-    | {"asked", "check", "dut", "each", "settings"}
+    | {"asked", "check", "dut", "each", "settings", "workers"}
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }

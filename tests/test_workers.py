@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ from conftest import exporter_document
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.roles import check_sharing
+from pytest_jumpstarter.settings import Settings
+from pytest_jumpstarter.workers.number import NOTE, number_of_workers
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -185,3 +190,158 @@ def test_controller_process_killed(racked: pytest.Pytester, rack_client: Client)
         process.kill()
         process.wait(timeout=10)
         until(lambda: list(rack_client.list_leases()) == [], timeout=50)
+
+
+def workers_of(result: pytest.RunResult) -> int:
+    """Return how many workers a run had."""
+    found = [re.search(r"(\d+) workers? \[", line) for line in result.outlines]
+    return next(int(match[1]) for match in found if match)
+
+
+TWO_ROLES = """
+    from pytest_jumpstarter import device_fixture
+    dut = device_fixture(selector="board=rack")
+    gateway = device_fixture(selector="half=h1")
+"""
+KINDS = """
+    from pytest_jumpstarter import device_fixture
+    dut = device_fixture(selectors=["half=h1", "half=h0,!absent"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("conftest", "ini", "args", "number", "note"),
+    [
+        ("", "", ("--jmp-selector=board=rack",), 4, "dut 4"),
+        ("", "jmp_each = half=h1", (), 2, "dut 2"),
+        ("", "", ("--jmp-exporter=rack-2",), 1, "dut 1"),
+        ("", "jmp_selector = board=absent", (), 1, "dut 0"),
+        (TWO_ROLES, "", (), 2, "dut 4, gateway 2"),
+        (KINDS, "", (), 4, "dut 4"),
+        (KINDS, "", ("--jmp-selector=half=h0",), 2, "dut 2"),
+    ],
+    ids=["selector", "each", "exporter", "none free", "two roles", "kinds", "setting beats kinds"],
+)
+@pytest.mark.parametrize("source", ["lab file", "lab"])
+def test_auto(
+    pytester: pytest.Pytester,
+    rack: Lab,
+    source: str,
+    conftest: str,
+    ini: str,
+    args: tuple[str, ...],
+    number: int,
+    note: str,
+) -> None:
+    """`-n auto` is the number of complete sets of devices that are free, and 1 at least."""
+    pytester.path.joinpath("lab.yaml").write_text(RACK)
+    where = f"jmp_client = {rack.client_config}" if source == "lab" else "jmp_lab = lab.yaml"
+    pytester.makeini(f"[pytest]\n{where}\n{ini}\n")
+    pytester.makeconftest(conftest)
+    config = pytester.parseconfigure(*args)
+    assert number_of_workers(config) == number
+    assert config.stash[NOTE].endswith(f"by the devices that are free: {note}")
+
+
+ASKED = ((), ("--jmp-selector=board=rack",))
+
+
+def test_auto_without_devices(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing says which devices are needed nothing of ours is at work, nor where xdist's own number is given."""
+    pytester.makepyfile("def test_it(): pass")
+    assert number_of_workers(pytester.parseconfig()) is None
+    assert number_of_workers(pytester.parseconfig("--jmp-selector=board=rack")) is None  # and no lab at all
+    args = ("--tx=2*popen", "--dist=load")
+    crews = [pytester.parseconfigure(*args, *more).pluginmanager.has_plugin("jumpstarter-crew") for more in ASKED]
+    assert crews == [False, True]
+    monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
+    assert workers_of(pytester.runpytest("-nauto", "--jmp-selector=board=rack", "--jmp-lab=nowhere.yaml")) == 2
+
+
+def test_auto_with_devices_taken(racked: pytest.Pytester, rack_client: Client) -> None:
+    """Boards that somebody else has do not count; the header tells; each worker has a board; there may be fewer."""
+    other = rack_client.create_lease(lease_id="other-for-auto", exporter_name="rack-1", duration=120)
+    until(lambda: rack_client.get_lease(other.name).is_ready, timeout=10)
+    racked.makepyfile(
+        """
+        import pytest, time
+        @pytest.mark.parametrize("number", range(12))
+        def test_it(note, number):
+            note()
+            time.sleep(0.2)
+        """
+    )
+    result = racked.runpytest("-nauto", "--maxprocesses=2")
+    rack_client.delete_lease(other.name)
+    result.assert_outcomes(passed=12)
+    result.stdout.fnmatch_lines(["jumpstarter: -n auto is 3, by the devices that are free: dut 3"])
+    assert workers_of(result) == 2
+    boards = {board for board, _ in notes(racked)}
+    assert len(boards) == 2
+    assert "rack-1" not in boards
+
+
+def test_auto_where_nobody_tells(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a lab controller that is away `-n auto` is 1, and says why; with a config that is wrong it is an error."""
+    for name, value in {"ENDPOINT": "127.0.0.1:1", "NAMESPACE": "lab", "NAME": "me", "TOKEN": "x"}.items():
+        monkeypatch.setenv(f"JMP_{name}", value)
+    config = pytester.parseconfig("--jmp-selector=board=rack")
+    assert number_of_workers(config) == 1
+    assert "-n auto is 1, since nobody tells what is free: " in config.stash[NOTE]
+    pytester.makepyfile("def test_it(dut): pass")
+    result = pytester.runpytest("-nauto", "--jmp-selector=board=rack", "--jmp-client=nowhere")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: -n auto: *nowhere*"])
+
+
+@pytest.mark.parametrize(
+    ("environ", "args", "place"),
+    [
+        ({"JUMPSTARTER_HOST": "127.0.0.1:1"}, (), "inside a jmp shell there"),
+        ({}, ("--jmp-direct=127.0.0.1:1",), "127.0.0.1:1 (--jmp-direct)"),
+        ({"JMP_LEASE": "mine"}, (), "lease mine (JMP_LEASE)"),
+        ({}, ("--jmp-lease=mine",), "lease mine (--jmp-lease)"),
+    ],
+    ids=["shell", "direct", "JMP_LEASE", "lease"],
+)
+def test_one_device(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str],
+    args: tuple[str, ...],
+    place: str,
+) -> None:
+    """A device that is given is for one worker: `-n auto` is 1, and more are an error."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    config = pytester.parseconfig(*args)
+    assert number_of_workers(config) == 1
+    check_sharing(Settings.of(config), ["dut"], workers=1)
+    check_sharing(Settings.of(config), [], workers=2)
+    with pytest.raises(OptionError) as caught:
+        check_sharing(Settings.of(config), ["dut"], workers=2)
+    assert str(caught.value) == f"{place} is one device, and 2 workers ask for it: leave out -n, or give -n 1"
+
+
+def test_usage_error_of_a_worker(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker refuses after collection is a usage error of the run; a suite without devices is not refused."""
+    monkeypatch.setenv("JMP_LEASE", "mine")
+    pytester.makepyfile("def test_a(dut): pass\ndef test_b(dut): pass")
+    result = pytester.runpytest("-n2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: lease mine (JMP_LEASE) is one device, and 2 workers ask for it: *"])
+    assert "INTERNALERROR" not in result.stdout.str()
+    pytester.makepyfile("def test_a(): pass\ndef test_b(): pass")
+    pytester.runpytest("-n2").assert_outcomes(passed=2)
+
+
+def test_one_device_for_two_roles(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two roles on the one device of a shell, or on one lease, are a usage error."""
+    pytester.makeconftest(TWO_ROLES)
+    pytester.makepyfile("def test_a(dut): pass\ndef test_b(gateway): pass")
+    same = pytester.runpytest("--jmp-lease=mine", "--jmp-lease=gateway:mine")
+    same.stderr.fnmatch_lines(["ERROR: lease mine (--jmp-lease) is one device, and the tests ask for *: dut, gateway"])
+    monkeypatch.setenv("JUMPSTARTER_HOST", "127.0.0.1:1")
+    result = pytester.runpytest()
+    assert (same.ret, result.ret) == (4, 4)
+    result.stderr.fnmatch_lines(["ERROR: inside a jmp shell there is one device, and the tests ask for several: *"])

@@ -25,6 +25,7 @@ from pytest_jumpstarter.signals import OrderlyStop
 from pytest_jumpstarter.site import Site
 from pytest_jumpstarter.workers.hub import Hub, Message
 from pytest_jumpstarter.workers.link import ADDRESS, RUN
+from pytest_jumpstarter.workers.number import NOTE
 
 
 class Crew:
@@ -46,12 +47,17 @@ class Crew:
         self._pids: dict[str, int] = {}
         self._kept: set[str] = set()
         self._sweeps: list[threading.Thread] = []
+        self._note = config.stash.get(NOTE, "")
         config.add_cleanup(self._close)
 
     @property
     def received(self) -> int:
         """The signal that ends a run with devices; 0 if none does."""
         return self._stop.received
+
+    def pytest_report_header(self) -> list[str]:
+        """Show why `-n auto` is what it is."""
+        return [self._note] if self._note else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
