@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import SCOPES, add_options
+from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
     MARKER,
     ROLES,
     Wish,
+    check_said,
     check_sharing,
     declared_roles,
     needs_of,
@@ -350,9 +351,7 @@ def device_fixture(
         OptionError: There is no such scope.
     """
     __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
-    for each in selectors if selector is None else (selector,):
-        _check_selector(each)
-    _check_scope(scope)
+    check_said(selectors if selector is None else (selector,), scope)
     wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires), selectors=tuple(selectors))
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
@@ -373,22 +372,6 @@ def device_fixture(
     fixture = pytest.fixture(scope=scope_in_force)(device)
     remember_wish(fixture, wish)
     return fixture
-
-
-def _check_selector(selector: str) -> None:
-    __tracebackhide__ = True
-    from pytest_jumpstarter.selector import Selector
-
-    try:
-        Selector.parse(selector)
-    except SelectorError as exc:
-        raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
-
-
-def _check_scope(scope: str | None) -> None:
-    __tracebackhide__ = True
-    if scope is not None and scope not in SCOPES:
-        raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import DEFAULT_ROLE
+from pytest_jumpstarter.options import DEFAULT_ROLE, SCOPES
 from pytest_jumpstarter.settings import SETTINGS, Settings, aim
 
 if TYPE_CHECKING:
@@ -74,6 +74,25 @@ _WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
 def remember_wish(function: object, wish: Wish) -> None:
     """Note that a fixture, or its function, is that of a device with this wish."""
     _WISHES[function] = wish
+
+
+def check_said(selectors: Iterable[str], scope: str | None) -> None:
+    """
+    Check what a device fixture is made with; pytest shows the line that makes it.
+
+    Raises:
+        SelectorError, OptionError: It makes no sense.
+    """
+    __tracebackhide__ = True
+    from pytest_jumpstarter.selector import Selector
+
+    for selector in selectors:
+        try:
+            Selector.parse(selector)
+        except SelectorError as exc:
+            raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
+    if scope is not None and scope not in SCOPES:
+        raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
 
 
 def declared_roles(plugins: Iterable[object]) -> dict[str, Wish]:

@@ -280,10 +280,9 @@ def test_shell_that_tells_too_little(
         f"""
         from pytest_jumpstarter import device_fixture
         board = device_fixture({asks}, scope="function")
-        same = device_fixture({asks}, scope="function")
         """
     )
-    in_shell.makepyfile("def test_a(board): pass\ndef test_b(board): pass\ndef test_c(same): same.power.on()")
+    in_shell.makepyfile("def test_a(board): pass\ndef test_b(board): pass\ndef test_c(board): board.power.on()")
     result = in_shell.runpytest("-W", "always")
     result.assert_outcomes(passed=3, warnings=1)
     result.stdout.fnmatch_lines(["*'board' asks for *(device_fixture*), but the environment does not tell which *"])
