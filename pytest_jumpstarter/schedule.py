@@ -11,13 +11,14 @@ import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.live import LiveFixtures
-from pytest_jumpstarter.roles import ROLES, roles_of, wanted_of
+from pytest_jumpstarter.roles import ROLES, needs_of, roles_of, wanted_of
 from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Schedule:
     def __init__(self, config: pytest.Config, items: Sequence[pytest.Item], live: LiveFixtures) -> None:
         self._config = config
         self._wanted = [_wanted_devices(item) for item in items]
+        self._hopes = _hopes_of(items)
         self._position = {item: position for position, item in enumerate(items)}
         self._sets = sets_of(self._wanted)
         self._live = live
@@ -52,7 +54,7 @@ class Schedule:
         for devices in order:
             for role in self._sets.get(wanted.role, frozenset()) & devices.keys() - found.keys():
                 found[role] = devices[role]
-        return list(found.values())
+        return [replace(each, hopes=self._hopes.get(role, ())) for role, each in found.items()]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -138,6 +140,16 @@ def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:
         except ConfigError:
             continue
     return found
+
+
+def _hopes_of(items: Iterable[pytest.Item]) -> dict[str, tuple[str, ...]]:
+    """Return for each role the labels that tests are skipped without."""
+    hopes: dict[str, dict[str, None]] = {}
+    for item in items:
+        with suppress(ConfigError):  # as above
+            for role, needs in needs_of(item).items():
+                hopes.setdefault(role, {}).update(dict.fromkeys(needs.labels))
+    return {role: tuple(selectors) for role, selectors in hopes.items()}
 
 
 def sets_of(tests: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:

@@ -163,6 +163,7 @@ def test_all_or_none(two: pytest.Pytester, active_leases: ActiveLeases, selector
     result = two.runpytest(f"--jmp-selector=gateway:{selector}", "--jmp-wait=2s")
     assert result.ret == code
     assert "1 passed" in result.stdout.str()
+    assert ("(dut, gateway are leased together, all or none)" in result.stdout.str()) == (code == 8)
     assert active_leases() == []
 
 
@@ -193,3 +194,17 @@ def test_least_capable_match(suite: pytest.Pytester) -> None:
     )
     suite.runpytest("-k", "test_1").assert_outcomes(passed=1, deselected=1)
     suite.runpytest("-k", "test_2").assert_outcomes(passed=1, deselected=1)
+
+
+def test_what_markers_ask_for_comes_first(suite: pytest.Pytester) -> None:
+    """The board that a later test's marker asks for is leased, though another has fewer labels."""
+    suite.makeconftest("from pytest_jumpstarter import device_fixture\none = device_fixture(selector='board=virtual')")
+    suite.makepyfile(
+        """
+        import pytest
+        def test_any(one): pass
+        @pytest.mark.jumpstarter(labels="site=here")
+        def test_here(one): assert one.exporter.name == "board-1"
+        """
+    )
+    suite.runpytest().assert_outcomes(passed=2)

@@ -36,8 +36,9 @@ class Choice:
         """
         Return the name of the free exporter that suits best, or None where the selector says as much.
 
-        Best is one that was not at fault, with the fewest labels beyond those that the selector names: so boards that
-        can do more stay free for who needs that. Among equals it is a random one.
+        Best is one that was not at fault, that has the most of what the tests' markers ask for, and the fewest labels
+        beyond those that anybody names: so boards that can do more stay free for who needs that. Among equals it is a
+        random one.
 
         Source: jumpstarter.client.v1.ClientService ListExporters, one call for each 100 exporters that match
         """
@@ -50,8 +51,12 @@ class Choice:
         avoided = {name for name, count in self._faults.items() if count >= _TOO_MANY or name == self._last}
         free = [each for each in exporters if each.online and each.status in ("AVAILABLE", "UNSPECIFIED")]
         good = [each for each in free if each.name not in avoided]
-        named = {term.key for term in Selector.parse(wanted.selector).terms}
-        extra = {each.name: len(each.labels.keys() - named) for each in good}
-        best = [name for name, count in sorted(extra.items()) if count == min(extra.values())]
+        selector, *hopes = map(Selector.parse, (wanted.selector, *wanted.hopes))
+        named = {term.key for each in (selector, *hopes) for term in each.terms}
+        rank = {
+            each.name: (sum(bool(hope.unmet(each.labels)) for hope in hopes), len(each.labels.keys() - named))
+            for each in good
+        }
+        best = [name for name in sorted(rank) if rank[name] == min(rank.values())]
         is_choice = len(best) < len(free) or not avoided.isdisjoint(each.name for each in exporters)
         return random.choice(best) if best and is_choice else None

@@ -40,6 +40,7 @@ class Wanted:
         source: Words for where selector and exporter were said, for messages: `--jmp-selector`, ….
         lease_source: Words for where the lease was named.
         wait: Seconds to wait in the queue at most.
+        hopes: Selectors that tests of this device ask for besides, and are skipped without: such a board is preferred.
     """
 
     role: str
@@ -49,6 +50,7 @@ class Wanted:
     source: str = ""
     lease_source: str = ""
     wait: float = 30 * 60.0
+    hopes: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         parts = [self.lease and f"lease {self.lease}", self.exporter and f"exporter {self.exporter}", self.selector]

@@ -95,6 +95,17 @@ def obtain_all(members: Sequence[Member]) -> None:
         LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: As `Member.obtain`; the deadline ends this.
     """
     order = sorted(members, key=lambda member: member.key)
+    try:
+        _obtain_in(order)
+    except LeaseTimeout as exc:
+        if len(order) == 1:
+            raise
+        roles = ", ".join(sorted(member.wanted.role for member in order))
+        raise LeaseTimeout(f"{exc} ({roles} are leased together, all or none)") from exc.__cause__
+
+
+def _obtain_in(order: Sequence[Member]) -> None:
+    """Obtain all, each in its turn."""
     first, longest = order[0], SHORTEST_PATIENCE
     while True:
         first.obtain(math.inf)  # nothing else is held
