@@ -5,9 +5,15 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import xmlschema
+from conftest import exporter_document
+
+from pytest_jumpstarter.lab import Lab
 
 PANIC = "Kernel panic - not syncing: <VFS>"
 
@@ -24,6 +30,34 @@ CONFTEST = """
         console.expect("not syncing.*board", timeout=10)
         assert not console, dut.lease.name
 """
+
+
+UBOOT = """\
+  power: {type: jumpstarter_driver_power.driver.MockPower}
+  serial: {type: drivers_for_console.Uboot}
+  uboot:
+    type: jumpstarter_driver_uboot.driver.UbootConsole
+    children: {power: {ref: power}, serial: {ref: serial}}
+"""
+
+
+@pytest.fixture(scope="module")
+def uboot_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Serve two boards with U-Boot on their serial ports."""
+    file = tmp_path_factory.mktemp("lab") / "lab.yaml"
+    names = ("uboot-1", "uboot-2")
+    file.write_text("---\n".join(exporter_document(name, "board: uboot", UBOOT) for name in names))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the driver is
+        with Lab([file]) as lab:
+            yield lab
+
+
+@pytest.fixture
+def uboots(pytester: pytest.Pytester, uboot_lab: Lab) -> pytest.Pytester:
+    """Return a folder whose ini file points at these boards."""
+    pytester.makeini(f"[pytest]\njmp_client = {uboot_lab.client_config}\njmp_selector = board=uboot\njmp_wait = 60s\n")
+    return pytester
 
 
 def told_by(suite: pytest.Pytester) -> dict[str, Any]:
@@ -61,6 +95,9 @@ def test_panic_in_setup_is_in_every_file(suite: pytest.Pytester) -> None:
     result.stdout.re_match_lines([rf"-* ?{re.escape(shown[0])} ?-*", *shown[1:]])
     section = tests["test_first"]["sections"][shown[0]]
     assert [line for line in shown[1:] if not re.search(rf"^{line}$", section, re.MULTILINE)] == []
+    assert re.search(
+        r"--- setup\n(.*\n)*.* INFO power on$", tests["test_first"]["sections"]["exporter log of dut (board-1)"]
+    )
     assert "nothing during this test; before it" in tests["test_second"]["sections"][shown[0]]
     assert "Boot ROM" not in tests["test_other"]["sections"][shown[0]]
     for name in ("run.html", "report.xml"):
@@ -95,3 +132,92 @@ def test_recorded_without_a_reader(suite: pytest.Pytester) -> None:
     assert "Boot ROM 1.0" in said
     assert "board login: by a driver" in said
     assert "board:~# version\n1.0.0" in said
+
+
+def test_uboot_driver_is_recorded(uboots: pytest.Pytester) -> None:
+    """The U-Boot driver, which opens the console itself, works beside a test that reads it, and is in the record."""
+    uboots.makepyfile(
+        """
+        def test_it(dut, console):
+            with dut.uboot.reboot_to_console():
+                assert dut.uboot.get_env("serverip") == "of the board"
+                assert dut.uboot.get_env("ipaddr") == "of the board"
+            console.sendline("by the test")
+            console.expect("by the test")
+            with dut.uboot.reboot_to_console():
+                dut.uboot.set_env("bootdelay", "3")
+            console.sendline("garbage")
+            console.sendline("last")
+            console.expect("last", timeout=10)
+            assert "setenv bootdelay '3'" in console.before
+            assert console is None
+        """
+    )
+    options = ("--junitxml=report.xml", "--jmp-report=run.json")
+    uboots.runpytest_subprocess(*options).assert_outcomes(failed=1)
+    [section] = [text for title, text in told_by(uboots)["test_it"]["sections"].items() if title.startswith("console")]
+    commands = ("printenv serverip", "printenv ipaddr", "by the test", "setenv bootdelay '3'")
+    places = [section.index(command) for command in (*commands, "last")]
+    assert places == sorted(places)
+    xmlschema.XMLSchema(str(Path(__file__).with_name("junit.xsd"))).validate(str(uboots.path / "report.xml"))
+    assert "\N{REPLACEMENT CHARACTER}" in section
+
+
+def test_flood_that_nobody_reads(uboots: pytest.Pytester) -> None:
+    """A board that says much while nobody reads holds up neither driver nor test, and not a byte is lost."""
+    uboots.makepyfile(
+        """
+        import time
+        def test_it(dut, console):
+            console.sendline("flood 256")
+            line = dut.lines[0]
+            deadline = time.monotonic() + 60
+            while not line.recording.tail(0, 10)[1].endswith(b"=> ") and time.monotonic() < deadline:
+                dut.power.on()
+            console.expect_exact("=> ", timeout=30)
+            numbers = [each.split()[0] for each in console.before.splitlines()[1:]]
+            assert numbers == [f"{number:07}" for number in range(256 * 1024)]
+            assert console is None
+        """
+    )
+    uboots.runpytest_subprocess("--jmp-report=run.json").assert_outcomes(failed=1)
+    test = told_by(uboots)["test_it"]
+    [section] = [text for title, text in test["sections"].items() if title.startswith("console")]
+    assert test["reason"].startswith("assert <Console")
+    assert f"{256 * 1024 - 1:07}" in section
+
+
+def test_exporter_log(suite: pytest.Pytester) -> None:
+    """What an exporter says goes to `logging`, and is a section of the test that fails; not a record of it is lost."""
+    suite.makepyfile(
+        """
+        import time, pytest
+        def test_one(dut, caplog):
+            caplog.set_level("INFO", "jumpstarter.exporter.dut")
+            for _ in range(20):
+                dut.power.on()
+            deadline = time.monotonic() + 10
+            while len(caplog.messages) < 20 and time.monotonic() < deadline:
+                dut.power.read()
+            assert caplog.messages.count("power on") == 20
+            assert {record.name for record in caplog.records} == {"jumpstarter.exporter.dut.driver"}
+            pytest.fail("to see it")
+        def test_two(dut):
+            dut.power.off()
+            pytest.fail("to see it")
+        """
+    )
+    suite.runpytest_subprocess("--jmp-report=run.json").assert_outcomes(failed=2)
+    one, two = (told["sections"]["exporter log of dut (board-1)"] for told in told_by(suite).values())
+    assert one.count("INFO power on") == 20
+    assert [line.split(maxsplit=1)[1] for line in two.splitlines()] == ["call", "INFO power off"]
+
+
+def test_hook_output_is_marked(suite: pytest.Pytester) -> None:
+    """What the beforeLease hook says stands in the log of the test that waits for it, and is marked."""
+    suite.makepyfile("def test_it(dut): assert dut is None")
+    suite.runpytest_subprocess("--jmp-report=run.json", "--jmp-selector=board=hooked").assert_outcomes(failed=1)
+    log = told_by(suite)["test_it"]["sections"]["exporter log of dut (hook-1)"]
+    assert re.search(
+        r"--- setup\n(.*\n)*.* INFO beforeLease hook: preparing the bench\n.*: the relay card is stuck", log
+    )

@@ -6,7 +6,7 @@ The device in a test's hands, and the way to it.
 - `connection`: the driver clients that Jumpstarter builds over such a socket, or over one that a shell already made.
 - `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing.
 - `device`: `Device`, the stable handle that a fixture yields.
-- `hook_log`: what the exporter's beforeLease hook says while it runs.
+- `exporter_log`: what the exporter says: its drivers, its hooks, itself.
 - `line`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, in pexpect's words.
 
 Nothing here knows pytest, leases or the lab controller.

@@ -62,13 +62,19 @@ def warm_up() -> None:
 
 
 class Connection:
-    """A device's driver clients, from `open_…` to `close()`."""
+    """
+    A device's driver clients, from `open_…` to `close()`.
+
+    Attributes:
+        channel: What the calls go over; None where that is not ours to use otherwise.
+    """
 
     def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
         self.portal = portal.start()
         self._policy = policy
         self._stack = ExitStack()
         self._client: DriverClient | None = None
+        self.channel: grpc.aio.Channel | None = None
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> DriverClient:
         """
@@ -78,7 +84,7 @@ class Connection:
             DeviceUnreachable: The exporter named `exporter` does not answer.
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
-        return self._open(_over_tunnel(tunnel, self.portal, self._stack, self._policy), exporter)
+        return self._open(_over_tunnel(tunnel, self), exporter)
 
     def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> DriverClient:
         """
@@ -92,7 +98,7 @@ class Connection:
         Raises:
             ConfigError, DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_host`.
         """
-        return self._open(_over_channel(channel, self.portal, self._stack, self._policy), exporter, advice)
+        return self._open(_over_channel(channel, self), exporter, advice)
 
     def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> DriverClient:
         """
@@ -143,6 +149,16 @@ class Connection:
         if str(client.uuid) not in {report.uuid for report in response.reports}:
             return ExporterOffline(f"{exporter} restarted: its drivers are not those of this lease")
         return None
+
+    async def build(self, channel: grpc.aio.Channel) -> DriverClient:
+        """Ask the exporter what drivers it has, and return the root of their clients; in the portal's loop."""
+        from jumpstarter.client.client import client_from_channel
+
+        self.channel, policy = channel, self._policy
+        client: DriverClient = await client_from_channel(
+            channel, self.portal, self._stack, list(policy.allow), policy.unsafe
+        )
+        return client
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
@@ -216,9 +232,7 @@ def _mistake(error: object, details: str, exporter: str, advice: Advice) -> Conf
 
 
 @asynccontextmanager
-async def _over_tunnel(
-    tunnel: Tunnel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy
-) -> AsyncIterator[DriverClient]:
+async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[DriverClient]:
     import grpc
 
     try:
@@ -228,22 +242,19 @@ async def _over_tunnel(
         def channel() -> grpc.aio.Channel:
             return grpc.aio.secure_channel(f"unix:{path}", credentials, options=_INNER_OPTIONS)
 
-        async with _over_channel(channel, portal, stack, policy) as client:
+        async with _over_channel(channel, connection) as client:
             yield client
     finally:
         await tunnel.close()
 
 
 @asynccontextmanager
-async def _over_channel(
-    channel: Callable[[], grpc.aio.Channel], portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy
-) -> AsyncIterator[DriverClient]:
+async def _over_channel(channel: Callable[[], grpc.aio.Channel], connection: Connection) -> AsyncIterator[DriverClient]:
     from anyio import fail_after
-    from jumpstarter.client.client import client_from_channel
 
     async with channel() as opened:
         with fail_after(CONNECT_TIMEOUT):
-            client = await client_from_channel(opened, portal, stack, list(policy.allow), policy.unsafe)
+            client = await connection.build(opened)
         yield client
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.device.exporter_log import ExporterLog
     from pytest_jumpstarter.device.line import Line
 
 _CONSOLE_NAMES = ("console", "serial", "uart")
@@ -46,6 +47,7 @@ class Device:
         role: The name of the fixture that yields this device.
         exporter: Which exporter serves it.
         lease: The lease by which it is ours, as it was when it became ready; None where we have none.
+        log: What the exporter says; None where somebody else reads that, as a shell does.
     """
 
     def __init__(
@@ -56,10 +58,12 @@ class Device:
         lease: Lease | None,
         client: DriverClient,
         portal: BlockingPortal,
+        log: ExporterLog | None = None,
     ) -> None:
         self.role = role
         self.exporter = exporter
         self.lease = lease
+        self.log = log
         self._client: DriverClient | None = client
         self._portal = portal
         self._drivers = driver_paths(client)

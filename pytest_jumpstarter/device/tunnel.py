@@ -210,11 +210,11 @@ async def _reason(exc: BaseException, stream: Any) -> str:
     """Return the words of the first error in a group; where the stream ended, the router's."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
-    if not isinstance(exc, grpc.aio.AioRpcError):
-        return f"{type(exc).__name__}: {exc}"
-    with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
-        return str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
-    return str(exc.details())
+    words = str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
+    if isinstance(exc, (grpc.aio.AioRpcError, asyncio.InvalidStateError)):  # the latter: a write after the end
+        with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
+            words = str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
+    return words
 
 
 async def _both(*directions: Awaitable[None]) -> None:

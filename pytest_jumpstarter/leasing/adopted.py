@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.device.hook_log import HookLog
+from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
 from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.leasing.request import Wanted
@@ -23,7 +23,7 @@ class Adopted(Held):
         wanted: Wanted,
         *,
         say: Callable[[str], None],
-        listen: Callable[[Held], HookLog],
+        listen: Callable[[Held], ExporterLog],
         on_pending: Callable[[], None],
         since: float | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from pytest_jumpstarter.client.v1.secret import Secret
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
 from pytest_jumpstarter.leasing.health import Health
@@ -74,7 +75,10 @@ class GivenSource(ABC):
             stack.callback(connection.close)
             root = self._connect(connection)
             exporter = replace(identity, name=identity.name or self.nameless)
-            device = Device(role=wanted.role, exporter=exporter, lease=None, client=root, portal=connection.portal)
+            log = self._follow_log(connection, wanted.role, stack)
+            device = Device(
+                role=wanted.role, exporter=exporter, lease=None, client=root, portal=connection.portal, log=log
+            )
             stack.callback(put_away, device, self._events, "its fixture was torn down")
             self._healths[wanted.role] = health = Health()
             stack.callback(health.retire)
@@ -86,6 +90,15 @@ class GivenSource(ABC):
     def foresee(self, wanted: Wanted) -> Wanted:
         """Return what is wanted as it is: no hook changes it, for there is no lease."""
         return wanted
+
+    def _follow_log(self, connection: Connection, role: str, stack: ExitStack) -> ExporterLog | None:
+        """Read the exporter's log, unless the connection is a shell's, which does that itself."""
+        if connection.channel is None:
+            return None
+        log = ExporterLog(self._portal, role)
+        log.start(connection.channel)
+        stack.callback(log.stop)
+        return log
 
     def release_all(self) -> None:  # noqa: B027 - that is all it ever does
         """Do nothing: whoever gave the exporter takes it back."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
-from pytest_jumpstarter.device.hook_log import HookLog
+from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.errors import (
     DeviceError,
     ExporterOffline,
@@ -35,6 +35,7 @@ class Held(ABC):
         wanted: What it is for.
         lease: The lease as last seen; None before `obtain`.
         exporter: Its exporter, ready; None before `prepare`.
+        log: What the exporter says, if it is read already: since its beforeLease hook.
         failure: Why the lease could not be given back; empty if all is well.
         is_reserved: Whether it is left to people now: not extended and not given back.
     """
@@ -48,7 +49,7 @@ class Held(ABC):
         name: str,
         *,
         say: Callable[[str], None],
-        listen: Callable[[Held], HookLog],
+        listen: Callable[[Held], ExporterLog],
         since: float | None = None,
     ) -> None:
         self.name = name
@@ -60,7 +61,7 @@ class Held(ABC):
         self._client = client
         self._waiter = Waiter(client, wanted, say, since=since)
         self._listen = listen
-        self._hook_log: HookLog | None = None
+        self.log: ExporterLog | None = None
         self._ready_since = 0.0
 
     @abstractmethod
@@ -167,14 +168,12 @@ class Held(ABC):
         except BaseException as exc:
             if isinstance(exc, DeviceError):
                 exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
-            if isinstance(exc, HookFailed) and self._hook_log is not None:
-                exc.args = (f"{exc}{self._hook_log.last_words()}",)
+            if isinstance(exc, HookFailed) and self.log is not None:
+                exc.args = (f"{exc}{self.log.last_words()}",)
             self.release()
+            if self.log is not None:
+                self.log.stop()
             raise
-        finally:
-            if self._hook_log is not None:
-                self._hook_log.stop()
 
     def _listen_to_hook(self) -> None:
-        self._hook_log = self._listen(self)
-        self._hook_log.start()
+        self.log = self._listen(self)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.device.hook_log import HookLog
+from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.errors import (
     DeviceError,
     JumpstarterError,
@@ -37,7 +37,7 @@ class Hold(Held):
     Args:
         terms: For how long it is asked for, and held at most.
         names: Gives a lease id that was never used before.
-        listen: Reads the output of a beforeLease hook that is running.
+        listen: Reads the exporter's log while a beforeLease hook is running.
         on_pending: Called once the request has left: time to do what takes long while the lease is pending.
     """
 
@@ -52,7 +52,7 @@ class Hold(Held):
         terms: Terms,
         names: Callable[[], str],
         say: Callable[[str], None],
-        listen: Callable[[Held], HookLog],
+        listen: Callable[[Held], ExporterLog],
         on_pending: Callable[[], None],
         since: float | None = None,
     ) -> None:

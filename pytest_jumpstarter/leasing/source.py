@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ClientConfigError,
@@ -39,7 +40,6 @@ from pytest_jumpstarter.origin import Origin
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.device.hook_log import HookLog
     from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.held import Held
     from pytest_jumpstarter.leasing.reservation import Reservation
@@ -270,12 +270,15 @@ class ControllerSource:
         stack.callback(connection.close)
         tunnel = self._tunnel(held)
         root = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
+        log = self._follow_log(held, connection)
+        stack.callback(log.stop)
         device = Device(
             role=role,
             exporter=ExporterIdentity(name=held.exporter.name, labels=held.exporter.labels),
             lease=held.lease,
             client=root,
             portal=connection.portal,
+            log=log,
         )
         stack.callback(self._put_away, held, device)
         stack.callback(health.retire)
@@ -297,10 +300,17 @@ class ControllerSource:
         )
         return Tunnel(held.dial, router)
 
-    def _listen_to_hook(self, held: Held) -> HookLog:
-        from pytest_jumpstarter.device.hook_log import HookLog
+    def _listen_to_hook(self, held: Held) -> ExporterLog:
+        log = ExporterLog(self._portal, held.wanted.role)
+        log.start_at_hook(self._tunnel(held))
+        return log
 
-        return HookLog(self._portal, self._tunnel(held))
+    def _follow_log(self, held: Held, connection: Connection) -> ExporterLog:
+        """Read the exporter's log over the connection, or on where it is read already."""
+        log = held.log or ExporterLog(self._portal, held.wanted.role)
+        if connection.channel is not None:
+            log.start(connection.channel)
+        return log
 
     def _on_loss(self, held: Held, loss: DeviceError) -> None:
         role = held.wanted.role

@@ -17,6 +17,7 @@ from pytest_jumpstarter.report.ledger import clean
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device.exporter_log import ExporterLog
     from pytest_jumpstarter.device.line import Line
     from pytest_jumpstarter.device.recording import Recording
 
@@ -41,7 +42,7 @@ class Evidence:
         self._is_eager = is_eager
         self._devices: dict[str, Device] = {}
         self._gone: set[str] = set()
-        self._ends: dict[Line, int] = {}
+        self._ends: dict[Line | ExporterLog, int] = {}
         self._phases = [("setup", time.time())]  # we come in the middle of one
 
     def devices(self, item: pytest.Item) -> list[Device]:
@@ -67,8 +68,8 @@ class Evidence:
         for role in self._gone:
             self._devices.pop(role, None)
         self._gone.clear()
-        for line, end in self._ends.items():
-            line.since = end
+        for source, end in self._ends.items():
+            source.since = end
         self._ends.clear()
         self._phases = [("setup", time.time())]
 
@@ -90,17 +91,25 @@ class Evidence:
         report = yield
         devices = self.devices(item)
         if report.outcome in ("failed", "rerun"):
+            for device in devices:
+                if device.log is not None and device.role not in self._gone:
+                    device.log.settle()
             sections = [section for device in devices for section in self._sections(device)]
             report.sections.extend(sections)
             report.evidence = [title for title, _ in sections]  # type: ignore[attr-defined]  # what plugins add
         if call.when == "teardown":
             self._ends = {line: line.recording.end for device in devices for line in device.lines}
+            self._ends |= {device.log: device.log.end for device in devices if device.log is not None}
         return report
 
     def _sections(self, device: Device) -> Iterator[tuple[str, str]]:
         for line in device.lines:
             title = f"console of {device}" + (f", {line.path}" if len(device.lines) > 1 else "")
             yield title, self._console(line, f"lease {device.lease.name}" if device.lease is not None else "")
+
+        if device.log is not None and (records := device.log.since_test()):
+            said = [(each.moment, line) for each in records[-LINES:] for line in clean(str(each)).split("\n")]
+            yield f"exporter log of {device}", "\n".join(self._in_phases(said[-LINES:]))
 
     def _console(self, line: Line, lease: str) -> str:
         said = list(stamped(line.recording, line.since))[-LINES:]
@@ -109,15 +118,18 @@ class Evidence:
         if not said:
             before = [shown(*each) for each in stamped(line.recording, 0)][-_LINES_BEFORE:]
             return "\n".join(["(nothing during this test; before it:)" if before else "(nothing)", *before])
-        lines, phases = [lease] if lease else [], list(self._phases)
+        return "\n".join([*filter(None, [lease]), *self._in_phases(said)])
+
+    def _in_phases(self, said: list[tuple[float, str]]) -> Iterator[str]:
+        """Yield the lines, each with its time, with a line before those of each phase of the test."""
+        phases, now = list(self._phases), ""
         for moment, text in said:
             while len(phases) > 1 and phases[1][1] <= moment:
                 phases.pop(0)
-            if phases[0][0]:
-                lines.append(f"--- {phases[0][0]}")
-                phases[0] = ("", phases[0][1])
-            lines.append(shown(moment, text))
-        return "\n".join(lines)
+            if phases[0][0] != now:
+                now = phases[0][0]
+                yield f"--- {now}"
+            yield shown(moment, text)
 
 
 def stamped(recording: Recording, position: int) -> Iterator[tuple[float, str]]:
