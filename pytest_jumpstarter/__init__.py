@@ -8,7 +8,7 @@ The map, from a test downwards:
 - `session`: what joins a run to pytest. `run`: what one pytest run has from a lab. `site`: that lab.
 - `workers`: the processes of pytest-xdist, and the one that looks after them. `signals`: an orderly stop.
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
-- `dut`: the fixture. `each`: tests that run on several boards.
+- `dut`: the fixture. `drop_in`: a base class in place of `jumpstarter-testing`'s. `each`: tests on several boards.
 - `check`: whether the lab can serve the tests, asked beforehand. `asked`: what each test asks for.
 - `order`: the order of the tests. `schedule`: what is leased together, and until when. `live`: fixtures over devices.
 - `retries`: runs a test again after a device error.
@@ -30,15 +30,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.drop_in import JumpstarterTest
     from pytest_jumpstarter.leasing import LeaseRequest
     from pytest_jumpstarter.plugin import device_fixture
     from pytest_jumpstarter.run import Run
 
-__all__ = ["Console", "Device", "LeaseRequest", "Run", "device_fixture"]
+__all__ = ["Console", "Device", "JumpstarterTest", "LeaseRequest", "Run", "device_fixture"]
 
 _HOMES = {
     "Console": "device.console",
     "Device": "device",
+    "JumpstarterTest": "drop_in",
     "LeaseRequest": "leasing",
     "Run": "run",
     "device_fixture": "plugin",

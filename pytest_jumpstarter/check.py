@@ -28,7 +28,7 @@ from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.schedule import sets_of
 from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import SETTINGS
-from pytest_jumpstarter.site import Site
+from pytest_jumpstarter.site import site_of
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
@@ -72,7 +72,9 @@ class Check:
             return cast("Run", ending.run)
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
         settings = self._config.stash[SETTINGS]
-        return Run(settings, _Requests(self._config), site=Site(settings), ids=LeaseIds(worker="check"))
+        return Run(
+            settings, _Requests(self._config), site=site_of(self._config, settings), ids=LeaseIds(worker="check")
+        )
 
     def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Say how things stand, and return the tests that can never get their devices, with the reason."""

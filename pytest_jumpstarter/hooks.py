@@ -11,9 +11,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.leasing import LeaseRequest
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_jumpstarter_client(config: pytest.Config) -> Client | None:
+    """
+    Bring your own client of the lab controller: one with a token from a vault, or of a class of your own.
+
+    Called when a process first speaks to a lab controller that is not the embedded lab's, and for `-n auto` before.
+    The client stays yours to close. Which driver clients may be imported is said by the config that it was made from
+    (`Client.from_config`), else by JMP_DRIVERS_ALLOW.
+
+    Args:
+        config: pytest's config.
+
+    Returns:
+        The client; None for the one of the client config.
+    """
 
 
 @pytest.hookspec

@@ -356,20 +356,31 @@ def device_fixture(
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
         """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
-        role = str(request.fixturename)
-        run: Run = request.getfixturevalue("jumpstarter")
-        wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
-        schedule = request.config.pluginmanager.get_plugin("jumpstarter-schedule")
-        together = schedule.together(wanted) if schedule is not None else [wanted]
-        with run.device(wanted, together) as leased:
-            yield leased
+        yield from leased_device(request, wish)
+
+    return fixture_of(device, wish)
+
+
+def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
+    """Yield the device of a role, of which its fixture says `wish`."""
+    role = str(request.fixturename)
+    run: Run = request.getfixturevalue("jumpstarter")
+    wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
+    schedule = request.config.pluginmanager.get_plugin("jumpstarter-schedule")
+    together = schedule.together(wanted) if schedule is not None else [wanted]
+    with run.device(wanted, together) as device:
+        yield device
+
+
+def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
+    """Make a fixture of a function, or of a class method, that yields a device."""
 
     def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:
         config.stash[ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
-        return scope or config.stash[SETTINGS]["scope"].value
+        return wish.scope or config.stash[SETTINGS]["scope"].value
 
-    remember_wish(device, wish)
-    fixture = pytest.fixture(scope=scope_in_force)(device)
+    remember_wish(function, wish)
+    fixture = pytest.fixture(scope=scope_in_force)(function)
     remember_wish(fixture, wish)
     return fixture
 

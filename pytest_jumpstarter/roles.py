@@ -40,6 +40,7 @@ class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run p
         scope: Scope of the fixture; None for `--jmp-scope`.
         requires: Dotted paths of the drivers that the device must have.
         selectors: Selectors of several kinds of board, on each of which the tests run.
+        source: Words for where this is said; empty for the fixture.
     """
 
     selector: str | None = None
@@ -47,6 +48,7 @@ class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run p
     scope: str | None = None
     requires: tuple[str, ...] = ()
     selectors: tuple[str, ...] = ()
+    source: str = ""
 
 
 class Needs(NamedTuple):
@@ -72,8 +74,12 @@ _WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
 
 
 def remember_wish(function: object, wish: Wish) -> None:
-    """Note that a fixture, or its function, is that of a device with this wish."""
-    _WISHES[function] = wish
+    """Note that a fixture, or its function or class method, is that of a device with this wish."""
+    _WISHES[_function(function)] = wish
+
+
+def _function(function: object) -> object:
+    return getattr(function, "__func__", function)
 
 
 def check_said(selectors: Iterable[str], scope: str | None) -> None:
@@ -114,8 +120,9 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
     from pytest_jumpstarter.pytest_private import fixture_definitions
 
     for fixturedef in reversed(fixture_definitions(item, name)):
-        if fixturedef.func in _WISHES:
-            return _WISHES[fixturedef.func]
+        function = _function(fixturedef.func)  # a method, where a class defines it
+        if function in _WISHES:
+            return _WISHES[function]
         if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
             return None
     return None
@@ -214,7 +221,10 @@ def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object =
     texts = {"selector": selector and selector.text, "exporter": exporter and exporter.text}
     sources = [setting.source for setting in (selector, exporter) if setting is not None]
     if not sources and (wish.selector or wish.exporter):  # a setting makes the fixture's own words moot
-        texts, sources = {"selector": wish.selector, "exporter": wish.exporter}, [f"device_fixture of {role}"]
+        texts, sources = (
+            {"selector": wish.selector, "exporter": wish.exporter},
+            [wish.source or f"device_fixture of {role}"],
+        )
     if isinstance(parameter, ExporterName) and (each := settings.find("each", role)) is not None:
         texts, sources = {"selector": each.text, "exporter": str(parameter)}, [each.source]
     elif parameter is not None:

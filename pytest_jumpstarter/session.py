@@ -23,7 +23,7 @@ from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter
-from pytest_jumpstarter.site import Site
+from pytest_jumpstarter.site import site_of
 from pytest_jumpstarter.workers.link import ADDRESS, RUN, Link
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     terminal = Terminal(config, elsewhere=link.tell if link else None)
     faults, debugger = Faults(_current_test(session)), Debugger(config)
     events = HookEvents(config, terminal, faults, debugger, link)
-    site = Site(settings, lab_elsewhere=link.lab if link else None)
+    site = site_of(config, settings, lab_elsewhere=link.lab if link else None)
     run = Run(settings, events, site=site, ids=LeaseIds(run=given.get(RUN, ""), worker=worker))
     faults.healths = run.healths
     plugins: dict[str, object] = {
@@ -85,7 +85,7 @@ def start_crew(config: pytest.Config, settings: Settings) -> None:
     from pytest_jumpstarter.workers.crew import Crew
 
     terminal = Terminal(config)
-    crew = Crew(config, settings, terminal)
+    crew = Crew(config, settings, terminal, site_of(config, settings))
     for name, plugin in {"crew": crew, "terminal": terminal, "crew-ending": Ending(crew, terminal)}.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing, LabError, NoDeviceSource
+from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing, ConfigError, LabError, NoDeviceSource
 from pytest_jumpstarter.settings import Settings
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
     from pytest_jumpstarter.lab import Lab
 
@@ -29,11 +31,20 @@ class Site:
     The lab of a run, found or started when it is first asked for, from whichever thread.
 
     Args:
+        bring: Returns a client that somebody else made and closes, or None; asked once, in lease mode.
         lab_elsewhere: Returns the client config of the embedded lab that another process runs; None: we run it.
     """
 
-    def __init__(self, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        bring: Callable[[], Client | None],
+        lab_elsewhere: Callable[[], Path] | None = None,
+    ) -> None:
         self._settings = settings
+        self._bring = bring
+        self._brought: Client | None = None
         self._lab_elsewhere = lab_elsewhere
         self._lock = threading.RLock()
         self._lab: Lab | None = None
@@ -54,10 +65,12 @@ class Site:
         Raises:
             NoDeviceSource: There is none.
             ClientConfigError, LabError: It is broken, or the lab does not start.
+            ConfigError: What was brought as a client is none.
         """
         with self._lock:
             if self._config is None:
-                self._config = self._load()
+                self._brought = self._ask() if self._settings.mode == "lease" else None
+                self._config = self._load() if self._brought is None else _config_of(self._brought, self._settings)
             return self._config
 
     @property
@@ -67,7 +80,8 @@ class Site:
             if self._client is None:
                 from pytest_jumpstarter.client.v1 import Client
 
-                self._client = Client.from_config(self.config)
+                config = self.config
+                self._client = self._brought or Client.from_config(config)
             return self._client
 
     def client_option(self) -> str:
@@ -86,11 +100,19 @@ class Site:
         with self._lock:
             lab, self._lab = self._lab, None
             try:
-                if self._client is not None:
+                if self._client is not None and self._client is not self._brought:
                     self._client.close()
             finally:
                 if lab is not None:
                     lab.stop()
+
+    def _ask(self) -> Client | None:
+        from pytest_jumpstarter.client.v1 import Client
+
+        brought = self._bring()
+        if not isinstance(brought, Client | None):
+            raise ConfigError(f"hook pytest_jumpstarter_client returned {brought!r}, which is no Client")
+        return brought
 
     def _load(self) -> ClientConfig:
         from pytest_jumpstarter.client.v1 import ClientConfig
@@ -122,3 +144,32 @@ class Site:
         self._lab = lab
         config: Path = lab.client_config
         return config
+
+
+def site_of(config: pytest.Config, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None) -> Site:
+    """Return the site of a pytest run, whose hooks may bring a client."""
+
+    def bring() -> Client | None:
+        brought: Client | None = config.hook.pytest_jumpstarter_client(config=config)
+        return brought
+
+    return Site(settings, bring=bring, lab_elsewhere=lab_elsewhere)
+
+
+def _config_of(client: Client, settings: Settings) -> ClientConfig:
+    """Return the config of a client that was brought, as if it had been made from one."""
+    from pytest_jumpstarter.client.v1 import ClientConfig
+
+    if client.config is not None:
+        return client.config
+    allow = tuple(filter(None, settings.environ.get("JMP_DRIVERS_ALLOW", "").split(",")))
+    return ClientConfig(
+        endpoint=client.endpoint,
+        token=client.token,
+        namespace=client.namespace,
+        name=client.name,
+        tls=client.tls,
+        driver_allow=allow,
+        driver_unsafe="UNSAFE" in allow,
+        source="hook pytest_jumpstarter_client",
+    )

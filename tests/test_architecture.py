@@ -37,6 +37,7 @@ ARROWS = {
     "live": {"pytest_private"},
     "asked": BASE | {"roles"},
     "check": BASE | {"client", "leasing", "report", "roles", "run", "schedule", "settings", "site"},
+    "drop_in": BASE | {"plugin", "roles"},
     "dut": {"plugin"},
     "each": BASE | {"leasing", "roles", "session", "settings"},
     "order": {"pytest_private", "roles"},

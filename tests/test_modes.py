@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from standalone import PASSPHRASE, RunningExporter, serving
+from test_drop_in import WRITTEN_BEFORE
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import AlreadyReleased
@@ -380,3 +381,16 @@ def test_plain_text_where_tls_is_expected(beside_standalone: pytest.Pytester, mo
     monkeypatch.setenv("JMP_GRPC_PASSPHRASE", PASSPHRASE)
     beside_standalone.makepyfile(DRIVE)
     refused(beside_standalone, "the exporter at * speaks plain text, not TLS; JMP_GRPC_INSECURE=1 allows that")
+
+
+def test_suite_written_for_jumpstarter_testing(in_shell: pytest.Pytester) -> None:
+    """In a shell the same suite uses the shell's board; a class that wants another kind is refused."""
+    in_shell.makepyfile(
+        f"{WRITTEN_BEFORE}\n    class TestOther(JumpstarterTest):\n        selector = 'kind=dut'\n"
+        "        def test_it(self, client): pass\n"
+    )
+    result = in_shell.runpytest()
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*'dut' asks for kind=dut (selector of TestOther), but the jmp shell around this run has *"]
+    )

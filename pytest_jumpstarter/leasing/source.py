@@ -82,7 +82,7 @@ class ControllerSource:
         self._warming: threading.Thread | None = None
         self._terms = terms
         self._keeper = Keeper(ttl=terms.ttl)
-        client.renew = self._token_now
+        client.renew = client.renew or self._token_now
         self._held: list[Held] = []
         self._is_urgent = False
         self._refusals = Refusals()

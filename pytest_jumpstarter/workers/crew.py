@@ -36,8 +36,8 @@ class Crew:
         site: The lab of the run.
     """
 
-    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal) -> None:
-        self.site = Site(settings)
+    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, site: Site) -> None:
+        self.site = site
         self._has_leases = settings.mode in ("lab", "lease")
         self._terminal = terminal
         self._run = LeaseIds().run

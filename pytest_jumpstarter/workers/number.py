@@ -19,7 +19,7 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.site import Site
+from pytest_jumpstarter.site import Site, site_of
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Exporter
@@ -51,7 +51,11 @@ def number_of_workers(config: pytest.Config) -> int | None:
         roles = dict(_roles(settings, declared_roles(config.pluginmanager.get_plugins())))
         if not roles:
             return None
-        free = _free_in_lab_file(settings, roles) if settings.mode == "lab" else _free_in_lab(settings, roles)
+        free = (
+            _free_in_lab_file(settings, roles)
+            if settings.mode == "lab"
+            else _free_in_lab(site_of(config, settings), roles)
+        )
     except NoDeviceSource:
         return None
     except (ConfigError, AuthenticationError, PermissionDenied) as exc:
@@ -92,18 +96,14 @@ def _free_in_lab_file(settings: Settings, roles: Mapping[str, list[Wanted]]) -> 
     }
 
 
-def _free_in_lab(settings: Settings, roles: Mapping[str, list[Wanted]]) -> dict[str, set[str]]:
+def _free_in_lab(site: Site, roles: Mapping[str, list[Wanted]]) -> dict[str, set[str]]:
     """Ask the lab controller: a ListExporters for each kind, and a ListLeases where exporters tell no status."""
-    from pytest_jumpstarter.client.v1 import Client
-
-    site = Site(settings)
     try:
-        client = Client.from_config(site.config)
-        with client:
-            found = {role: [it for one in wanted for it in _listed(client, one)] for role, wanted in roles.items()}
-            is_untold = any(it.status == "UNSPECIFIED" for exporters in found.values() for it in exporters)
-            leases = client.list_leases(timeout=_TIMEOUT) if is_untold else ()
-            taken = {lease.exporter for lease in leases if lease.is_ready}
+        client = site.client
+        found = {role: [it for one in wanted for it in _listed(client, one)] for role, wanted in roles.items()}
+        is_untold = any(it.status == "UNSPECIFIED" for exporters in found.values() for it in exporters)
+        leases = client.list_leases(timeout=_TIMEOUT) if is_untold else ()
+        taken = {lease.exporter for lease in leases if lease.is_ready}
     finally:
         site.close()
     return {role: {it.name for it in exporters if it.name not in taken} for role, exporters in found.items()}

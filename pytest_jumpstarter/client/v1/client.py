@@ -51,6 +51,7 @@ class Client:
 
     Attributes:
         renew: Asked for another token when the lab controller says that ours has expired; None: it never is.
+        config: The client config that `from_config` made it from; None where it was made otherwise.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Client:
         self.tls = Tls(ca=ca, insecure=insecure_tls)
         self.timeout = timeout
         self.renew: Callable[[], str | None] | None = None
+        self.config: ClientConfig | None = None
         self._connection = Connection(
             endpoint,
             token=token,
@@ -88,7 +90,7 @@ class Client:
         """Return a client for a config, or for the one that `ClientConfig.load(config)` finds."""
         if not isinstance(config, ClientConfig):
             config = ClientConfig.load(config)
-        return cls(
+        client = cls(
             config.endpoint,
             token=config.token,
             namespace=config.namespace,
@@ -98,6 +100,8 @@ class Client:
             grpc_options=config.grpc_options,
             source=config.source,
         )
+        client.config = config
+        return client
 
     @property
     def token(self) -> str:
