@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -345,3 +346,38 @@ def test_one_device_for_two_roles(pytester: pytest.Pytester, monkeypatch: pytest
     result = pytester.runpytest()
     assert (same.ret, result.ret) == (4, 4)
     result.stderr.fnmatch_lines(["ERROR: inside a jmp shell there is one device, and the tests ask for several: *"])
+
+
+SHARED = """
+    import pytest, time
+
+    @pytest.mark.xdist_group("first")
+    class TestFirst:
+        @pytest.mark.parametrize("number", range(4))
+        def test_it(self, note, number):
+            began = time.time()
+            time.sleep(0.05)
+            note(began, time.time())
+
+    @pytest.mark.xdist_group("second")
+    class TestSecond(TestFirst):
+        pass
+
+    class TestThird(TestFirst):
+        pass
+"""
+
+
+@pytest.mark.parametrize("dist", ["load", "loadscope", "loadgroup", "worksteal", "each"])
+def test_more_workers_than_boards(racked: pytest.Pytester, rack_client: Client, dist: str) -> None:
+    """However tests are shared out, three workers on one board come to an end, each with the board to itself."""
+    racked.makepyfile(SHARED)
+    result = racked.runpytest("-n3", f"--dist={dist}", "--jmp-exporter=rack-2")
+    result.assert_outcomes(passed=36 if dist == "each" else 12)
+    spans: dict[str, list[float]] = {}
+    for _, lease, began, ended in notes(racked):
+        spans.setdefault(lease, []).extend([float(began), float(ended)])
+    assert len(spans) == 3
+    ordered = sorted((min(span), max(span)) for span in spans.values())
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(ordered))
+    assert list(rack_client.list_leases()) == []
