@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from conftest import HOOKS, exporter_document
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
@@ -47,6 +49,24 @@ def test_under_pdb(suite: pytest.Pytester, client: Client, active_leases: Active
         assert client.get_lease(lease.name).is_ready
         process.communicate("q\n", timeout=60)
     assert active_leases() == []
+
+
+def test_hook_longer_than_the_time_to_live(tmp_path: Path, pytester: pytest.Pytester) -> None:
+    """A beforeLease hook may take longer than the time to live: the lease is kept meanwhile, and the test runs."""
+    hook = HOOKS % f"sleep {TTL + 3:g}"
+    power = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
+    file = tmp_path / "lab.yaml"
+    file.write_text(exporter_document("slow-1", "board: slow", power, hook))
+    pytester.makepyfile(
+        f"""
+        def test_it(dut):
+            assert dut.lease.duration > {TTL:g}
+            dut.power.on()
+        """
+    )
+    result = pytester.runpytest_subprocess(f"--jmp-lab={file}", "--jmp-exporter=slow-1", f"--jmp-ttl={TTL:g}")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*slow-1 is BEFORE_LEASE_HOOK*"])
 
 
 class OldController(Client):
