@@ -45,8 +45,8 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     worker = given.get("workerid", "main")
     link = Link(given[ADDRESS], worker) if given.get(ADDRESS) else None
     terminal = Terminal(config, elsewhere=link.tell if link else None)
-    faults, debugger = Faults(_current_test(session)), Debugger(config)
-    events = HookEvents(config, terminal, faults, debugger, link)
+    faults, moment = Faults(_current_test(session)), Moment(config)
+    events = HookEvents(config, terminal, faults, moment, link)
     site = site_of(config, settings, lab_elsewhere=link.lab if link else None)
     run = Run(settings, events, site=site, ids=LeaseIds(run=given.get(RUN, ""), worker=worker))
     faults.healths = run.healths
@@ -54,7 +54,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         "faults": faults,
         "outcome": Outcome(),
         "terminal": terminal,
-        "debugger": debugger,
+        "moment": moment,
         "ending": Ending(run, terminal),
     }
     if settings["no-device"].value == "skip":
@@ -107,11 +107,11 @@ class HookEvents(Events):
     skips: Skips | None = None
 
     def __init__(
-        self, config: pytest.Config, terminal: Terminal, faults: Faults, debugger: Debugger, link: Link | None
+        self, config: pytest.Config, terminal: Terminal, faults: Faults, moment: Moment, link: Link | None
     ) -> None:
         self._config = config
         self._link = link
-        self._debugger = debugger
+        self._moment = moment
         self._hook = config.hook
         self._terminal = terminal
         self._faults = faults
@@ -157,7 +157,7 @@ class HookEvents(Events):
 
         def is_waiting() -> bool:
             is_the_same = self._faults.current is item and self._faults.healths.get(role) is health
-            return is_the_same and not self._debugger.is_in_use
+            return is_the_same and self._moment.is_interruptible
 
         if item is not None and self._faults.uses(item, role):
             self._interrupter.interrupt(loss, is_waiting)
@@ -181,24 +181,57 @@ class HookEvents(Events):
         self._terminal.take("failure", failure)
 
 
-class Debugger:
+class Moment:
     """
-    Knows whether a person debugs, whom nothing of ours shall interrupt.
+    Knows whether a test may be interrupted now: in its own code, and while no person debugs.
 
-    Attributes:
-        is_in_use: With `--pdb` always; else while there is a prompt, as of `breakpoint()` or `--trace`.
+    An error that is raised where pytest itself is at work, which tells of a failure for seconds on a busy machine,
+    would end the run.
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.is_in_use = self._is_asked_for = config.getoption("usepdb", default=False)
+        self._is_debugged = self._is_always_debugged = config.getoption("usepdb", default=False)
+        self._is_in_phase = True  # we come in the middle of a setup
+
+    @property
+    def is_interruptible(self) -> bool:
+        """Whether the main thread is in setup, call or teardown of a test, and at no debugger's prompt."""
+        return self._is_in_phase and not self._is_debugged
 
     def pytest_enter_pdb(self) -> None:
-        """Note that there is a prompt."""
-        self.is_in_use = True
+        """Note that there is a prompt; with `--pdb` there may be one at any time."""
+        self._is_debugged = True
 
     def pytest_leave_pdb(self) -> None:
         """Note that the test goes on."""
-        self.is_in_use = self._is_asked_for
+        self._is_debugged = self._is_always_debugged
+
+    @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: everybody else's code is not the test's
+    def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
+        """Note that a phase goes on."""
+        return (yield from self._phase())
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+        """Note that a phase goes on."""
+        return (yield from self._phase())
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
+        """Note that a phase goes on."""
+        return (yield from self._phase())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self) -> None:
+        """Note the end of the setup in which we came."""
+        self._is_in_phase = False
+
+    def _phase(self) -> Generator[None, Any, Any]:
+        self._is_in_phase = True
+        try:
+            return (yield)
+        finally:
+            self._is_in_phase = False
 
 
 class Ending:

@@ -367,6 +367,30 @@ def test_after(dut, console):
     assert boards.leases() == []
 
 
+def test_console_opened_as_the_connection_broke(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A console that was opened a moment after the break, before anybody could see it, is a device error too."""
+    pytester.makepyfile(
+        STEP
+        + """
+import contextlib, time
+import pexpect
+def test_it(dut):
+    step("HOLDING")
+    with contextlib.suppress(Exception):
+        dut.power.on()   # by now the break is known
+    seen_late = pexpect.EOF("as a console ends that was opened on a connection that is gone")
+    seen_late.since = time.monotonic()
+    raise seen_late
+"""
+    )
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        assert int(boards.order("cut")) > 0
+        output = process.communicate("go\n", timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "broke: the router connection was cut" in output
+
+
 def test_exporter_killed_during_a_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
     """A call during which the exporter dies is a device error; one that started again has lost the device."""
     pytester.makepyfile(

@@ -141,7 +141,7 @@ def test_nobody_is_interrupted_at_a_prompt(
     with running(suite, option, "--jmp-ttl=10s") as process:
         assert process.stdin is not None
         if option == "--trace":
-            process.stdin.write("next\n" * 2)
+            process.stdin.write("next\n")
             process.stdin.flush()
         wait_for(process.stdout, "HOLDING")
         client.delete_lease(ours().name)
@@ -166,6 +166,24 @@ def test_blocked_test_is_ended(suite: pytest.Pytester, client: Client, ours: Cal
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 8, output
     assert "1 device error in" in output
+
+
+def test_nothing_is_interrupted_but_tests(suite: pytest.Pytester, client: Client, ours: Callable[[], Lease]) -> None:
+    """A report that takes long is not interrupted: the test that it is of has noticed the loss by itself."""
+    suite.makeconftest("import time\ndef pytest_exception_interact(): time.sleep(12)")
+    suite.makepyfile(
+        """
+        def test_it(dut):
+            print("HOLDING", flush=True)
+            while True: dut.power.on()
+        """
+    )
+    with running(suite, "--jmp-ttl=10s") as process:
+        wait_for(process.stdout, "HOLDING")
+        client.delete_lease(ours().name)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "INTERNALERROR" not in output
 
 
 def test_next_lease_is_another(suite: pytest.Pytester) -> None:

@@ -169,7 +169,8 @@ class Tunnel:
             await _both(_upstream(reader, stream), _downstream(stream, writer))
         except Exception as exc:
             if not self._closed.is_set():
-                self.last_break, self.last_reason = time.monotonic(), await _reason(exc, stream)
+                self.last_break = time.monotonic()  # before the reason, which may take a while to come
+                self.last_reason = await _reason(exc, stream)
         except asyncio.CancelledError:
             writer.transport.abort()  # what is still to be written has no reader any more
             raise

@@ -41,7 +41,8 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
     Args:
         error: What ended a phase of a test.
         healths: The devices that the test uses.
-        start: When the test began, by `time.monotonic()`; a console that is older says so on its errors.
+        start: When the test began, by `time.monotonic()`; a console that is older says so on its errors. One that is
+            younger may have been opened on a connection that had broken a moment before.
     """
     if isinstance(error, AssertionError):
         return None
@@ -50,7 +51,7 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
             return each
     if not any(_is_suspicious(each) for each in _all(error)):
         return None
-    start = min(getattr(each, "since", start) for each in _all(error))
+    start = min(start, *(getattr(each, "since", start) for each in _all(error)))
     return next(filter(None, (health.fault_since(start) for health in healths)), None)
 
 
