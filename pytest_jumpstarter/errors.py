@@ -39,6 +39,8 @@ Every error that this package raises.
             ├── InvalidArgument       the server refuses the request as malformed
             └── NotReady              the exporter or lease is not in the state that the call needs
 
+`ConsoleFatal` is none of these, but an `AssertionError`: the product failed, not lab or user.
+
 A *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`, `PermissionDenied`) is the
 user's to mend; a *device error* (`DeviceError`) is the lab's.
 """
@@ -209,3 +211,7 @@ class InvalidArgument(StatusError):
 
 class NotReady(StatusError):
     """Say that the exporter or lease is not in the state that the call needs."""
+
+
+class ConsoleFatal(AssertionError):
+    """Say that the board said something fatal, such as a kernel panic, while a test waited for something else."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.leasing import LeaseRequest
+    from pytest_jumpstarter.report.artifacts import Folder
 
 
 @pytest.hookspec(firstresult=True)
@@ -109,4 +110,18 @@ def pytest_jumpstarter_classify_error(error: BaseException, item: pytest.Item) -
 
     Returns:
         The reason, in words for people; None if it is not the lab's fault.
+    """
+
+
+@pytest.hookspec
+def pytest_jumpstarter_collect_evidence(folder: Folder, device: Device, item: pytest.Item) -> None:
+    """
+    Keep what tells why a test failed, with `--jmp-artifacts`: before a teardown changes the board.
+
+    Called for each device of a test that fails, in a thread of its own, and for 10 seconds at most for all of them.
+
+    Args:
+        folder: The test's: `folder.add(name, text or bytes)` keeps a file.
+        device: The device, still connected.
+        item: The test.
     """

@@ -54,6 +54,18 @@ def _switch(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> Path:
+    return Path(_some(text))
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(_some(text))
+    except re.error as exc:
+        raise ValueError(f"{text!r} is not a regular expression: {exc}") from None
+    return text
+
+
 def _console(text: str) -> str:
     if text not in ("on", "off", "retain-on-failure"):
         raise ValueError(f"{text!r} is none of on, off and retain-on-failure")
@@ -245,9 +257,24 @@ OPTIONS = (
     Option(
         name="console",
         metavar="on|off|retain-on-failure",
-        help="Read consoles from the start of a lease on, not from their first use; off: do not (default)",
+        help="Which tests' consoles are kept in --jmp-artifacts: all, none, those that fail (default); "
+        "where given, on and retain-on-failure read consoles from the start of a lease on, not from their first use",
         parse=_console,
         default="retain-on-failure",
+    ),
+    Option(
+        name="artifacts",
+        metavar="DIR",
+        help="Keep a folder of evidence there for each test with a device that fails",
+        parse=_folder,
+        is_path=True,
+    ),
+    Option(
+        name="console-fatal",
+        metavar="REGEX",
+        help="What on a console ends a waiting expect at once, instead of panics and the like; off: nothing does",
+        parse=_pattern,
+        is_repeatable=True,
     ),
     Option(
         name="hold-on-failure",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -81,8 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SETTINGS] = Settings.of(config)
         _check_hold(config, config.stash[SETTINGS])
         _check_direct(config.stash[SETTINGS])
-        _register_report_files(config, config.stash[SETTINGS])
-        _register_html_columns(config)
+        _register_outputs(config, config.stash[SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     _register_dut(config, config.stash[SETTINGS])
@@ -156,22 +154,13 @@ def _live_fixtures(config: pytest.Config) -> LiveFixtures:
     return cast("LiveFixtures", live)
 
 
-def _register_report_files(config: pytest.Config, settings: Settings) -> None:
-    """Let files be written in the process that prints, if that is asked for and anything is to run."""
-    paths = [(setting.value, setting.source) for setting in settings.all("report")]
-    if paths and not hasattr(config, "workerinput") and not config.getoption("collectonly", default=False):
-        from pytest_jumpstarter.report.files import ReportFiles
+def _register_outputs(config: pytest.Config, settings: Settings) -> None:
+    """Bring in what writes files, if any is asked for, in the process that prints."""
+    is_asked = settings.all("report") or settings.find("artifacts") or config.getoption("htmlpath", default=None)
+    if is_asked and not hasattr(config, "workerinput"):
+        from pytest_jumpstarter.report.outputs import register_outputs
 
-        config.pluginmanager.register(ReportFiles(config, paths), "jumpstarter-jumpstarter")  # as the herald calls it
-
-
-def _register_html_columns(config: pytest.Config) -> None:
-    """Add to the page of pytest-html, where one is asked for in this process."""
-    page = config.getoption("htmlpath", default=None)
-    if page and config.pluginmanager.hasplugin("html") and not hasattr(config, "workerinput"):
-        from pytest_jumpstarter.report.html_columns import HtmlColumns
-
-        config.pluginmanager.register(HtmlColumns(Path(page).absolute()), "jumpstarter-html")
+        register_outputs(config, settings)
 
 
 def _check_hold(config: pytest.Config, settings: Settings) -> None:

@@ -6,12 +6,15 @@ import atexit
 import gc
 import os
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.report.artifacts import Artifacts
+from pytest_jumpstarter.report.collect import BuiltIn
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.evidence import Evidence
 from pytest_jumpstarter.report.faults import Faults
@@ -65,13 +68,23 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
     if hold is not None and can_hold:
         plugins["hold"] = HoldOnFailure(run, faults.roles_of, hold.value)  # after faults: it wants their verdict
-    plugins["watch"] = Evidence(faults.uses, is_eager=_is_eager(settings))
+    fatal = [setting.value for setting in settings.all("console-fatal")]
+    plugins["watch"] = evidence = Evidence(faults.uses, is_eager=_is_eager(settings), fatal=_patterns(fatal))
     plugins["recorder"] = Recorder(worker, faults.uses)  # last: what the others put on a report is there
+    if (folder := settings.find("artifacts")) is not None:
+        plugins["collect"] = BuiltIn()
+        root = Path(config.invocation_params.dir, folder.value)
+        plugins["artifacts"] = Artifacts(root, settings["console"].value, evidence, faults.current)
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
+
+
+def _patterns(fatal: list[str]) -> list[str] | None:
+    """Return what the settings say is fatal; None where they say nothing."""
+    return [pattern for pattern in fatal if pattern != "off"] if fatal else None
 
 
 def _is_eager(settings: Settings) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from anyio import create_memory_object_stream
 from anyio.abc import ObjectStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from jumpstarter.driver import Driver, exportstream
+from jumpstarter.driver import Driver, export, exportstream
 
 
 @dataclass(kw_only=True)
@@ -26,6 +27,21 @@ class Uboot(Driver):
     async def connect(self) -> AsyncGenerator[_Port, None]:
         """Open the port."""
         yield _Port()
+
+
+@dataclass(kw_only=True)
+class Screen(Driver):
+    """A camera that sees the same, always."""
+
+    @classmethod
+    def client(cls) -> str:
+        """Return the client class of Jumpstarter's own uStreamer driver."""
+        return "jumpstarter_driver_ustreamer.client.UStreamerClient"
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    async def snapshot(self) -> str:
+        """Return a picture."""
+        return b64encode(b"a picture").decode()
 
 
 class _Port(ObjectStream[bytes]):

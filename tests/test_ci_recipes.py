@@ -39,7 +39,7 @@ def test_all_recipes_are_tested() -> None:
 def test_options_exist(pytester: pytest.Pytester, name: str) -> None:
     """Every option of ours in a recipe exists."""
     used = set(re.findall(r"--jmp-[a-z-]+", (RECIPES / name).read_text()))
-    assert {"--jmp-selector", "--jmp-report"} <= used <= {option.flag for option in OPTIONS}
+    assert {"--jmp-selector", "--jmp-report", "--jmp-artifacts"} <= used <= {option.flag for option in OPTIONS}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_command_runs(pytester: pytest.Pytester, line: list[str]) -> None:
     """The command line of a recipe is one that pytest takes, and leaves the files that the recipe collects."""
     pytester.makepyfile("def test_it(): pass")
     pytester.runpytest(*line).assert_outcomes(passed=1)
-    assert {"junit.xml", "run.html", "run.json"} <= {path.name for path in pytester.path.joinpath("out").iterdir()}
+    assert {"junit.xml", "run.html", "run.json", "artifacts"} <= {
+        path.name for path in pytester.path.joinpath("out").iterdir()
+    }
 
 
 def test_github() -> None:

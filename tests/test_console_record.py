@@ -35,6 +35,7 @@ CONFTEST = """
 UBOOT = """\
   power: {type: jumpstarter_driver_power.driver.MockPower}
   serial: {type: drivers_for_console.Uboot}
+  screen: {type: drivers_for_console.Screen}
   uboot:
     type: jumpstarter_driver_uboot.driver.UbootConsole
     children: {power: {ref: power}, serial: {ref: serial}}
@@ -153,7 +154,7 @@ def test_uboot_driver_is_recorded(uboots: pytest.Pytester) -> None:
             assert console is None
         """
     )
-    options = ("--junitxml=report.xml", "--jmp-report=run.json")
+    options = ("--junitxml=report.xml", "--jmp-report=run.json", "--jmp-artifacts=out")
     uboots.runpytest_subprocess(*options).assert_outcomes(failed=1)
     [section] = [text for title, text in told_by(uboots)["test_it"]["sections"].items() if title.startswith("console")]
     commands = ("printenv serverip", "printenv ipaddr", "by the test", "setenv bootdelay '3'")
@@ -161,6 +162,9 @@ def test_uboot_driver_is_recorded(uboots: pytest.Pytester) -> None:
     assert places == sorted(places)
     xmlschema.XMLSchema(str(Path(__file__).with_name("junit.xsd"))).validate(str(uboots.path / "report.xml"))
     assert "\N{REPLACEMENT CHARACTER}" in section
+    [folder] = uboots.path.joinpath("out").iterdir()
+    assert bytes(range(256)) + b"\xef\xbf\xbe\r\n" in folder.joinpath("console.log").read_bytes()
+    assert folder.joinpath("screenshot-screen.jpg").read_bytes() == b"a picture"
 
 
 def test_flood_that_nobody_reads(uboots: pytest.Pytester) -> None:

@@ -8,16 +8,18 @@ to and from the line (line.py), which takes the board's output off the wire whet
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pexpect
+from pexpect.expect import searcher_re, searcher_string
 from pexpect.fdpexpect import fdspawn
 
-from pytest_jumpstarter.errors import DeviceUnreachable, JumpstarterError
+from pytest_jumpstarter.errors import ConsoleFatal, DeviceUnreachable, JumpstarterError
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -26,8 +28,18 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device.line import Line, Port
 
 CHUNK_BYTES = 1 << 16
+FATAL = (
+    r"Kernel panic - not syncing",
+    r"Internal error: Oops|\bOops: \w+ \[#\d+\]",
+    r"\bHardFault\b|\*\*\* HARD FAULT \*\*\*",
+    r"watchdog: BUG:|\b[Ww]atchdog (?:bite|expired|reset|timed out)\b|\bTG[01]WDT_SYS_RESET\b",
+)
+"""After these a board says nothing more that a test could wait for."""
+
 DEFAULT_TIMEOUT = 30.0
 _SHOWN_LINES = 20
+_IS_FATAL = 1 << 30  # where pexpect has the index of a pattern
+_OVERLAP = 256  # characters of what was searched before, in which a match may begin
 
 
 class Console:
@@ -42,11 +54,16 @@ class Console:
 
     Attributes:
         name: Words for this console in messages.
+        fatal: Regular expressions that end a waiting `expect` at once where they match first; may be assigned, as
+            `()` in a test that waits for a panic.
         spawn: The pexpect session itself, for what has no twin here (`logfile_read`, `linesep`, …).
     """
 
-    def __init__(self, line: Line, portal: BlockingPortal, *, begin: int, name: str) -> None:
+    def __init__(
+        self, line: Line, portal: BlockingPortal, *, begin: int, name: str, fatal: Sequence[str] | None = None
+    ) -> None:
         self.name = name
+        self.fatal = FATAL if fatal is None else tuple(fatal)
         self._line = line
         self._reasons: list[str] = []
         self._end, far = socket.socketpair()
@@ -74,14 +91,16 @@ class Console:
         Raises:
             pexpect.TIMEOUT: Nothing matched in time; the message shows what was seen.
             pexpect.EOF: The console closed.
+            ConsoleFatal: The board said something of `fatal`, and would say no more.
         """
         __tracebackhide__ = True  # pytest shows the test's line, not ours
-        return self._expect(self.spawn.expect, pattern, timeout)
+        return self._expect(searcher_re(self.spawn.compile_pattern_list(pattern)), pattern, timeout)
 
     def expect_exact(self, pattern: Any, timeout: float = DEFAULT_TIMEOUT) -> int:
         """Wait for a plain string, or one of a list, and return its index; else as `expect`."""
         __tracebackhide__ = True
-        return self._expect(self.spawn.expect_exact, pattern, timeout)
+        patterns = pattern if isinstance(pattern, (list, tuple)) else [pattern]
+        return self._expect(searcher_string(patterns), pattern, timeout)
 
     def send(self, text: str) -> int:
         """Write `text` and return the number of bytes."""
@@ -132,10 +151,10 @@ class Console:
     def __repr__(self) -> str:
         return f"<Console {self.name}>"
 
-    def _expect(self, expect: Any, pattern: Any, timeout: float) -> int:
+    def _expect(self, searcher: Any, pattern: Any, timeout: float) -> int:
         __tracebackhide__ = True
         try:
-            return int(expect(pattern, timeout=timeout))
+            index = int(self.spawn.expect_loop(cast("searcher_re[str]", _Watch(searcher, self.fatal)), timeout))
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
             happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
             why = f" ({self._reasons[0]})" if self._reasons and self._reasons[0] else ""
@@ -145,6 +164,42 @@ class Console:
             if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
                 told.since = self._line.opened  # type: ignore[attr-defined]  # read by the verdict
             raise told from None
+        if index == _IS_FATAL:
+            line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]
+            raise ConsoleFatal(
+                f"{self.name}: {_shown(pattern)} was waited for, and the board said {line.strip()!r}; "
+                f"seen before that:\n{_tail(self.before)}"
+            )
+        return index
+
+
+class _Watch:
+    """
+    Searches for what a test waits for, and for what would make it wait in vain; the first in the text counts.
+
+    Args:
+        searcher: pexpect's own.
+    """
+
+    def __init__(self, searcher: Any, fatal: Iterable[str]) -> None:
+        self._searcher = searcher
+        self._fatal = re.compile("|".join(f"(?:{each})" for each in fatal)) if fatal else None
+        self.start = self.end = 0
+        self.match: Any = None
+
+    def search(self, buffer: str, freshlen: int, searchwindowsize: int | None = None) -> int:
+        """Return the index of the pattern that matches, -1 if none does, or _IS_FATAL."""
+        index = int(self._searcher.search(buffer, freshlen, searchwindowsize))
+        found = self._fatal.search(buffer, max(0, len(buffer) - freshlen - _OVERLAP)) if self._fatal else None
+        if found and (index < 0 or found.start() < self._searcher.start):
+            self.start, self.end, self.match = found.start(), found.end(), found
+            return _IS_FATAL
+        if index >= 0:
+            self.start, self.end, self.match = self._searcher.start, self._searcher.end, self._searcher.match
+        return index
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._searcher, name)
 
 
 async def _copy(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,7 @@ class Device:
         exporter: Which exporter serves it.
         lease: The lease by which it is ours, as it was when it became ready; None where we have none.
         log: What the exporter says; None where somebody else reads that, as a shell does.
+        fatal: For consoles that are opened from now on, see `Console.fatal`; None for what usually is.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Device:
         self.exporter = exporter
         self.lease = lease
         self.log = log
+        self.fatal: Sequence[str] | None = None
         self._client: DriverClient | None = client
         self._portal = portal
         self._drivers = driver_paths(client)
@@ -133,7 +135,9 @@ class Device:
             self._consoles.pop(found).close()
             begin = line.recording.end
         if found not in self._consoles:
-            self._consoles[found] = Console(line, self._portal, begin=begin, name=f"{found} of {self}")
+            self._consoles[found] = Console(
+                line, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal
+            )
         return self._consoles[found]
 
     def record(self) -> None:

@@ -8,7 +8,7 @@ A section of the report travels between processes and is shown by the terminal, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,11 +35,15 @@ class Evidence:
     Args:
         uses: Tells whether a test asks for the device of a role.
         is_eager: Whether consoles are read from the start of a lease on, before a test opens one.
+        fatal: What ends a waiting `expect` at once, see `Console.fatal`; None for what usually does.
     """
 
-    def __init__(self, uses: Callable[[pytest.Item, str], bool], *, is_eager: bool) -> None:
+    def __init__(
+        self, uses: Callable[[pytest.Item, str], bool], *, is_eager: bool, fatal: Sequence[str] | None = None
+    ) -> None:
         self._uses = uses
         self._is_eager = is_eager
+        self._fatal = fatal
         self._devices: dict[str, Device] = {}
         self._gone: set[str] = set()
         self._ends: dict[Line | ExporterLog, int] = {}
@@ -49,11 +53,23 @@ class Evidence:
         """Return the devices that the test had, the one that went back in its teardown included."""
         return [device for role, device in self._devices.items() if self._uses(item, role)]
 
+    def settle(self, item: pytest.Item) -> None:
+        """Wait a moment for what exporters said just now."""
+        for device in self.devices(item):
+            if device.log is not None and self.is_here(device):
+                device.log.settle()
+
+    def is_here(self, device: Device) -> bool:
+        """Tell whether the device has not gone back yet."""
+        return device.role not in self._gone
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_jumpstarter_device_ready(self, device: Device) -> None:
         """Watch the device from now on."""
         self._devices[device.role] = device
         self._gone.discard(device.role)
+        if self._fatal is not None:
+            device.fatal = tuple(self._fatal)
         if self._is_eager:
             device.record()
 
@@ -91,9 +107,7 @@ class Evidence:
         report = yield
         devices = self.devices(item)
         if report.outcome in ("failed", "rerun"):
-            for device in devices:
-                if device.log is not None and device.role not in self._gone:
-                    device.log.settle()
+            self.settle(item)
             sections = [section for device in devices for section in self._sections(device)]
             report.sections.extend(sections)
             report.evidence = [title for title, _ in sections]  # type: ignore[attr-defined]  # what plugins add

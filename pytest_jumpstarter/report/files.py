@@ -30,7 +30,7 @@ class ReportFiles(Bookkeeper):
         self._paths = [Path(config.invocation_params.dir, path) for path, _ in paths]
         self._lines: list[str] = []
         for path, (_, source) in zip(self._paths, paths, strict=True):
-            _check(path, source)
+            check_writable(path, source)
 
     def add(self, report: pytest.TestReport) -> None:
         """Do nothing: this report came in with all others."""
@@ -58,8 +58,13 @@ class ReportFiles(Bookkeeper):
             terminalreporter.write_line(line, red=line.startswith("not written"))
 
 
-def _check(path: Path, source: str) -> None:
-    """Find out now, rather than after hours, whether a file can be written."""
+def check_writable(path: Path, source: str) -> None:
+    """
+    Find out now, rather than after hours, whether a file can be written.
+
+    Raises:
+        OptionError: It cannot.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
