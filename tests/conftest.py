@@ -120,6 +120,14 @@ def jmp(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
+def neighbours(request: pytest.FixtureRequest) -> str:
+    """Return the Python of a venv that has ours and other plugins, each of which changes how tests run."""
+    if not (found := os.environ.get("PYTEST_NEIGHBOURS")):
+        pytest.skip("no neighbours: set PYTEST_NEIGHBOURS to the python of a venv with the extra of that name")
+    return str(request.config.invocation_params.dir / found)
+
+
+@pytest.fixture(scope="session")
 def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the environment of a peer: `jmp` and `j` on its path; no lab, proxy or config of the developer's."""
     ours = {

@@ -38,10 +38,12 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 @contextmanager
-def running(suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
+def running(
+    suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = (), python: str = sys.executable
+) -> Iterator[subprocess.Popen[str]]:
     """Run the suite in a process of its own; it is killed in the end if it has not ended by itself."""
     heeding = [sys.executable, "-S", "-c", _HEED_SIGNALS]
-    command = [*heeding, *wrapper, sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
+    command = [*heeding, *wrapper, python, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
     with subprocess.Popen(
         command,
         cwd=suite.path,

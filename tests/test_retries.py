@@ -11,7 +11,8 @@ from pytest_jumpstarter.client.v1 import Lease
 
 ActiveLeases = Callable[[], list[Lease]]
 
-RETRY = ("--jmp-selector=board=virtual", "--jmp-retries=1", "--jmp-wait=20s")
+# Of the suites here, one test may rely on the one before: pytest-randomly, where it is installed, would shuffle them.
+RETRY = ("--jmp-selector=board=virtual", "--jmp-retries=1", "--jmp-wait=20s", "-p", "no:randomly")
 
 # Each test that uses it loses its first device, in the real way: somebody deletes the lease.
 CONFTEST = """
@@ -120,7 +121,7 @@ def test_error_in_setup(suite: pytest.Pytester) -> None:
     """A device that fails in the setup of its own fixture, as when a hook fails, is replaced too."""
     suite.makepyfile("def test_it(dut): dut.power.on()\ndef test_later(dut): dut.power.on()")
     result = suite.runpytest("--jmp-selector=board in (broken,mock)", "--jmp-retries=1", "--junitxml=report.xml")
-    result.stdout.re_match_lines([r"retried: test_it on hook-2 \(.*\) -> mock-1", "=+ 2 passed, 1 rerun in "])
+    result.stdout.re_match_lines([r"retried: test_\w+ on hook-2 \(.*\) -> mock-1", "=+ 2 passed, 1 rerun in "])
     assert result.ret == 0
     suite_element = ET.parse(suite.path / "report.xml").getroot()[0]
     assert [suite_element.get(name) for name in ("tests", "errors", "failures")] == ["2", "0", "0"]

@@ -314,9 +314,10 @@ class ControllerSource:
 
     def _on_loss(self, held: Held, loss: DeviceError) -> None:
         role = held.wanted.role
-        if held in self._held and role in self._healths and self._healths[role].is_of(held):
-            self._healths[role].lose(loss)
-            self._events.on_loss(role, loss)
+        health = self._healths.get(role)
+        if held in self._held and health is not None and health.is_of(held):
+            health.lose(loss)
+            self._events.on_loss(role, health.loss or loss)  # by now it knows which board it is about
 
     def _token_now(self) -> str | None:
         """Return the token that the client config has now."""
