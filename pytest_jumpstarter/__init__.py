@@ -16,7 +16,8 @@ The map, from a test downwards:
 - `leasing`: the life of a lease, and the sources that devices come from.
 - `device`: tunnel, `Device`, `Console`.
 - `client.v1`: the client for `jumpstarter.client.v1`, usable alone.
-- `errors`: every error. `selector`, `units`: label selectors and durations. `origin`: the commit, build and job.
+- `errors`: every error. `masking`: no secret in any output. `selector`, `units`: label selectors and durations.
+- `origin`: the commit, build and job.
 - `lab`: the embedded lab, a server in its own right: `python -m pytest_jumpstarter.lab`.
 
 Imports point downwards only, and nothing heavy is imported before a test asks for a device.

@@ -12,6 +12,7 @@ set ends with its last test (schedule.py), or with the run: leaving the source's
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
@@ -191,6 +192,15 @@ def _check_direct(settings: Settings) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show every value in force and where it came from, if any was set."""
     return config.stash[SETTINGS].header()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_internalerror(excrepr: object) -> None:
+    """Let no secret be in a traceback through pytest, its plugins and this one."""
+    from pytest_jumpstarter.masking import learn_environment, masked
+
+    learn_environment(os.environ)
+    masked(excrepr, inside="_pytest._code")
 
 
 @pytest.hookimpl(trylast=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -140,3 +141,15 @@ def junit_output(element: Any, text: str) -> None:
     node = ET.Element("system-out")
     node.text = bin_xml_escape(text)
     element.append(node)
+
+
+def log_handlers(config: pytest.Config) -> list[logging.Handler]:
+    """
+    Return what pytest shows, keeps and writes log records with.
+
+    Reason: a filter of a logger sees its own records only, and pytest has no hook for them.
+    """
+    plugin = config.pluginmanager.get_plugin("logging-plugin")
+    names = ("caplog_handler", "report_handler", "log_cli_handler", "log_file_handler")
+    found = [getattr(plugin, name, None) for name in names]
+    return [handler for handler in found if isinstance(handler, logging.Handler)]

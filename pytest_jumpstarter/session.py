@@ -13,12 +13,14 @@ import pytest
 
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.masking import learn_environment
 from pytest_jumpstarter.report.artifacts import Artifacts
 from pytest_jumpstarter.report.collect import BuiltIn
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.evidence import Evidence
 from pytest_jumpstarter.report.faults import Faults
 from pytest_jumpstarter.report.hold import HoldOnFailure
+from pytest_jumpstarter.report.masked import Masked
 from pytest_jumpstarter.report.no_device import Skips
 from pytest_jumpstarter.report.outcome import Outcome
 from pytest_jumpstarter.report.recorder import Recorder
@@ -75,6 +77,8 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         plugins["collect"] = BuiltIn()
         root = Path(config.invocation_params.dir, folder.value)
         plugins["artifacts"] = Artifacts(root, settings["console"].value, evidence, faults.current)
+    learn_environment(settings.environ)
+    plugins["masked"] = Masked(config)  # and so nothing is put there after it
     for name, plugin in plugins.items():
         config.pluginmanager.register(plugin, f"jumpstarter-{name}")
     atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice

@@ -111,9 +111,12 @@ class Settings:
         shell = self.environ.get("JUMPSTARTER_HOST")
         if not self.is_any_set:
             return []
+        from pytest_jumpstarter.masking import learn_environment, mask
+
+        learn_environment(self.environ)
         values = [f"{self.mode} mode", *([f"JUMPSTARTER_HOST={shell}"] if shell else []), *map(str, settings)]
         return textwrap.wrap(
-            f"jumpstarter: {', '.join(values)}",
+            mask(f"jumpstarter: {', '.join(values)}"),
             79,
             subsequent_indent="  ",
             break_on_hyphens=False,

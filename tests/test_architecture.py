@@ -11,12 +11,13 @@ import pytest
 import pytest_jumpstarter
 
 PACKAGE = Path(pytest_jumpstarter.__file__).parent
-BASE = {"errors", "selector", "units"}
+BASE = {"errors", "masking", "selector", "units"}
 
 # Who may import whom, type checking aside. Every part may import itself.
 ARROWS = {
     "__init__": set(),
     "errors": set(),
+    "masking": set(),
     "units": set(),
     "selector": {"errors"},
     "options": BASE,
@@ -49,7 +50,7 @@ ARROWS = {
     | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
     "lab": BASE,
 }
-WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "selector", "units"}
+WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "masking", "selector", "units"}
 LOADED_ALWAYS = ("__init__", "plugin", "options", "settings", "roles", "hooks", "errors", "selector", "units")
 
 

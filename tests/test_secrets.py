@@ -204,3 +204,80 @@ def test_header(suite: pytest.Pytester, environment: Callable[..., None], dead: 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "JMP_LEASE: 'Not A Name' cannot be a name in a lab" in text
     assert CANARY not in text
+
+
+TELLS = """
+    import logging, os, pytest
+    from pytest_jumpstarter.report.recorder import Recorder
+
+    SECRETS = {secrets!r}
+
+    def pytest_jumpstarter_collect_evidence(folder):
+        folder.add("own.txt", f"own {{SECRETS}}")
+        raise RuntimeError(f"hook {{SECRETS}}")
+
+    def pytest_jumpstarter_lease_acquired(lease):
+        logging.getLogger("driver").warning("log %s", SECRETS)
+
+    def pytest_configure(config):
+        if os.environ.get("BREAK") and not config.getoption("numprocesses", None):
+            def broken(self, *args):
+                local = str(SECRETS)
+                raise RuntimeError(f"the plugin raised {{local}}")
+            Recorder.take_news = broken
+"""
+
+
+@pytest.mark.parametrize("breaks", ["", "1"], ids=["", "the-plugin-raises"])
+@pytest.mark.parametrize("more", [["-vv"], ["-q", "-n1", "-p", "no:rerunfailures"]], ids=["verbose", "workers"])
+def test_no_output_has_a_secret(
+    suite: pytest.Pytester,
+    lab_secrets: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    breaks: str,
+) -> None:
+    """A token or passphrase that a test, a console, a hook or a log says is in no file and on no terminal."""
+    passphrase = f"pass{CANARY}"
+    variable = f"token{CANARY}"
+    monkeypatch.setenv("JMP_GRPC_PASSPHRASE", passphrase)
+    monkeypatch.setenv("JMP_TOKEN", variable)
+    monkeypatch.setenv("BREAK", breaks)
+    shaped = f"https://user:sha{CANARY[6:]}@host", f"eyJ{CANARY}.pay{CANARY}.sig{CANARY}", f"Bearer x{CANARY}"
+    said = [lab_secrets[0], passphrase, variable, *shaped]
+    suite.makeconftest(TELLS.format(secrets=said))
+    suite.makepyfile(
+        """
+        import os, pytest
+        from conftest import SECRETS
+        def test_it(dut, console, record_property):
+            record_property("told", SECRETS[0])
+            print(SECRETS)
+            dut.power.on()
+            console.expect("login: ")
+            for secret in SECRETS:
+                console.sendline(secret)
+                console.expect("[:#] ")
+            local = dict(os.environ)
+            assert local == SECRETS, f"the product told {SECRETS}"
+        """
+    )
+    files = [f"--{name}" for name in ("jmp-report=run.json", "jmp-report=run.html", "jmp-report=run.md")]
+    files += ["--junitxml=report.xml", "--html=page.html", "--log-file=log.txt", "--jmp-artifacts=out"]
+    shown = ("--showlocals", "--full-trace", "--log-level=DEBUG", "--log-cli-level=DEBUG", "-rA")
+    result = suite.runpytest_subprocess(*files, *shown, *more)
+    written = {path.name: path.read_text() for path in suite.path.rglob("*") if path.is_file()}
+    outputs = {name: text for name, text in written.items() if not name.endswith((".py", ".pyc", ".ini", ".css"))}
+    outputs["terminal"] = "\n".join([*result.outlines, *result.errlines])
+    for secret in (passphrase, variable, *lab_secrets, *shaped):
+        assert [name for name, text in outputs.items() if secret in text] == []
+    if breaks:
+        assert "the plugin raised" in outputs["terminal"]
+        return
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert outputs.keys() >= {"run.json", "run.html", "run.md", "report.xml", "page.html", "log.txt", "console.log"}
+    for name in ("terminal", "run.json", "run.html", "report.xml"):
+        assert "the product told" in outputs[name]
+    assert outputs["own.txt"].startswith("own ['***'")
+    assert "RuntimeError: hook ['***'" in outputs["notes.txt"]
+    assert "board login: ***" in outputs["console.log"]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy
@@ -113,7 +113,7 @@ class GivenSource(ABC):
 
     @property
     def _passphrase(self) -> str:
-        return Secret(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
+        return Token(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
 
     def _identity(self) -> ExporterIdentity:
         labels = self._environ.get("JMP_EXPORTER_LABELS")

@@ -13,5 +13,6 @@ What people see of leases and devices.
 - `page`: such a file for people, from a template. `timeline`: its picture, boards by time.
 - `html_columns`: our part of the page of pytest-html.
 - `versions`: what a run is made of. `run_schema.json`: the form of the JSON file.
+- `masked`: no secret in reports and logs.
 - `outcome`: an error of ours in a test's report, in its own words instead of a traceback.
 """

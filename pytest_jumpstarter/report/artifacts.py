@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.masking import mask, mask_bytes, masked_chunks
 from pytest_jumpstarter.report.evidence import Evidence
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_log import ExporterLog
     from pytest_jumpstarter.device.line import Line
+    from pytest_jumpstarter.device.recording import Recording
 
 TIMEOUT = 10.0
 """Seconds for all hooks that collect evidence of one test."""
@@ -88,7 +90,7 @@ class _Shelf:
         if len(data) > self._left:
             raise RuntimeError(f"{name} has {len(data)} bytes, and there is room for {self._left} more")
         self._left -= len(data)
-        self.path.joinpath(name).write_bytes(data)
+        self.path.joinpath(name).write_bytes(mask_bytes(data))
         self._note(name)
 
     def take(self, device: Device, role: str, *, has_console: bool) -> None:
@@ -104,11 +106,7 @@ class _Shelf:
             return
         position = max(position, end - CONSOLE_BYTES)
         with self.path.joinpath(name).open("ab") as file:
-            while position < end:
-                position, data = line.recording.read(position, min(_CHUNK_BYTES, end - position))
-                if not data:
-                    break
-                file.write(data)
+            file.writelines(masked_chunks(_chunks(line.recording, position, end)))
         self._written[line] = end
         self._note(name)
 
@@ -119,7 +117,7 @@ class _Shelf:
                 if number >= seen:
                     moment, *said = record
                     facts = (moment, device.role, device.exporter.name, *said)
-                    file.write(json.dumps(dict(zip(_LOG_FIELDS, facts, strict=True))) + "\n")
+                    file.write(mask(json.dumps(dict(zip(_LOG_FIELDS, facts, strict=True)))) + "\n")
         self._written[log] = end
         self._note("exporter.jsonl")
 
@@ -232,8 +230,19 @@ class Artifacts:
             shelf.notes.append(f"not all evidence could be collected within {TIMEOUT:.0f}s")
         shelf.is_closed = True
         if shelf.notes:
-            shelf.path.joinpath("notes.txt").write_text("".join(f"{note}\n" for note in shelf.notes), errors="replace")
+            shelf.path.joinpath("notes.txt").write_text(
+                mask("".join(f"{note}\n" for note in shelf.notes)), errors="replace"
+            )
             shelf.files.append("notes.txt")
+
+
+def _chunks(recording: Recording, position: int, end: int) -> Iterator[bytes]:
+    """Yield what was recorded between two positions."""
+    while position < end:
+        position, data = recording.read(position, min(_CHUNK_BYTES, end - position))
+        if not data:
+            return
+        yield data
 
 
 @contextmanager

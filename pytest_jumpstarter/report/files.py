@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.masking import mask
 from pytest_jumpstarter.report.bookkeeper import Bookkeeper
 from pytest_jumpstarter.report.versions import versions
 
@@ -77,7 +78,7 @@ def check_writable(path: Path, source: str) -> None:
 
 def _write(path: Path, data: dict[str, Any]) -> str:
     try:
-        path.write_text(_FORMATS[path.suffix](data, path), encoding="utf-8", errors="replace")
+        path.write_text(mask(_FORMATS[path.suffix](data, path)), encoding="utf-8", errors="replace")
     except OSError as exc:
         return f"not written: {path}: {exc.strerror or exc}"
     return f"jumpstarter report: {path}"

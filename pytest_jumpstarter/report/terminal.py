@@ -7,6 +7,8 @@ from contextlib import nullcontext
 
 import pytest
 
+from pytest_jumpstarter.masking import mask
+
 
 class Terminal:
     """
@@ -34,6 +36,7 @@ class Terminal:
             what: `say`: now. `failure`, `hook_failure`: at the end of the run.
             text: One line.
         """
+        text = mask(text)
         if what == "say":
             self.say(text)
             return
@@ -43,6 +46,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Show a line at once; with neither a terminal of its own nor one elsewhere the process says nothing."""
+        line = mask(line)
         if self._elsewhere is not None:
             self._elsewhere("say", line)
             return

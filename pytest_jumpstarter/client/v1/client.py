@@ -18,7 +18,7 @@ from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Ro
 from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
 from pytest_jumpstarter.client.v1.tls import Tls
 from pytest_jumpstarter.errors import (
@@ -67,7 +67,7 @@ class Client:
         timeout: float = 15.0,
         source: str = "the arguments of Client",
     ) -> None:
-        token = Secret(token)  # so that a traceback with local variables does not show it
+        token = Token(token)  # so that a traceback with local variables does not show it
         self.endpoint = endpoint
         self.namespace = namespace
         self.name = name

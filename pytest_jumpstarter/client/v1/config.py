@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from pytest_jumpstarter.client.v1.document import Document, Environment, read_yaml
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing
 
@@ -43,7 +43,7 @@ class ClientConfig:
     """The file it came from, if it was a file."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "token", Secret(self.token))
+        object.__setattr__(self, "token", Token(self.token))
 
     @classmethod
     def load(cls, source: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:

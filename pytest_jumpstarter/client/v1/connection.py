@@ -11,7 +11,7 @@ import grpc
 
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Secret, Token
 from pytest_jumpstarter.client.v1.service import grpc_path, message_class
 from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
 from pytest_jumpstarter.errors import ClientConfigError
@@ -58,7 +58,7 @@ class Connection:
 
     @token.setter
     def token(self, token: str) -> None:
-        token = Secret(token)
+        token = Token(token)
         # gRPC would refuse such metadata too, in a message that quotes it.
         if not token or not token.isascii() or not token.isprintable() or " " in token:
             raise ClientConfigError(f"the token from {self.source} must be printable ASCII without spaces")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Secret, Token
 from pytest_jumpstarter.errors import ClientConfigError
 
 _API_VERSION = "jumpstarter.dev/v1alpha1"
@@ -57,7 +57,7 @@ def read_yaml(path: Path, kind: str) -> dict[str, Any]:
             del document
             raise ClientConfigError(f"{name} in {path} is not a token: it must be printable ASCII without spaces")
         if document.get(name) is not None:
-            document[name] = Secret(document[name])
+            document[name] = Token(document[name])
     for name, wanted in (("apiVersion", _API_VERSION), ("kind", kind)):
         if document.get(name, wanted) != wanted:
             raise ClientConfigError(f"{path} is not a {kind}: its {name} is {document[name]!r}, not {wanted!r}")
@@ -121,14 +121,14 @@ class Document:
             raise self._missing(name)
         return value
 
-    def secret(self, name: str) -> Secret:
+    def secret(self, name: str) -> Token:
         """Return a token that must be there: printable ASCII without spaces, as HTTP asks."""
         value = self._value(name)
         if value is None or value == "":
             raise self._missing(name)
         if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
             raise ClientConfigError(f"{self.origin(name)} is not a token: it must be printable ASCII without spaces")
-        return Secret(value)
+        return Token(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of texts; a single text is split at its commas."""

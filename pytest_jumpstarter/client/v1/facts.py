@@ -10,7 +10,7 @@ from typing import Any, Self
 from google.protobuf.message import Message
 from jumpstarter_protocol.jumpstarter.v1 import common_pb2
 
-from pytest_jumpstarter.client.v1.secret import Secret
+from pytest_jumpstarter.client.v1.secret import Token
 
 _ENDING = ("Invalid", "Unsatisfiable")
 
@@ -156,7 +156,7 @@ class Route:
     @classmethod
     def from_message(cls, message: Any) -> Self:
         """Return the facts in a `DialResponse` message."""
-        return cls(endpoint=message.router_endpoint, token=Secret(message.router_token))
+        return cls(endpoint=message.router_endpoint, token=Token(message.router_token))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ class RotatedToken:
     @classmethod
     def from_message(cls, message: Any) -> Self:
         """Return the facts in a `RotateTokenResponse` message."""
-        return cls(token=Secret(message.token), expiry=_time(message, "expiry"))
+        return cls(token=Token(message.token), expiry=_time(message, "expiry"))
 
 
 def _split(resource_name: str) -> tuple[str, str]:
