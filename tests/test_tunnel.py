@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import socket
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
+from jumpstarter_protocol import router_pb2
 
 from pytest_jumpstarter.device.tunnel import Route, Router, Tunnel
 from pytest_jumpstarter.errors import DeviceUnreachable
@@ -108,3 +115,144 @@ def test_close_that_is_cancelled() -> None:
         return Path(path)
 
     assert not asyncio.run(scenario()).parent.exists()
+
+
+def test_closed_at_the_first_step() -> None:
+    """Closing takes no second step of the loop, which may not come, to close what was accepted."""
+    dial = Dial()
+
+    async def scenario() -> None:
+        tunnel = new_tunnel(dial)
+        path = await tunnel.open()
+        writers = await connect_until_dialling(path, dial)
+        closing = asyncio.create_task(tunnel.close())
+        await asyncio.sleep(0)
+        for writer in writers:
+            with writer.get_extra_info("socket").dup() as peer:
+                assert peer.recv(1) == b""  # the end of input; of a socket that is still open nothing could be read
+            writer.close()
+        await closing
+
+    asyncio.run(scenario())
+
+
+TRANSFER_BYTES = 32 << 20
+IN_FLIGHT_BYTES = 8 << 20
+"""More than sockets, gRPC's windows and two frames hold, and much less than is sent."""
+
+STUCK = 0.3
+Handler = Callable[[object, Any], Awaitable[None]]
+
+
+@asynccontextmanager
+async def served(handler: Handler) -> AsyncIterator[socket.socket]:
+    """Serve a router whose streams `handler` gets, and yield a connection through a tunnel to it."""
+    method = grpc.stream_stream_rpc_method_handler(
+        handler,
+        request_deserializer=router_pb2.StreamRequest.FromString,
+        response_serializer=router_pb2.StreamResponse.SerializeToString,
+    )
+    server = grpc.aio.server()
+    service = grpc.method_handlers_generic_handler("jumpstarter.v1.RouterService", {"Stream": method})
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
+    await server.start()
+    tunnel = Tunnel(
+        lambda _: ToNowhere(f"127.0.0.1:{port}"), Router(lambda _: grpc.local_channel_credentials(), lambda _: ())
+    )
+    path = await tunnel.open()
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, path)
+    try:
+        with connection:
+            yield connection
+    finally:
+        await tunnel.close()
+        await server.stop(grace=None)
+
+
+async def count_until_stuck(send_one: Callable[[], Coroutine[Any, Any, int]]) -> tuple[int, asyncio.Task[int]]:
+    """Return how many bytes can be sent until one more waits, and what waits; all there are if nothing does."""
+    count = 0
+    while True:
+        sending = asyncio.create_task(send_one())
+        await asyncio.wait([sending], timeout=STUCK)
+        if not sending.done() or count >= TRANSFER_BYTES:
+            return count, sending
+        count += sending.result()
+
+
+def test_slow_router() -> None:
+    """A router that does not read holds back who sends; then all comes in order, and the other direction stays open."""
+    data = bytes(range(256)) * (TRANSFER_BYTES // 256)
+    go = asyncio.Event()
+    received, kinds = hashlib.sha256(), []
+
+    async def router(_requests: object, context: Any) -> None:
+        await go.wait()
+        while (frame := await context.read()) is not grpc.aio.EOF:
+            kinds.append(frame.frame_type)
+            received.update(frame.payload)
+        await context.write(router_pb2.StreamResponse(payload=b"all of it"))
+        await context.write(router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+
+    async def scenario() -> int:
+        loop = asyncio.get_running_loop()
+        async with served(router) as connection:
+            left = memoryview(data)
+
+            async def send_one() -> int:
+                nonlocal left
+                block, left = left[: 1 << 16], left[1 << 16 :]
+                await loop.sock_sendall(connection, block)
+                return len(block)
+
+            ahead, sending = await count_until_stuck(send_one)
+            go.set()
+            await sending
+            await loop.sock_sendall(connection, left)
+            connection.shutdown(socket.SHUT_WR)
+            answer = [await asyncio.wait_for(loop.sock_recv(connection, 100), PATIENCE) for _ in range(2)]
+            assert answer == [b"all of it", b""]
+        return ahead
+
+    assert asyncio.run(scenario()) < IN_FLIGHT_BYTES
+    assert received.digest() == hashlib.sha256(data).digest()
+    assert kinds.index(router_pb2.FRAME_TYPE_GOAWAY) == len(kinds) - 1
+
+
+def test_slow_reader() -> None:
+    """A connection that nobody reads holds back the router; where the router has ended, we may still send."""
+    block = bytes(1 << 16)
+    sent, replied = asyncio.Event(), asyncio.Event()
+    count, reply = 0, b""
+
+    async def router(_requests: object, context: Any) -> None:
+        nonlocal count, reply
+
+        async def send_one() -> int:
+            await context.write(router_pb2.StreamResponse(payload=block))
+            return len(block)
+
+        count, sending = await count_until_stuck(send_one)
+        sent.set()
+        await sending
+        await context.write(router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
+        reply = (await context.read()).payload
+        replied.set()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with served(router) as connection:
+            await sent.wait()
+            left = count + len(block)
+            while left:
+                left -= len(await asyncio.wait_for(loop.sock_recv(connection, left), PATIENCE))
+            assert await asyncio.wait_for(loop.sock_recv(connection, 1), PATIENCE) == b""
+            await loop.sock_sendall(connection, b"thanks")
+            await asyncio.wait_for(replied.wait(), PATIENCE)
+
+    asyncio.run(scenario())
+    assert 0 < count < IN_FLIGHT_BYTES
+    assert reply == b"thanks"

@@ -25,6 +25,8 @@ import grpc
 import grpc.aio
 from jumpstarter_protocol import router_pb2, router_pb2_grpc
 
+from pytest_jumpstarter.device.socket_end import SocketEnd
+
 FRAME_BYTES = 1 << 18
 """Above this a flash gets no faster: it costs memory, and CPU time as the data fall out of the cache."""
 
@@ -92,7 +94,7 @@ class Tunnel:
         self._first: Route | None = None
         self._folder = ""
         self._listener: socket.socket | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], SocketEnd] = {}
         self._closed = threading.Event()
         self._closing: asyncio.Task[None] | None = None
         self.last_break = -math.inf
@@ -126,8 +128,9 @@ class Tunnel:
         if not self._closed.is_set():
             self._closed.set()
             self._stop_listening()
-            for task in self._connections:
+            for task, end in self._connections.items():
                 task.cancel()
+                end.close()
             self._closing = asyncio.create_task(self._wait_closed())
         if self._closing is not None:
             await asyncio.shield(self._closing)
@@ -145,39 +148,29 @@ class Tunnel:
         await self._router.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        """
-        Take one connection.
-
-        asyncio's own server leaves a socket open that it accepted just before it was closed; here its task closes it.
-        """
+        """Take one connection; from here on its socket is closed with its task, whatever ends that, or by `close`."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # whoever came has gone again
-        connection.setblocking(False)
-        task = asyncio.create_task(self._carry(connection))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-        task.add_done_callback(lambda _: connection.close())  # also if it was cancelled before its first step
+        end = SocketEnd(connection, frame_bytes=FRAME_BYTES)
+        task = asyncio.create_task(self._carry(end))
+        self._connections[task] = end
+        task.add_done_callback(self._forget)  # also if it was cancelled before its first step
 
-    async def _carry(self, connection: socket.socket) -> None:
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._connections.pop(task).close()
+
+    async def _carry(self, end: SocketEnd) -> None:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
         stream = None
-        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=FRAME_BYTES)
         try:
             stream = self._router.stream(await self._route())
-            await _both(_upstream(reader, stream), _downstream(stream, writer))
+            await _both(_upstream(end, stream), _downstream(stream, end))
         except Exception as exc:
             if not self._closed.is_set():
                 self.last_break = time.monotonic()  # before the reason, which may take a while to come
                 self.last_reason = await _reason(exc, stream)
-        except asyncio.CancelledError:
-            writer.transport.abort()  # what is still to be written has no reader any more
-            raise
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
     async def _route(self) -> Route:
         """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
@@ -225,20 +218,19 @@ async def _both(*directions: Awaitable[None]) -> None:
             group.create_task(direction)  # type: ignore[arg-type]  # both are coroutines
 
 
-async def _upstream(reader: asyncio.StreamReader, stream: Any) -> None:
+async def _upstream(end: SocketEnd, stream: Any) -> None:
     """Copy from the socket to the router; `write` waits while the other side is slow."""
-    while payload := await reader.read(FRAME_BYTES):
+    while payload := await end.read():
         await stream.write(router_pb2.StreamRequest(payload=payload))
     await stream.write(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
     await stream.done_writing()
 
 
-async def _downstream(stream: Any, writer: asyncio.StreamWriter) -> None:
+async def _downstream(stream: Any, end: SocketEnd) -> None:
     """Copy from the router to the socket until GOAWAY or the end of the stream."""
     while (frame := await stream.read()) is not grpc.aio.EOF:
         if frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
             break
         if frame.frame_type == router_pb2.FRAME_TYPE_DATA:
-            writer.write(frame.payload)
-            await writer.drain()
-    writer.write_eof()
+            await end.write(frame.payload)
+    end.write_eof()

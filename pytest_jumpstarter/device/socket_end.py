@@ -1,0 +1,85 @@
+"""The end of a tunnel's connection that is here: a socket that is read ahead of need, and closed at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+
+
+class SocketEnd:
+    """
+    A connected socket, owned from here on, in the running loop.
+
+    What comes while nobody reads is kept for the next `read`, up to one frame; then the sender waits.
+
+    Args:
+        connection: The socket.
+        frame_bytes: The most that one `read` returns.
+    """
+
+    def __init__(self, connection: socket.socket, *, frame_bytes: int) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._frame_bytes = self._room = frame_bytes
+        self._ahead: list[bytes] = []
+        self._is_at_end = False
+        self._failure: OSError | None = None
+        self._news = asyncio.Event()
+        self._loop.add_reader(connection, self._receive)
+
+    async def read(self) -> bytes:
+        """
+        Return what has come, waiting for something; nothing at the end of input.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        await self._news.wait()
+        if self._failure is not None:
+            raise self._failure
+        frame = b"".join(self._ahead)  # the same object if there is one: no copy
+        self._ahead.clear()
+        if not self._is_at_end:
+            self._news.clear()
+            if self._room == 0:
+                self._loop.add_reader(self._socket, self._receive)
+        self._room = self._frame_bytes
+        return frame
+
+    async def write(self, payload: bytes) -> None:
+        """
+        Write all of `payload`, for as long as it takes the other side to read it.
+
+        Raises:
+            OSError: The connection broke.
+        """
+        await self._loop.sock_sendall(self._socket, payload)
+
+    def write_eof(self) -> None:
+        """Tell the other side that no more comes; it may still send."""
+        with suppress(OSError):  # it is gone
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Close the socket now, without another step of the loop; a second call does nothing."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+
+    def _receive(self) -> None:
+        data = b""
+        try:
+            data = self._socket.recv(self._room)
+        except BlockingIOError:
+            return
+        except OSError as exc:
+            self._failure = exc
+        self._ahead.append(data)
+        self._room -= len(data)
+        self._is_at_end = not data
+        if self._is_at_end or self._room == 0:
+            self._loop.remove_reader(self._socket)
+        self._news.set()
