@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -205,11 +206,14 @@ class _AtExporter:
         return never
 
     def _try(self, wanted: Wanted) -> str:
+        """Return why a wish does not come true; nothing if it does."""
         try:
-            with self._run.device(wanted) as device:
+            with warnings.catch_warnings(record=True) as caught, self._run.device(wanted) as device:
                 self._sheet.row(wanted.role, f"{device}: {', '.join(device.drivers) or 'no drivers'}")
+            for warning in caught:
+                self._sheet.row("", str(warning.message))
             return ""
-        except JumpstarterError as exc:
+        except (JumpstarterError, UserWarning) as exc:  # a warning where those are errors
             return f"{wanted.role}: {exc}"
         finally:
             self._run.give_back([wanted.role])

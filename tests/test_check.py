@@ -28,8 +28,9 @@ def test_all_is_well(suite: pytest.Pytester, client: Client, active_leases: Call
     """The check leases nothing, runs nothing, tells access and every role; boards of others can be waited for."""
     suite.makepyfile(SUITE)
     with occupied(client) as other:
-        result = suite.runpytest("--jmp-check", "-n2")
+        result = suite.runpytest("--jmp-check", "-n2", "--jmp-report=run.json")
         assert [lease.name for lease in active_leases()] == [other.name]
+    assert not (suite.path / "run.json").exists()
     assert result.ret == pytest.ExitCode.OK
     result.assert_outcomes()
     result.stdout.fnmatch_lines(
@@ -100,11 +101,20 @@ def test_one_exporter_without_a_lab(
     """An exporter without a lab is connected to; what it has is shown, or why it cannot be used."""
     pytester.makepyfile(test_a=SUITE)
     with serving(running_exporter, tmp_path_factory.mktemp("alone"), "--tls-grpc-insecure") as address:
-        result = pytester.runpytest("--jmp-check", f"--jmp-direct=grpc://{address}", "-k", "test_one")
+        args = [f"--jmp-direct=grpc://{address}", "--jmp-selector=board=rpi4", "-k", "test_one"]
+        result = pytester.runpytest("--jmp-check", *args, "-Walways")
         assert result.ret == pytest.ExitCode.OK
         result.stdout.fnmatch_lines(
-            ["mode      one exporter, without a lab", f"dut       dut ({address}): power", "*: 1; all can get theirs"]
+            [
+                "mode      one exporter, without a lab",
+                f"dut       dut ({address}): power",
+                "          'dut' asks for board=rpi4 (--jmp-selector), but the environment*",
+                "*: 1; all can get theirs",
+            ]
         )
+        result = pytester.runpytest("--jmp-check", *args, "-Werror")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["dut: 'dut' asks for board=rpi4 (--jmp-selector), but the environment*"])
         result = pytester.runpytest("--jmp-check", f"--jmp-direct=grpc://{address}", "-W", "ignore")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines(

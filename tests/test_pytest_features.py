@@ -110,7 +110,7 @@ def test_fewer_tests(devices: pytest.Pytester, args: list[str], expected: list[s
 
 
 def test_setup_plan_and_show(devices: pytest.Pytester, client: Client) -> None:
-    """`--setup-plan` leases nothing and shows the fixtures of `--setup-show`, but for the run, which `dut` gets by name."""
+    """`--setup-plan` leases nothing and shows what `--setup-show` does, but for the run, which `dut` gets by name."""
     (devices.path / "mended").touch()
 
     def leases() -> int:

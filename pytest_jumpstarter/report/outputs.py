@@ -22,7 +22,8 @@ def register_outputs(config: pytest.Config, settings: Settings) -> None:
         OptionError: A file or folder cannot be written.
     """
     paths = [(setting.value, setting.source) for setting in settings.all("report")]
-    if paths and not config.getoption("collectonly", default=False):
+    runs_nothing = config.getoption("collectonly", default=False) or config.getoption("jmp_check")
+    if paths and not runs_nothing:
         config.pluginmanager.register(ReportFiles(config, paths), "jumpstarter-jumpstarter")  # as the herald calls it
     page = config.getoption("htmlpath", default=None)
     if page and config.pluginmanager.hasplugin("html"):
