@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+from runs import environ_of, exporting
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.connection import warm_up
@@ -129,35 +129,11 @@ def neighbours(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of a peer: `jmp` and `j` on its path; no lab, proxy or config of the developer's."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("JMP_", "JUMPSTARTER_", "PYTEST_")) and not name.lower().endswith("_proxy")
-    }
-    return ours | {
-        "PATH": f"{jmp.parent}{os.pathsep}{os.environ['PATH']}",
-        "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("no-config")),
-        "COLUMNS": "200",  # of its tables and log lines
-    }
+    """Return the environment of `jmp`."""
+    return environ_of(jmp, home=tmp_path_factory.mktemp("no-config"))
 
 
 @pytest.fixture(scope="session")
 def running_exporter(jmp: Path, peer_environ: dict[str, str]) -> Callable[..., AbstractContextManager[None]]:
-    """Return what runs a real `jmp run` with a config, its output in a file, and ends it with SIGTERM."""
-
-    @contextmanager
-    def run(config: Path, log: Path, *options: str, modules: Path | None = None) -> Iterator[None]:
-        command = [str(jmp), "run", "--exporter-config", str(config), *options]
-        environ = peer_environ | ({"PYTHONPATH": str(modules)} if modules else {})  # where drivers of tests are
-        with log.open("wb") as out, subprocess.Popen(command, env=environ, stdout=out, stderr=out) as process:
-            try:
-                yield
-            finally:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(20)
-                finally:
-                    process.kill()
-
-    return run
+    """Return what runs a real `jmp run`; see `exporting`."""
+    return partial(exporting, jmp, peer_environ)

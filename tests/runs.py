@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -76,3 +79,35 @@ def until(holds: Callable[[], bool], *, timeout: float) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not so after {timeout:g}s")
         time.sleep(0.05)
+
+
+def environ_of(jmp: Path, *, home: Path) -> dict[str, str]:
+    """Return the environment of a peer: `jmp` and `j` on its path; no lab, proxy or config of the developer's."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JMP_", "JUMPSTARTER_", "PYTEST_")) and not name.lower().endswith("_proxy")
+    }
+    return ours | {
+        "PATH": f"{jmp.parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_CONFIG_HOME": str(home),
+        "COLUMNS": "200",  # of its tables and log lines
+    }
+
+
+@contextmanager
+def exporting(
+    jmp: Path, environ: dict[str, str], config: Path, log: Path, *options: str, modules: Path | None = None
+) -> Iterator[None]:
+    """Run a real `jmp run` with a config, its output in a file, and end it with SIGTERM."""
+    command = [str(jmp), "run", "--exporter-config", str(config), *options]
+    environ = environ | ({"PYTHONPATH": str(modules)} if modules else {})  # where drivers of tests are
+    with log.open("wb") as out, subprocess.Popen(command, env=environ, stdout=out, stderr=out) as process:
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()

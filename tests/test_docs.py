@@ -135,6 +135,22 @@ def test_bench_file_is_a_lab_file(tmp_path: Path) -> None:
         assert document.driver_types
 
 
+def test_versions_are_those_that_are_tested() -> None:
+    """README's table of versions names what `.ci/versions` makes environments of, and what the project asks for."""
+    script = (ROOT / ".ci" / "versions").read_text()
+    lists = {name: found.split() for name, found in re.findall(r"^(\w+)=\(([^)]*)\)", script, re.MULTILINE)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rows = dict(re.findall(r"^\| (.*?) \| (.*) \|$", README.partition("## Versions")[2], re.MULTILINE))
+    pythons, oldest_pytest = rows["Python"].split(", "), rows["pytest"].partition(".0,")[0]
+    assert set(pythons) <= set(lists["pythons"])
+    assert project["requires-python"] == f">={pythons[0]}"
+    assert all(f"Programming Language :: Python :: {version}" in project["classifiers"] for version in pythons)
+    assert f"pytest>={oldest_pytest}" in project["dependencies"]
+    assert sorted(re.findall(r"0\.\d\.\d", rows["exporters"])) == lists["exporters"]
+    for row in ("jumpstarter beside the plugin", "`jmp` with the embedded lab"):
+        assert set(re.findall(r"0\.\d\.\d", rows[row])) == {*lists["peers"], lists["exporters"][-1]}
+
+
 def test_wheel_has_what_it_needs() -> None:
     """The entry point, the type marker and the licence are where tools look for them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -107,7 +107,8 @@ class Device:
         try:
             return getattr(client, name)
         except AttributeError:
-            raise AttributeError(f"{self} has no driver {name!r}; {self._offer(name)}") from None
+            text = f"{self} has no driver {name!r}; {self._offer(name)}"
+            raise AttributeError(text, name=name, obj=None) from None  # without obj: Python 3.12 would hint once more
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *(self._client.children if self._client is not None else ())]

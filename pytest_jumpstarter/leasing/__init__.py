@@ -10,6 +10,7 @@ The life of a lease, and the sources that devices come from.
 - `reservation`: `Reservation`, a lease that is left to people. `deferral`: boards whose way back waits.
 - `together`: the leases of a set, all of them or none. `sets`: the sets of devices in our hands.
 - `choice`: which exporter is asked for by name: the least capable that will do, and none that was at fault.
+- `lacks`: what old peers lack, told once.
 - `refusals`: what was waited for in vain once.
 - `survey`: who holds the exporters that match, for people who wait.
 - `outlook`: whether the lab can serve what is wanted, before anybody asks for a lease.

@@ -42,6 +42,11 @@ class Held(ABC):
 
     is_ours: bool
 
+    @property
+    def has_lost_tags(self) -> bool:
+        """Whether it was asked for with tags and has none."""
+        return False
+
     def __init__(
         self,
         client: Client,

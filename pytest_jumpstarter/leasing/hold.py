@@ -67,6 +67,11 @@ class Hold(Held):
         self._lock = threading.Lock()
         self._extension = threading.Lock()
 
+    @property
+    def has_lost_tags(self) -> bool:
+        """Whether it was asked for with tags and has none: stubs or lab controllers before 0.9 drop them silently."""
+        return bool(self._request.tags) and self.lease is not None and not self.lease.tags
+
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
         Request the lease, if that is not done, and wait for it as every lease is waited for; then extend it once.

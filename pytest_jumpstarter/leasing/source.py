@@ -32,6 +32,7 @@ from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.keeper import Keeper
+from pytest_jumpstarter.leasing.lacks import Lacks
 from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
@@ -88,6 +89,7 @@ class ControllerSource:
         self._refusals = Refusals()
         self._choice = choice or Choice()
         self._deferral = Deferral()
+        self._lacks = Lacks(client, events.say)
 
     @property
     def leases(self) -> list[Lease]:
@@ -135,6 +137,7 @@ class ControllerSource:
         """Tell of a lease that is ready, if its board is what is wanted."""
         self._healths[wanted.role] = Health(held)
         self._check(held, wanted)
+        self._lacks.look(held)
         assert held.lease is not None
         self._events.on_acquired(held.lease, wanted.role)
 
