@@ -21,13 +21,14 @@ from pytest_jumpstarter.site import Site
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
-    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.leasing.given import GivenSource
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.reservation import Reach
     from pytest_jumpstarter.leasing.source import ControllerSource
 
 _LOOK_INTERVAL = 1.0
+_LET_GO_FIRST = 10.0
 
 
 class Run:
@@ -138,6 +139,23 @@ class Run:
     def held(self) -> list[Mapping[str, Wanted]]:
         """What is held for each role, one entry a set of devices."""
         return self._sets.wanted
+
+    def exporters_of(self, roles: Collection[str]) -> list[ExporterIdentity]:
+        """Return the exporters of the devices of these roles."""
+        devices = [self.healths[role].device for role in roles if role in self.healths]
+        return [device.exporter for device in devices if device is not None]
+
+    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:
+        """Return who else of this run has waited too long for one of these exporters; empty if nobody has."""
+        return self._events.wanted_by(exporters)
+
+    def let_go_first(self, other: str, exporters: Sequence[ExporterIdentity]) -> None:
+        """Wait until another process of this run has what we gave back, for some seconds at most."""
+        from pytest_jumpstarter.leasing.waiting import attempts
+
+        for _ in attempts(_LET_GO_FIRST):
+            if self._events.wanted_by(exporters) != other:
+                return
 
     def roles_with(self, roles: Collection[str]) -> list[str]:
         """Return these roles, and those whose devices are held together with theirs."""

@@ -2,7 +2,7 @@
 Which test needs which devices: what is leased together, and what no later test needs.
 
 Registered when a collected test asks for a device. Under xdist a worker does not know which tests are still to come, so
-there devices go back at its end.
+there devices go back at its end, or when another worker has waited too long for them.
 """
 
 from __future__ import annotations
@@ -104,11 +104,22 @@ class Schedule:
     def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         """Give back the devices that no later test needs, or not as they are."""
         result = yield
-        if self._run is not None and self._knows_future and nextitem is not None and not self._run.is_paused:
+        if self._run is not None and nextitem is not None and not self._run.is_paused:
             for held in self._run.held:
-                if self._is_done(held):
+                if held.keys() & (self._live.fetched | self._unplanned):
+                    continue
+                if not self._knows_future:
+                    self._give_way(self._run, held)
+                elif self._is_done(held):
                     self._give_back(held)
         return result
+
+    def _give_way(self, run: Run, held: Mapping[str, Wanted]) -> None:
+        """Give devices back for a while, if another worker has waited too long for one of them."""
+        exporters = run.exporters_of(held)
+        if other := run.wanted_by(exporters):
+            self._give_back(held)
+            run.let_go_first(other, exporters)
 
     @property
     def _run(self) -> Run | None:
@@ -116,8 +127,6 @@ class Schedule:
         return cast("Run", ending.run) if ending is not None else None
 
     def _is_done(self, held: Mapping[str, Wanted]) -> bool:
-        if held.keys() & (self._live.fetched | self._unplanned):
-            return False
         later = (devices for devices in self._wanted[self._now + 1 :] if devices.keys() & held.keys())
         following = next(later, None)
         return following is None or any(held[role] != following[role] for role in held.keys() & following.keys())

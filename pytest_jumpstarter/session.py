@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,9 +33,9 @@ from pytest_jumpstarter.workers.link import ADDRESS, RUN, Link
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
-    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
-    from pytest_jumpstarter.leasing import LeaseRequest
+    from pytest_jumpstarter.leasing import LeaseRequest, Wanted
     from pytest_jumpstarter.retries import Retries
     from pytest_jumpstarter.workers.crew import Crew
 
@@ -157,6 +157,21 @@ class HookEvents(Events):
     def say(self, line: str) -> None:
         """Show the line, past pytest's capture."""
         self._terminal.say(line)
+
+    def on_wait(self, wanted: Sequence[Wanted]) -> None:
+        """Let other workers of xdist know, who may have had what is wanted for long."""
+        if self._link is not None:
+            self._link.wait([(each.selector, each.exporter) for each in wanted])
+
+    def on_wait_over(self) -> None:
+        """Let them know."""
+        if self._link is not None:
+            self._link.tell("wait_over", "")
+
+    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:
+        """Ask xdist's controller process for a worker that has waited too long."""
+        boards = [(exporter.name, dict(exporter.labels or {})) for exporter in exporters]
+        return self._link.wanted_by(boards) if self._link is not None else ""
 
     def on_reserved(self, lease: str) -> None:
         """Let xdist's controller process leave the lease alone, too."""

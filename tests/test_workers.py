@@ -113,12 +113,17 @@ def test_lost_worker(racked: pytest.Pytester, rack_client: Client) -> None:
     )
     result = racked.runpytest("-n1", "--jmp-exporter=rack-3")
     result.assert_outcomes(passed=3, failed=1)
+    result.stdout.no_fnmatch_line("*not released*")
     result.stdout.fnmatch_lines(["*worker 'gw0' crashed while running*test_b*"])
-    (board, lost, _), (_, _, killed), (other, leased, again), _ = notes(racked)
+    (board, lost, _), (_, _, killed), (other, leased, _), _ = notes(racked)
     assert board == other == "rack-3"
     assert "-gw0-" in lost
     assert "-gw1-" in leased
-    assert float(again) - float(killed) < 10.0  # 5 s on a machine with nothing else to do
+    ended, taken = rack_client.get_lease(lost).effective_end_time, rack_client.get_lease(leased).effective_begin_time
+    assert ended is not None
+    assert taken is not None
+    assert ended.timestamp() - float(killed) < 10.0  # 5 s on a machine with nothing else to do
+    assert taken >= ended
     assert list(rack_client.list_leases()) == []
 
 
@@ -380,4 +385,24 @@ def test_more_workers_than_boards(racked: pytest.Pytester, rack_client: Client, 
     assert len(spans) == 3
     ordered = sorted((min(span), max(span)) for span in spans.values())
     assert all(first[1] <= second[0] for first, second in itertools.pairwise(ordered))
+    assert list(rack_client.list_leases()) == []
+
+
+def test_nobody_starves(racked: pytest.Pytester, rack_client: Client) -> None:
+    """A worker whose turn would not come within `--jmp-wait` is let go first, whatever the scope of fixtures."""
+    racked.makepyfile(
+        """
+        import pytest, time
+        @pytest.fixture(scope="session")
+        def booted(dut): return dut.exporter.name
+        @pytest.mark.parametrize("number", range(24))
+        def test_it(booted, note, number):
+            note(time.time())
+            time.sleep(0.5)
+        """
+    )
+    result = racked.runpytest("-n2", "--dist=load", "--jmp-exporter=rack-1", "--jmp-wait=8s")
+    result.assert_outcomes(passed=24)
+    leases = [lease for _, lease, _ in notes(racked)]
+    assert len(set(leases)) > 2  # one of the two leased again
     assert list(rack_client.list_leases()) == []

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
-    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
-    from pytest_jumpstarter.leasing.request import LeaseRequest
+    from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
 
 
 class Events:
@@ -23,6 +23,16 @@ class Events:
 
     def on_end(self) -> None:
         """Note that there will be no more devices."""
+
+    def on_wait(self, wanted: Sequence[Wanted]) -> None:
+        """Note that these devices are waited for, all of them."""
+
+    def on_wait_over(self) -> None:
+        """Note that they are not waited for any more, whatever came of it."""
+
+    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:  # noqa: ARG002 - nobody else is known here
+        """Return who else of this run has waited too long for one of these exporters; empty if nobody has."""
+        return ""
 
     def on_request(self, request: LeaseRequest, role: str) -> None:
         """Change `request` before it is sent, or leave it."""

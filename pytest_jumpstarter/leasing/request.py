@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from pytest_jumpstarter.selector import Selector
 
 DEFAULT_DURATION = 30 * 60.0
 """Seconds for a lease that cannot be extended; Jumpstarter's own client asks for as much."""
@@ -51,6 +54,11 @@ class Wanted:
     lease_source: str = ""
     wait: float = 30 * 60.0
     hopes: tuple[str, ...] = field(default=(), compare=False)
+
+    def fits(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Tell whether the exporter of that name, with these labels, will do."""
+        is_named = self.exporter in (None, name)
+        return is_named and (self.selector is None or Selector.parse(self.selector).matches(labels))
 
     def __str__(self) -> str:
         parts = [self.lease and f"lease {self.lease}", self.exporter and f"exporter {self.exporter}", self.selector]

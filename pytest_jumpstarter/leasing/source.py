@@ -186,6 +186,7 @@ class ControllerSource:
     def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[Held]:
         """Acquire all leases; `stack` gives them back."""
         members = [self._member(each, time.monotonic()) for each in wanted]
+        self._events.on_wait(wanted)
         try:
             with self._refusals.heeded(wanted):
                 obtain_all(members)
@@ -195,6 +196,8 @@ class ControllerSource:
             if isinstance(exc, LeaseTimeout):
                 self._events.on_no_device(" and ".join(map(str, wanted)), exc)
             raise
+        finally:
+            self._events.on_wait_over()
         leases = [member.held for member in members if member.held is not None]
         for held in leases:
             stack.callback(self._give_back, held, held.wanted.role)

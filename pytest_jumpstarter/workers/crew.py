@@ -4,6 +4,9 @@
 All of them have one run id, by which their leases are known, and one embedded lab, started when the first of them asks
 for it. A worker that is lost leaves its leases to this process, and so do all when a signal comes or the run ends. A
 worker that ends in an orderly way gives back what it has itself.
+
+Where there are more workers than devices, one that has waited for half of `--jmp-wait` is let go first: a worker that
+has what is wanted gives it back between two tests.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
@@ -18,7 +22,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.errors import JumpstarterError
-from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.leasing.request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
@@ -38,6 +42,7 @@ class Crew:
 
     def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, site: Site) -> None:
         self.site = site
+        self._longest = settings["wait"].value / 2
         self._has_leases = settings.mode in ("lab", "lease")
         self._terminal = terminal
         self._run = LeaseIds().run
@@ -46,6 +51,7 @@ class Crew:
         self._lock = threading.Lock()
         self._pids: dict[str, int] = {}
         self._kept: set[str] = set()
+        self._waiting: dict[str, tuple[float, list[Wanted]]] = {}
         self._sweeps: list[threading.Thread] = []
         self._note = config.stash.get(NOTE, "")
         config.add_cleanup(self._close)
@@ -76,6 +82,7 @@ class Crew:
         """Give back what a worker leaves behind that was lost."""
         worker = node.gateway.id
         with self._lock:
+            self._waiting.pop(worker, None)
             is_lost = self._pids.pop(worker, 0) and error is not None
         if is_lost and not self.received:
             prefix = LeaseIds(run=self._run, worker=worker).prefix
@@ -108,11 +115,26 @@ class Crew:
         with self._lock:
             if what == "hello":
                 self._pids[worker] = int(text)
+            elif what == "wait":
+                wanted = [Wanted(role="", selector=each[0], exporter=each[1]) for each in message["wanted"]]
+                self._waiting[worker] = time.monotonic(), wanted
+            elif what == "wait_over":
+                self._waiting.pop(worker, None)
+            elif what == "wanted_by":
+                return {"worker": self._wanted_by(message["boards"])}
             elif what == "keep":
                 self._kept.add(text)
             elif what in ("say", "failure", "hook_failure"):
                 self._terminal.take(what, f"{worker}: {text}")
         return {}
+
+    def _wanted_by(self, boards: list[tuple[str, dict[str, str]]]) -> str:
+        """Return the worker that has waited longest for one of the boards, if that is half of `--jmp-wait` or more."""
+        for worker, (since, wanted) in sorted(self._waiting.items(), key=lambda each: each[1][0]):
+            is_wanted = any(each.fits(name, labels) for each in wanted for name, labels in boards)
+            if is_wanted and time.monotonic() - since > self._longest:
+                return worker
+        return ""
 
     def _lab(self) -> Message:
         try:
@@ -137,7 +159,7 @@ class Crew:
             return
         try:
             failure = sweep(self.site.client, prefix, is_kept=self._kept.__contains__)
-        except JumpstarterError as exc:
-            failure = f"leases {prefix}* may still be held: {exc}"
+        except Exception as exc:
+            failure = f"leases {prefix}* may still be held: {type(exc).__name__}: {exc}"
         if failure:
             self._terminal.take("failure", failure)

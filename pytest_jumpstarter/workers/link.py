@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ class Link:
 
         Args:
             what: `say`: a line for people. `failure`, `hook_failure`: for the end of the run. `keep`: a lease that is
-                left to people. `hello`: from here on there may be leases, of the process with this id.
+                left to people. `wait_over`: devices are not waited for any more. `hello`: from here on there may be
+                leases, of the process with this id.
             text: What it is about.
         """
         self._ask({"do": what, "text": text}, timeout=_TIMEOUT)
@@ -60,6 +62,15 @@ class Link:
         if "config" not in answer:
             raise LabError(answer.get("error", "the embedded lab does not start"))
         return Path(answer["config"])
+
+    def wait(self, wanted: Sequence[tuple[str | None, str | None]]) -> None:
+        """Let other workers know that devices are waited for: selector and exporter's name of each."""
+        self._ask({"do": "wait", "wanted": wanted}, timeout=_TIMEOUT)
+
+    def wanted_by(self, boards: Sequence[tuple[str, dict[str, str]]]) -> str:
+        """Return the worker that has waited too long for one of these boards, by name and labels; empty for none."""
+        answer = self._ask({"do": "wanted_by", "boards": boards}, timeout=_TIMEOUT)
+        return str((answer or {}).get("worker", ""))
 
     def _connect(self, address: str) -> None:
         found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -17,7 +17,6 @@ from pytest_jumpstarter.errors import (
     RequestError,
 )
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
-from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.site import Site, site_of
 
@@ -91,7 +90,7 @@ def _free_in_lab_file(settings: Settings, roles: Mapping[str, list[Wanted]]) -> 
 
     documents = [it for it in read_documents([settings["lab"].value]) if it.is_enabled and not it.is_external]
     return {
-        role: {it.name for it in documents for one in wanted if _matches(one, it.name, it.labels)}
+        role: {it.name for it in documents for one in wanted if one.fits(it.name, it.labels)}
         for role, wanted in roles.items()
     }
 
@@ -119,12 +118,6 @@ def _listed(client: Client, wanted: Wanted) -> list[Exporter]:
         and exporter.status in ("AVAILABLE", "UNSPECIFIED")
         and wanted.exporter in (None, exporter.name)
     ]
-
-
-def _matches(wanted: Wanted, name: str, labels: Mapping[str, str]) -> bool:
-    return wanted.exporter in (None, name) and (
-        wanted.selector is None or Selector.parse(wanted.selector).matches(labels)
-    )
 
 
 def _sets(free: Mapping[str, Collection[str]]) -> int:
