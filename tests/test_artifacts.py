@@ -71,6 +71,7 @@ def test_what_is_kept(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ["E * console of dut (board-1): 'never to be seen' was waited for, and the board said '*Kernel panic - not*'*"]
     )
+    result.stdout.fnmatch_lines([f"jumpstarter artifacts of 5 tests: {suite.path}/out"])
     kept = folders(suite)
     setup = kept["test_it.py-test_setup"]
     assert "Kernel panic - not syncing: VFS" in setup["console.log"]

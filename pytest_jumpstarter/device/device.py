@@ -134,7 +134,7 @@ class Device:
         begin = line.since
         if found in self._consoles and not self._consoles[found].is_open:
             self._consoles.pop(found).close()
-            begin = line.recording.end
+            begin = line.ended
         if found not in self._consoles:
             self._consoles[found] = Console(
                 line, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal

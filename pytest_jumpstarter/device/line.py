@@ -37,6 +37,7 @@ class Line:
         path: The driver's dotted path.
         recording: What came out of it, since it was first opened.
         since: The position at which the test under way began, and with it those who did not read before.
+        ended: The position at which the stream ended last.
         failure: Why `record` could not open it; empty if all is well.
         opened: When the stream was opened last, by `time.monotonic()`.
     """
@@ -45,6 +46,7 @@ class Line:
         self.path = path
         self.recording = Recording()
         self.since = 0
+        self.ended = 0
         self.failure = ""
         self.opened = 0.0
         self._open: Callable[..., AbstractAsyncContextManager[Any]] = driver.stream_async
@@ -123,7 +125,7 @@ class Line:
             if not opened.done():
                 opened.set_exception(exc)
         finally:
-            self._stream = None
+            self._stream, self.ended = None, self.recording.end
             self._tell()
 
     def _tell(self) -> None:

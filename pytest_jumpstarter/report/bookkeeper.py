@@ -32,12 +32,15 @@ class Bookkeeper(Shown):
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self.ledger = Ledger()
+        self._kept: list[dict[str, Any]] = []
         self.origin = Origin.of(os.environ, config.rootpath)
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in the report of a test that uses a device."""
         category = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
         self.ledger.add(report, category)
+        if hasattr(report, "artifacts"):
+            self._kept.append(report.artifacts)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -67,6 +70,9 @@ class Bookkeeper(Shown):
         for name, *numbers in rows:
             cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
             terminalreporter.write_line("  ".join([name.ljust(widths[0]), *cells]))
+        if self._kept:
+            count = f"{len(self._kept)} tests" if len(self._kept) > 1 else "1 test"
+            terminalreporter.write_line(f"jumpstarter artifacts of {count}: {self._kept[0]['root']}")
 
 
 def _row(each: dict[str, Any]) -> tuple[str, ...]:
