@@ -7,8 +7,8 @@ Whoever gets hold of a token or passphrase tells it here by `learn`; whatever is
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 MASK = "***"
@@ -16,23 +16,29 @@ _SHORTEST = 4  # characters of a value that is masked wherever it stands; a shor
 _SHORTEST_PART = 8
 _VARIABLES = ("JMP_TOKEN", "JMP_REFRESH_TOKEN", "JMP_GRPC_PASSPHRASE")
 _LONGEST_HELD = 1 << 16
-_SHAPES = (
-    r"\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*",  # a JSON web token
-    r"(?<=[Bb]earer )[\w.~+/=-]{8,}",
-    r"(?<=://)[^\s/@:\"'<>]*:[^\s/@\"'<>]+(?=@)",  # user and password in a URL
+_SHAPES = "|".join(
+    (
+        r"\beyJ[\w-]{6,}\.[\w-]{6,}\.[\w-]*",  # a JSON web token
+        r"(?<=[Bb]earer )[\w.~+/=-]{8,}",
+        r"(?<=://)[^\s/@:\"'<>]*:[^\s/@\"'<>]+(?=@)",  # user and password in a URL
+    )
 )
-_CUT = re.compile(r"(?<=\.\.\.)[^\s'\"\\]{6,}|[^\s'\"\\.]{6,}(?=\.\.\.)")
+_SHAPED, _SHAPED_BYTES = re.compile(_SHAPES, re.ASCII), re.compile(_SHAPES.encode())
+# Words begin where they begin only, or the time for a long one grows with its square.
+_CUT = re.compile(r"(?<=\.\.\.)[^\s'\"\\]{6,}|(?<![^\s'\"\\.])[^\s'\"\\.]{6,}+(?=\.\.\.)")
 
-_known: set[str] = set()
+_known: list[str] = []  # the longest first; no pattern, since a run meets thousands
+_lock = threading.Lock()
 
 
 def learn(secret: str | None) -> None:
     """Mask a value from now on, and the parts of a JSON web token that are secret alone."""
-    if secret and len(secret) >= _SHORTEST and secret not in _known:
-        _known.add(secret)
-        if secret.count(".") == 2:
-            _known.update(part for part in secret.split(".")[1:] if len(part) >= _SHORTEST_PART)
-        _patterns.cache_clear()
+    if not secret or len(secret) < _SHORTEST or secret in _known:
+        return
+    parts = secret.split(".")[1:] if secret.count(".") == 2 else []
+    with _lock:
+        found = {*_known, secret, *(part for part in parts if len(part) >= _SHORTEST_PART)}
+        _known[:] = sorted(found, key=len, reverse=True)
 
 
 def learn_environment(environ: Mapping[str, str]) -> None:
@@ -44,18 +50,26 @@ def learn_environment(environ: Mapping[str, str]) -> None:
 
 def mask(text: str) -> str:
     """Return text without secrets, nor what is left of one where Python or pytest has cut a long value."""
-    text = _patterns()[0].sub(MASK, text)
+    for secret in tuple(_known):
+        text = text.replace(secret, MASK)
+    text = _SHAPED.sub(MASK, text)
     return _CUT.sub(_mask_rest, text) if "..." in text else text
 
 
 def _mask_rest(found: re.Match[str]) -> str:
     rest = found[0]
-    return MASK if any(known.startswith(rest) or known.endswith(rest) for known in _known) else rest
+    return MASK if any(known.startswith(rest) or known.endswith(rest) for known in tuple(_known)) else rest
 
 
 def mask_bytes(data: bytes) -> bytes:
     """Return data without secrets."""
-    return _patterns()[1].sub(MASK.encode(), data)
+    return _SHAPED_BYTES.sub(MASK.encode(), _without_known(data))
+
+
+def _without_known(data: bytes) -> bytes:
+    for secret in tuple(_known):
+        data = data.replace(secret.encode("utf-8", "surrogateescape"), MASK.encode())
+    return data
 
 
 def masked_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -65,6 +79,7 @@ def masked_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
         held += chunk
         end = held.rfind(b"\n") + 1
         if not end and len(held) > _LONGEST_HELD:
+            held = _without_known(held)  # before one is cut in two
             end = len(held) - _LONGEST_HELD // 2
         yield mask_bytes(held[:end])
         held = held[end:]
@@ -90,10 +105,3 @@ def masked(value: Any, *, inside: str = "") -> Any:
         for name, each in vars(value).items():
             object.__setattr__(value, name, masked(each, inside=inside))
     return value
-
-
-@lru_cache(maxsize=1)
-def _patterns() -> tuple[re.Pattern[str], re.Pattern[bytes]]:
-    known = sorted(_known, key=len, reverse=True)
-    text = "|".join([*map(re.escape, known), *_SHAPES])
-    return re.compile(text, re.ASCII), re.compile(text.encode("utf-8", "surrogateescape"))

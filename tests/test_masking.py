@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 import pytest
 
+from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1.secret import Secret, Token
 from pytest_jumpstarter.masking import learn, mask, mask_bytes, masked, masked_chunks
 
@@ -50,6 +52,26 @@ def test_chunks(size: int) -> None:
     data = b"x" * 100 + KNOWN.encode() + b"\r\n\xff" + KNOWN.encode() + b"$ "
     chunks = (data[start : start + size] for start in range(0, len(data), size))
     assert b"".join(masked_chunks(chunks)) == mask_bytes(data) == b"x" * 100 + b"***\r\n\xff***$ "
+
+
+def test_a_line_too_long_to_be_held() -> None:
+    """A secret that stands where a line without end is cut is masked."""
+    learn(KNOWN)
+    line = b"x" * (32 << 10) + KNOWN.encode() + b"y" * ((32 << 10) - len(KNOWN) // 2)
+    assert KNOWN.encode() not in (found := b"".join(masked_chunks([line])))
+    assert found.count(b"***") == 1
+
+
+def test_much_text_and_many_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word of many characters, and a token for each of many leases, hold up nobody for minutes."""
+    monkeypatch.setattr(masking, "_known", [])
+    start = time.monotonic()
+    text = "... " + "A" * 200_000
+    assert mask(text) == text
+    for _ in range(300):
+        learn(token := ".".join(secrets.token_hex(40) for _ in range(3)))
+        assert mask(f"a console's line, and {token}") == "a console's line, and ***"
+    assert time.monotonic() - start < 60
 
 
 def test_data() -> None:
