@@ -208,12 +208,14 @@ class _AtExporter:
     def _try(self, wanted: Wanted) -> str:
         """Return why a wish does not come true; nothing if it does."""
         try:
-            with warnings.catch_warnings(record=True) as caught, self._run.device(wanted) as device:
-                self._sheet.row(wanted.role, f"{device}: {', '.join(device.drivers) or 'no drivers'}")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                with self._run.device(wanted) as device:
+                    self._sheet.row(wanted.role, f"{device}: {', '.join(device.drivers) or 'no drivers'}")
             for warning in caught:
                 self._sheet.row("", str(warning.message))
             return ""
-        except (JumpstarterError, UserWarning) as exc:  # a warning where those are errors
+        except JumpstarterError as exc:
             return f"{wanted.role}: {exc}"
         finally:
             self._run.give_back([wanted.role])

@@ -174,7 +174,7 @@ def test_switched_off(devices: pytest.Pytester) -> None:
 
 def test_debugger(devices: pytest.Pytester) -> None:
     """At the prompt of `--pdb`, after a failure, the device is still there to be driven."""
-    child = devices.spawn_pytest("--pdb -k second")
+    child = devices.spawn_pytest("--pdb -k second", expect_timeout=60)
     child.expect(r"\(Pdb\) ")
     child.sendline("powered.power.on(), powered.exporter.name")
     child.expect(r"\(None, 'board-1'\)")
