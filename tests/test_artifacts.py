@@ -13,9 +13,12 @@ from runs import running, wait_for
 from pytest_jumpstarter.report.artifacts import new_folder, slug
 
 CONFTEST = """
+    import threading
     import pytest
     from pytest_jumpstarter import device_fixture
+    from pytest_jumpstarter.report import artifacts
 
+    artifacts.TIMEOUT = 2.0
     gateway = device_fixture(selector="kind=gateway")
 
     @pytest.fixture(scope="module")
@@ -30,6 +33,8 @@ CONFTEST = """
         folder.add("../own notes.txt", f"{item.name} on {device.exporter.name}, {device.power.read and 'alive'}")
         if item.name == "test_late":
             folder.add("too big", bytes(65 << 20))
+        if item.name.startswith("test_name"):
+            threading.Event().wait(60)
 """
 
 
@@ -92,6 +97,7 @@ def test_what_is_kept(suite: pytest.Pytester) -> None:
     assert "there is room for" in late["notes.txt"]
     assert "power off" in late["exporter.jsonl"], "what came in teardown is not there"
     assert kept.keys() >= {"test_it.py-test_teardown"}
+    assert kept[long]["notes.txt"] == "not all evidence could be collected within 2s\n"
     assert "test_it.py-test_passes" not in kept
     tests = {test["id"].partition("::")[2]: test for test in json.loads((suite.path / "run.json").read_text())["tests"]}
     assert tests["test_setup"]["artifacts"]["files"] == sorted(setup)

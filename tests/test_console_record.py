@@ -111,6 +111,7 @@ def test_recorded_without_a_reader(suite: pytest.Pytester) -> None:
     """With `--jmp-console` a console is recorded from the start, and nobody who opens it steals from another."""
     suite.makepyfile(
         """
+        from pytest_jumpstarter.errors import ExporterOffline
         def test_power(dut):
             dut.power.on()
             with dut.drivers["console"].pexpect() as port:  # as drivers do that open the console themselves
@@ -122,10 +123,16 @@ def test_recorded_without_a_reader(suite: pytest.Pytester) -> None:
                 port.sendline("version")
                 port.expect("1.0.0", timeout=10)
             assert dut.console().expect("version") is None
+        def test_lost(dut, console):
+            console.sendline("the last words")
+            console.expect("not found", timeout=10)
+            raise ExporterOffline("as if it were")
         """
     )
     options = ("--jmp-console=retain-on-failure", "--jmp-report=run.json")
-    suite.runpytest_subprocess(*options).assert_outcomes(failed=1)
+    result = suite.runpytest_subprocess(*options)
+    assert "1 failed, 1 device error in" in result.outlines[-1]
+    result.stdout.re_match_lines([r"DEVICE ERROR .*test_lost", "-+ console of dut .board-1. -+", ".*the last words"])
     [section] = [
         text for title, text in told_by(suite)["test_power"]["sections"].items() if title.startswith("console")
     ]
