@@ -137,7 +137,10 @@ class Soak:
 
     def signal_run(self) -> bool:
         """Send one run a signal."""
-        process = self.dice.choice(list(self.running))
+        started = [process for process in self.running if self.logs[process].stat().st_size]  # else Python starts yet
+        if not started:
+            return False
+        process = self.dice.choice(started)
         number = self.dice.choice([signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
         # Before the first lease, and after the last, Python and pytest treat signals their own way.
         self.running[process] = (*self.running[process], -number, 128 + number, 2)
@@ -153,6 +156,7 @@ class Soak:
         for process in self.running:
             self.wrong.append(f"still running: {self.logs[process].read_text()[-2000:]}")
             process.kill()
+        deadline = time.monotonic() + RECOVERY_TIMEOUT
         while time.monotonic() < deadline and self.left():
             time.sleep(0.5)
         self.wrong += self.left()

@@ -258,6 +258,11 @@ class Moment:
         """Note the end of the setup in which we came."""
         self._is_in_phase = False
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Note that a signal ended it."""
+        self._is_in_phase = False
+
     def _phase(self) -> Generator[None, Any, Any]:
         self._is_in_phase = True
         try:

@@ -95,6 +95,28 @@ def test_interrupt_twice(suite: pytest.Pytester, active_leases: ActiveLeases) ->
     assert active_leases() == []
 
 
+def test_nothing_is_interrupted_after_a_signal(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """That a signal's release takes the device from the test is no reason to interrupt what pytest does then."""
+    suite.makeconftest("import time\ndef pytest_keyboard_interrupt(): time.sleep(12)")
+    suite.makepyfile(
+        """
+        import pytest, time
+        @pytest.fixture
+        def holding(dut):
+            print("HOLDING", flush=True)
+            time.sleep(60)
+        def test_it(holding): pass
+        """
+    )
+    with running(suite, "--jmp-ttl=10s") as process:
+        wait_for(process.stdout, "HOLDING")
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode in (-signal.SIGTERM, 143), output
+    assert "LeaseLost" not in output
+    assert active_leases() == []
+
+
 def test_ignored_signal_stays_ignored(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
     """Under nohup a hang-up is none: the run goes on to its end."""
     suite.makepyfile(
