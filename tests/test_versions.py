@@ -113,3 +113,15 @@ def test_leases_and_drives(plugin: str, versions: Versions, tmp_path: Path) -> N
     assert ran.stdout.count(NO_STATUS) == sum("exporter-0.7" in exporter for exporter in EXPORTERS)
     assert ran.stdout.count(NO_TAGS) == ("jumpstarter0.8" in plugin)
     assert list(versions.client.list_leases()) == []
+
+
+@pytest.mark.parametrize("plugin", [name for name in PLUGINS if "jumpstarter0.8" in name])
+def test_lab_says_what_it_needs(plugin: str, tmp_path: Path) -> None:
+    """Beside Jumpstarter 0.8 the embedded lab does not start, and says why and what to do."""
+    (tmp_path / "test_board.py").write_text("def test_it(dut): pass")
+    (tmp_path / "lab.yaml").write_text(exporter_document("board-1", "board: virtual"))
+    command = [str(FOLDER / plugin / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider"]
+    options = ["--jmp-lab=lab.yaml", "--jmp-selector=board=virtual"]
+    ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "\nthe embedded lab needs jumpstarter-protocol 0.9 or later, and the one installed is older; " in ran.stdout
+    assert ran.returncode == 1

@@ -101,6 +101,7 @@ def _server(documents: Sequence[Document], clients: Sequence[str], options: Opti
         raise LabError(
             f"the embedded lab needs {error.name}, which is not installed; pip install 'pytest-jumpstarter[lab]'"
         ) from error
+    _check_stubs()
     from pytest_jumpstarter.lab.model import Client, Exporter, Model
     from pytest_jumpstarter.lab.server import Server
 
@@ -113,6 +114,17 @@ def _server(documents: Sequence[Document], clients: Sequence[str], options: Opti
         return FaultyServer(model, options.faults, offline_after=options.offline_after)
     authority = Authority(client_token_lifetime=options.token_lifetime)
     return Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
+
+
+def _check_stubs() -> None:
+    """Refuse stubs older than 0.9, which do not know all that the lab serves; they come with jumpstarter 0.8."""
+    from jumpstarter_protocol import client_pb2
+
+    if "tags" not in client_pb2.DESCRIPTOR.message_types_by_name["Lease"].fields_by_name:
+        raise LabError(
+            "the embedded lab needs jumpstarter-protocol 0.9 or later, and the one installed is older; pip install "
+            "--upgrade jumpstarter, or run the lab from a venv of its own: python -m pytest_jumpstarter.lab"
+        )
 
 
 def _write_configs(configs: ConfigDir, documents: Sequence[Document], server: Server) -> dict[str, Path]:
