@@ -79,15 +79,15 @@ class Check:
 
     def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Say how things stand, and return the tests that can never get their devices, with the reason."""
-        devices = {item: roles_of(item) for item in items if roles_of(item)}
+        tests = [item for item in items if roles_of(item)]
         self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
         look = partial(_AtLab, run, self._sheet) if run.has_leases else partial(_AtExporter, run, self._sheet)
         try:
             place = look()
         except JumpstarterError as exc:
             self._sheet.row("stop", str(exc), is_bad=True)
-            return dict.fromkeys(devices, "")
-        return place.never(list(devices))
+            return dict.fromkeys(tests, "")  # said once, above
+        return place.never(tests)
 
     def _tell(self, items: Sequence[pytest.Item], never: Mapping[pytest.Item, str]) -> None:
         count = sum(bool(roles_of(item)) for item in items)
@@ -127,6 +127,7 @@ class _AtLab:
         self._sheet = sheet
         self._foreseen: dict[Wanted, Wanted] = {}
         self._prospects: dict[Wanted, Prospect] = {}
+        self._shortages: dict[tuple[Wanted, ...], str] = {}
         config = run.site.config
         for label, text, is_bad in _access(config):
             sheet.row(label, text, is_bad=is_bad)
@@ -179,7 +180,10 @@ class _AtLab:
     def _shortage(self, devices: Mapping[str, Wanted]) -> str:
         """Return why devices that are leased together cannot be had together, though each alone can."""
         able = [wanted for wanted in devices.values() if not self._prospects[wanted].problem and wanted.lease is None]
-        return self._outlook.shortage([self._foreseen[wanted] for wanted in able])
+        wishes = tuple(self._foreseen[wanted] for wanted in able)
+        if wishes not in self._shortages:  # of many tests it is the same
+            self._shortages[wishes] = self._outlook.shortage(wishes)
+        return self._shortages[wishes]
 
 
 class _AtExporter:

@@ -71,7 +71,9 @@ class Outlook:
 
     def of(self, wanted: Wanted) -> Prospect:
         """Return how things stand for one wish."""
-        matching = [exporter for exporter in self.exporters if _fits(exporter, wanted)]
+        selector = Selector.parse(wanted.selector) if wanted.selector is not None else None
+        named = [exporter for exporter in self.exporters if wanted.exporter in (None, exporter.name)]
+        matching = [exporter for exporter in named if selector is None or selector.matches(exporter.labels)]
         holders = {each.name: self._holders[each.name] for each in matching if each.name in self._holders}
         prospect = Prospect(matching=matching, holders=holders)
         if not self.exporters:
@@ -129,12 +131,6 @@ def adopted(client: Client, wanted: Wanted) -> Prospect:
     exporter = client.get_exporter(lease.exporter)
     check_identity(wanted, exporter.name, exporter.labels, f"lease {lease.name}")
     return Prospect(matching=[exporter], holders={exporter.name: str(lease.client)})
-
-
-def _fits(exporter: Exporter, wanted: Wanted) -> bool:
-    if wanted.exporter not in (None, exporter.name):
-        return False
-    return wanted.selector is None or Selector.parse(wanted.selector).matches(exporter.labels)
 
 
 def _is_usable(exporter: Exporter) -> bool:
