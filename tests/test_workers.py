@@ -406,3 +406,20 @@ def test_nobody_starves(racked: pytest.Pytester, rack_client: Client) -> None:
     leases = [lease for _, lease, _ in notes(racked)]
     assert len(set(leases)) > 2  # one of the two leased again
     assert list(rack_client.list_leases()) == []
+
+
+def test_ended_by_a_failure_without_a_terminal(racked: pytest.Pytester, rack_client: Client) -> None:
+    """`-x` ends the run of all workers, whose boards go back, also where nobody shows anything."""
+    racked.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("number", range(20))
+        def test_it(note, number):
+            note()
+            assert number < 2
+        """
+    )
+    result = racked.runpytest("-n2", "-x", "-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert 3 <= len(notes(racked)) < 20
+    assert list(rack_client.list_leases()) == []

@@ -37,7 +37,8 @@ class Bookkeeper(Shown):
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in the report of a test that uses a device."""
-        category = self._config.hook.pytest_report_teststatus(report=report, config=self._config)[0]
+        status = self._config.hook.pytest_report_teststatus(report=report, config=self._config)
+        category = status[0] if status else _category(report)
         self.ledger.add(report, category)
         if hasattr(report, "artifacts"):
             self._kept.append(report.artifacts)
@@ -85,3 +86,8 @@ def _row(each: dict[str, Any]) -> tuple[str, ...]:
         format_duration(each["held_seconds"]),
         f"{each['busy_percent']}%",
     )
+
+
+def _category(report: pytest.TestReport) -> str:
+    """Return what the terminal would call the report, where there is no terminal."""
+    return "error" if report.failed and report.when != "call" else report.outcome

@@ -84,7 +84,9 @@ class Crew:
         with self._lock:
             self._waiting.pop(worker, None)
             is_lost = self._pids.pop(worker, 0) and error is not None
-        if is_lost and not self.received:
+        if is_lost and self._has_leases and not self.received:
+            import pytest_jumpstarter.leasing.release  # noqa: F401 - not in two threads at once
+
             prefix = LeaseIds(run=self._run, worker=worker).prefix
             self._sweeps.append(threading.Thread(target=self._sweep, args=[prefix], name=f"jumpstarter-sweep-{worker}"))
             self._sweeps[-1].start()
