@@ -1,7 +1,7 @@
 """
 Who is calling, and whether they may.
 
-Source: protocol.md section 1.1 and 1.5; the order of the checks, their codes and their texts are the production
+Source: how Jumpstarter's controller authenticates; the order of the checks, their codes and their texts are the production
 controller's: token, then metadata, then the object, then the object's user.
 """
 

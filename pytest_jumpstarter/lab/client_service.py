@@ -1,7 +1,7 @@
 """
 jumpstarter.client.v1.ClientService: what a client may see and change.
 
-Source: protocol.md section 3. The order of the checks in each handler is the production controller's.
+Source: jumpstarter/client/v1/client.proto. The order of the checks in each handler is the production controller's.
 """
 
 # RPCs keep the names that the protocol gives them.

@@ -1,7 +1,7 @@
 """
 jumpstarter.v1.ControllerService: what exporters report and are told, and how a client dials one.
 
-Source: protocol.md section 5.
+Source: jumpstarter/v1/jumpstarter.proto.
 """
 
 # RPCs keep the names that the protocol gives them.

@@ -1,7 +1,7 @@
 """
 What a request for a lease may ask for: tags, times, names, selectors.
 
-Source: protocol.md section 3.1, 3.2 and 3.5.
+Source: jumpstarter/client/v1/client.proto, and what the production controller makes of it.
 """
 
 from __future__ import annotations

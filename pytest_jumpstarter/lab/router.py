@@ -5,7 +5,7 @@ Frames are never decoded: request and response have the same fields, so that the
 other (payload: one frame; frame type: DATA, GOAWAY, …). The end that comes first is parked: nothing is read of it, so
 what it already sent waits in order, held back by gRPC's own flow control.
 
-Source: protocol.md section 5.5 to 5.7
+Source: jumpstarter/v1/router.proto, and the production router
 """
 
 from __future__ import annotations

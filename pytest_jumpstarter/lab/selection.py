@@ -1,7 +1,7 @@
 """
 Which exporter a lease gets, and what is said when it gets none.
 
-Source: protocol.md section 4.2 and 4.3; all reasons and messages are the production controller's own. A lab has no
+Source: the lease reconciler of Jumpstarter's controller; all reasons and messages are the production controller's own. A lab has no
 access policies, so that every exporter is approved for every client.
 """
 
