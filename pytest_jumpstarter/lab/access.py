@@ -1,8 +1,8 @@
 """
 Who is calling, and whether they may.
 
-Source: how Jumpstarter's controller authenticates; the order of the checks, their codes and their texts are the production
-controller's: token, then metadata, then the object, then the object's user.
+Source: Jumpstarter's controller: the order of the checks (token, then metadata, then the object, then the object's
+user), their codes and their texts.
 """
 
 from __future__ import annotations

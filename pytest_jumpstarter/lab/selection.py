@@ -1,8 +1,8 @@
 """
 Which exporter a lease gets, and what is said when it gets none.
 
-Source: the lease reconciler of Jumpstarter's controller; all reasons and messages are the production controller's own. A lab has no
-access policies, so that every exporter is approved for every client.
+Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are its own. A lab has no access
+policies, so that every exporter is approved for every client.
 """
 
 from __future__ import annotations

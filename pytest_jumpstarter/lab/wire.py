@@ -1,7 +1,8 @@
 """
 The model's things as protobuf messages, and times and durations both ways.
 
-Source: jumpstarter/client/v1/client.proto. Timestamps of the lab's own are cut to whole seconds, as Kubernetes stores them.
+Source: jumpstarter/client/v1/client.proto. Timestamps of the lab's own are cut to whole seconds, as Kubernetes stores
+them.
 """
 
 from __future__ import annotations
