@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.roles import check_sharing
 from pytest_jumpstarter.settings import Settings
+from pytest_jumpstarter.workers.hub import Hub
 from pytest_jumpstarter.workers.number import NOTE, number_of_workers
 
 ActiveLeases = Callable[[], list[Lease]]
@@ -423,3 +426,13 @@ def test_ended_by_a_failure_without_a_terminal(racked: pytest.Pytester, rack_cli
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert 3 <= len(notes(racked)) < 20
     assert list(rack_client.list_leases()) == []
+
+
+def test_the_hub_ends_without_its_folder() -> None:
+    """Where something has cleared the folder for temporary files meanwhile, the run still comes to its end."""
+    hub = Hub(lambda _: {})
+    shutil.rmtree(Path(hub.address).parent)
+    closing = threading.Thread(target=hub.close, daemon=True)
+    closing.start()
+    closing.join(4.0)
+    assert not closing.is_alive()

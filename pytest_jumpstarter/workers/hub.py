@@ -19,6 +19,7 @@ from typing import Any
 
 Message = dict[str, Any]
 
+_CLOSE_TIMEOUT = 5.0
 _PREFIX = "pjhub-"  # short: paths of sockets have a limit
 
 
@@ -54,9 +55,11 @@ class Hub:
     def close(self) -> None:
         """Take the socket away; workers that are still connected are not heard any more."""
         self._is_closed = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes who waits in `accept`, on Linux even without the folder
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waker:
             waker.connect(self.address)
-        self._thread.join()
+        self._thread.join(_CLOSE_TIMEOUT)
         self._remove()
 
     def _remove(self) -> None:
