@@ -174,7 +174,7 @@ class Run:
         """Give back whatever is still held, then stop the embedded lab; a second call, or a child's, does nothing."""
         if os.getpid() != self._process or self.is_paused:
             return
-        source, self._source = self._source, None
+        source = self._source
         try:
             if source is not None:
                 self._stop.wait_released()
@@ -184,6 +184,8 @@ class Run:
                     stack.callback(source.close)
                     stack.callback(self._sets.end_all)
         finally:
+            self._stop.wait_released()  # for a signal that came meanwhile
+            self._source = None  # and not before, for its thread gives back by it
             if self._held is None or not self.site.has_lab:
                 self._leave()
 

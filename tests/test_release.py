@@ -89,6 +89,29 @@ def test_interrupt_in_a_test(suite: pytest.Pytester, active_leases: ActiveLeases
     assert active_leases() == []
 
 
+def test_interrupt_while_giving_back(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """Ctrl-C in the very call that gives the board back at the end does not keep it."""
+    suite.makeconftest(
+        """
+        import os, signal
+        from pytest_jumpstarter.client.v1 import Client
+
+        delete = Client.delete_lease
+
+        def interrupted(self, name, **more):
+            Client.delete_lease = delete
+            os.kill(os.getpid(), signal.SIGINT)   # which the process notices before it goes on
+            return delete(self, name, **more)
+
+        Client.delete_lease = interrupted
+        """
+    )
+    suite.makepyfile("def test_it(dut): pass")
+    with running(suite) as process:
+        assert process.wait(timeout=60) == 130
+    assert active_leases() == []
+
+
 def test_interrupt_while_waiting(suite: pytest.Pytester, client: Client, active_leases: ActiveLeases) -> None:
     """Ctrl-C in the queue takes the pending lease back; the wait was visible meanwhile."""
     suite.makepyfile("def test_it(dut): pass")

@@ -339,9 +339,9 @@ class ControllerSource:
     def _give_back(self, held: Held, role: str) -> None:
         if held not in self._held:
             return
-        self._held.remove(held)
         self._keeper.forget(held)
         held.release()
+        self._held.remove(held)  # as in `_drop`
         if held.failure:
             self._events.on_failure(held.failure)
         elif held.is_ours and held.lease is not None and not held.is_reserved:
