@@ -49,7 +49,7 @@ def one_failure(suite: pytest.Pytester, *args: str | Path) -> tuple[str, str]:
     result.assert_outcomes(failed=1)
     text = "\n".join(result.outlines)
     [shown] = re.findall(r"^_+ test_it _+\n(.*?)\n(?=[_=]{3})", text, re.DOTALL | re.MULTILINE)
-    where, line, _, error = shown.splitlines()
+    where, line, _, error = shown.partition("\n---")[0].splitlines()  # what the exporter logged comes after it
     assert where.endswith(": in test_it")
     return error.removeprefix("E   pytest_jumpstarter.errors."), line.strip()
 
