@@ -7,6 +7,7 @@ Registered only where a collected test needs something: by `device_fixture(requi
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,7 +62,8 @@ def _skip_if_lacking(device: Device, needs: Needs) -> None:
 def _lacks(device: Device, needs: Needs) -> Iterator[str]:
     for path in dict.fromkeys(needs.requires):
         if path not in device.drivers:
-            yield f"no driver {path!r}"
+            near = get_close_matches(path, device.drivers, n=1)
+            yield f"no driver {path!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
     labels = device.exporter.labels
     for selector in dict.fromkeys(needs.labels):
         if labels is None:

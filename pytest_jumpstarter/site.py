@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _FIVE_WAYS = """\
 nothing says where devices come from. Five ways:
-  pytest --jmp-lab=FILE              start the embedded lab from this file
-  pytest --jmp-direct=HOST:PORT      use the exporter that listens there
-  jmp shell ... -- pytest            use the exporter that the shell has leased
-  pytest --jmp-client=ALIAS-OR-FILE  lease from the lab of this client config
-  jmp config client use ALIAS        make a client config the current one"""
+  pytest --jmp-lab=FILE              start a lab from this file
+  pytest --jmp-direct=HOST:PORT      use the exporter there
+  jmp shell ... -- pytest            use the shell's exporter
+  pytest --jmp-client=ALIAS-OR-FILE  lease by this client config
+  jmp config client use ALIAS        make it the current client"""
 
 
 class Site:

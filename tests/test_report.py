@@ -150,10 +150,11 @@ def test_nothing_without_devices(pytester: pytest.Pytester) -> None:
     [
         ("--jmp-report=run.txt", "--jmp-report: 'run.txt' * .json*"),
         ("--jmp-report=taken/run.json", "--jmp-report: *taken/run.json cannot be written: *"),
+        ("--jmp-artifacts=taken/art", "--jmp-artifacts: *taken/art cannot be written: *"),
     ],
 )
 def test_wrong_file_is_refused_at_once(pytester: pytest.Pytester, option: str, words: str) -> None:
-    """A file that cannot be written, or of an unknown kind, ends the run before it begins."""
+    """A file or folder that cannot be written, or a file of an unknown kind, ends the run before it begins."""
     pytester.path.joinpath("taken").write_text("a file, where a folder would have to be")
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest(option)

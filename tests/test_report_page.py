@@ -22,6 +22,9 @@ FLAGS = (
 )
 BARS = "document.querySelectorAll('.rows rect').length"
 LOAD = "const [e] = performance.getEntriesByType('navigation'); return e.loadEventEnd - e.startTime"
+CUT_TICKS = """
+const edge = document.querySelector(".axis").getBoundingClientRect().right + 1;
+return [...document.querySelectorAll(".axis span")].filter(s => s.getBoundingClientRect().right > edge).length"""
 OVERFLOW = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -172,6 +175,7 @@ def test_page_of_5000_tests(browser: webdriver.Chrome, tmp_path: Path) -> None:
             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
         )
         assert browser.execute_script(OVERFLOW) <= 0, f"at {width} px the page is wider than the window"
+        assert browser.execute_script(CUT_TICKS) == 0, f"at {width} px a time on the axis is cut off"
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

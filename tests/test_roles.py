@@ -152,18 +152,22 @@ def test_lacking_device_skips(suite: pytest.Pytester, active_leases: ActiveLease
         def test_has(dut, console, jumpstarter): names.append(dut.lease.name)
         @mark(labels="!site")
         def test_later(dut): pass
+        @mark(requires=["cosnole"])
+        def test_typo(dut): pass
         def test_same(dut): assert names == [dut.lease.name]
         def test_fixture(mock): pass
         """
     )
     result = suite.runpytest("-rs")
-    result.assert_outcomes(passed=2, skipped=3)
+    result.assert_outcomes(passed=2, skipped=4)
     result.stdout.fnmatch_lines_random(
         [
+            "SKIPPED [[]1[]] *: dut (board-1) has not what the test needs: no driver 'cosnole' "
+            "(did you mean 'console'[?])",
             "SKIPPED [[]1[]] test_it.py:4: dut (board-1) has not what the test needs: no driver 'can', "
             "site=there does not hold",
             "SKIPPED [[]1[]] test_it.py:8: dut (board-1) has not what the test needs: !site does not hold",
-            "SKIPPED [[]1[]] test_it.py:11: mock (mock-1) has not what the test needs: no driver 'console'",
+            "SKIPPED [[]1[]] test_it.py:13: mock (mock-1) has not what the test needs: no driver 'console'",
         ]
     )
     assert active_leases() == []

@@ -159,7 +159,7 @@ class Console:
             happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
             why = f" ({self._reasons[0]})" if self._reasons and self._reasons[0] else ""
             told = type(exc)(
-                f"console {self.name} {happened} for {_shown(pattern)}{why}; it said:\n{_tail(self.before)}"
+                f"console {self.name} {happened} for {_shown(pattern)}{why}\nit said:\n{_tail(self.before)}"
             )
             if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
                 told.since = self._line.opened  # type: ignore[attr-defined]  # read by the verdict

@@ -59,9 +59,9 @@ class ReportFiles(Bookkeeper):
             terminalreporter.write_line(line, red=line.startswith("not written"))
 
 
-def check_writable(path: Path, source: str) -> None:
+def check_writable(path: Path, source: str, shown: Path | None = None) -> None:
     """
-    Find out now, rather than after hours, whether a file can be written.
+    Find out now, rather than after hours, whether a file can be written; an error names `shown` instead of it.
 
     Raises:
         OptionError: It cannot.
@@ -73,7 +73,7 @@ def check_writable(path: Path, source: str) -> None:
         if is_new:
             path.unlink()
     except OSError as exc:
-        raise OptionError(f"{source}: {path} cannot be written: {exc.strerror or exc}") from exc
+        raise OptionError(f"{source}: {shown or path} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _write(path: Path, data: dict[str, Any]) -> str:

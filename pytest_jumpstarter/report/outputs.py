@@ -31,5 +31,5 @@ def register_outputs(config: pytest.Config, settings: Settings) -> None:
 
         config.pluginmanager.register(HtmlColumns(Path(page).absolute()), "jumpstarter-html")
     if (folder := settings.find("artifacts")) is not None:
-        path = Path(config.invocation_params.dir, folder.value, f".writable-{os.getpid()}")
-        check_writable(path, folder.source)
+        path = Path(config.invocation_params.dir, folder.value)
+        check_writable(path / f".writable-{os.getpid()}", folder.source, path)
