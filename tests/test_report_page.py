@@ -46,6 +46,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         started.quit()
 
 
+def resize(browser: webdriver.Chrome, width: int) -> None:
+    """Make the window as wide as a desktop's or a phone's."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+
+
 def synthetic(tests: int, boards: int) -> dict[str, Any]:
     """Return what a run of so many tests on so many boards would have written."""
     start, each = 1_800_000_000.0, 6.0
@@ -170,11 +178,19 @@ def test_page_of_5000_tests(browser: webdriver.Chrome, tmp_path: Path) -> None:
     link = browser.find_element(By.CSS_SELECTOR, "details a")
     assert str(link.get_dom_attribute("href")).endswith("art/test%207/console.log")
     for width in (1280, 400):
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
-        )
+        resize(browser, width)
         assert browser.execute_script(OVERFLOW) <= 0, f"at {width} px the page is wider than the window"
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_last_time_on_the_axis_is_whole(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """A time that stands at the right end of the axis is written to the left of its mark, on a phone too."""
+    data, file = synthetic(36, 1), tmp_path / "run.html"
+    data["run"]["stop"] = data["run"]["start"] + 241  # a mark each minute: the last one is a second before the end
+    file.write_text(page(data, file))
+    browser.get(file.as_uri())
+    for width in (1280, 400):
+        resize(browser, width)
         assert browser.execute_script(CUT_TICKS) == 0, f"at {width} px a time on the axis is cut off"
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
