@@ -68,7 +68,7 @@ def test_devices_beside_all_of_them(
                 assert len(seen) == 2 and seen[0] is seen[1]
 
             class TestClass:
-                @pytest.mark.timeout(2)
+                @pytest.mark.timeout(2, func_only=True)  # whoever comes first waits for the board
                 def test_hangs(self, dut):
                     time.sleep(60)
         """,
