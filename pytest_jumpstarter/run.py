@@ -232,9 +232,11 @@ class Run:
 
     def _leave(self) -> None:
         """Leave the lab controller; stop it if it is ours."""
-        if self._connecting is not None:
-            self._connecting.join()
-        self.site.close()
+        try:
+            if self._connecting is not None:
+                self._connecting.join()
+        finally:
+            self.site.close()
 
     def _wait_for_people(self, held: Reach) -> None:
         """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""

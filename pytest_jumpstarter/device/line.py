@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _METHOD = "connect"
 _CHUNK_BYTES = 1 << 16
+_OPEN_TIMEOUT = 10.0
 
 
 class Line:
@@ -93,7 +94,8 @@ class Line:
     async def record(self) -> None:
         """Open the driver's stream for the recording alone, so that it is no trouble if that fails."""
         try:
-            await self.open()
+            async with asyncio.timeout(_OPEN_TIMEOUT):
+                await self.open()
         except Exception as exc:
             self.failure = f"cannot be opened: {type(exc).__name__}: {exc}"
 

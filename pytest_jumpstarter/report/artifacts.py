@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.masking import mask, mask_bytes, masked_chunks
+from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
 from pytest_jumpstarter.report.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class _Shelf:
                 if number >= seen:
                     moment, *said = record
                     facts = (moment, device.role, device.exporter.name, *said)
-                    file.write(mask(json.dumps(dict(zip(_LOG_FIELDS, facts, strict=True)))) + "\n")
+                    file.write(json.dumps(masked(dict(zip(_LOG_FIELDS, facts, strict=True)))) + "\n")
         self._written[log] = end
         self._note("exporter.jsonl")
 
@@ -196,7 +196,9 @@ class Artifacts:
 
     def _open(self, item: pytest.Item, facts: dict[str, Any]) -> _Shelf:
         self._shelf = shelf = _Shelf(new_folder(self._root, item.nodeid, facts.get("attempt", 1)))
-        shelf.write("test.json", json.dumps({"id": item.nodeid, "time": time.time()} | facts, indent=1).encode())
+        shelf.write(
+            "test.json", json.dumps(masked({"id": item.nodeid, "time": time.time()} | facts), indent=1).encode()
+        )
         return shelf
 
     def _take(self, item: pytest.Item) -> None:

@@ -51,7 +51,8 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
             return each
     if not any(_is_suspicious(each) for each in _all(error)):
         return None
-    start = min(start, *(getattr(each, "since", start) for each in _all(error)))
+    opened = (getattr(each, "since", None) for each in _all(error))
+    start = min(start, *(since for since in opened if isinstance(since, float)))
     return next(filter(None, (health.fault_since(start) for health in healths)), None)
 
 

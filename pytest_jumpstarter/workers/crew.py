@@ -141,7 +141,7 @@ class Crew:
     def _lab(self) -> Message:
         try:
             return {"config": str(self.site.config.path)}
-        except JumpstarterError as exc:
+        except (JumpstarterError, OSError) as exc:
             return {"error": str(exc)}
 
     def _release_all(self) -> None:

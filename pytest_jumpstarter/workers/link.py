@@ -84,8 +84,10 @@ class Link:
 
     def _ask(self, message: dict[str, Any], *, timeout: float) -> dict[str, Any] | None:
         """Send a message and return its answer; None where the other end is not there, now or any more."""
+        if os.getpid() != self._process:  # in a forked child the lock may be held for ever
+            return None
         with self._lock:
-            if self._socket is None or os.getpid() != self._process:
+            if self._socket is None:
                 return None
             try:
                 self._socket.settimeout(timeout)
