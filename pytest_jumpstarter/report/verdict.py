@@ -52,7 +52,7 @@ def device_error(error: BaseException, healths: Iterable[Health], start: float) 
     if not any(_is_suspicious(each) for each in _all(error)):
         return None
     opened = (getattr(each, "since", None) for each in _all(error))
-    start = min(start, *(since for since in opened if isinstance(since, float)))
+    start = min([start, *(since for since in opened if isinstance(since, float))])
     return next(filter(None, (health.fault_since(start) for health in healths)), None)
 
 
