@@ -271,7 +271,7 @@ def _prepare(session: pytest.Session) -> None:
     if needs:
         from pytest_jumpstarter.schedule import Schedule
 
-        schedule = Schedule(session.config, session.items, _live_fixtures(session.config))
+        schedule = Schedule(session.config, session.items, by_role, _live_fixtures(session.config))
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
     if needs and session.config.getoption("collectonly"):
         from pytest_jumpstarter.asked import Asked

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.live import LiveFixtures
-from pytest_jumpstarter.roles import ROLES, needs_of, roles_of, wanted_of
+from pytest_jumpstarter.roles import ROLES, Needs, roles_of, wanted_of
 from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -32,13 +32,20 @@ class Schedule:
 
     Args:
         items: All collected tests, in the order in which they run.
+        needs: For each device that a test asks for its role, and what the test is skipped without.
         live: Knows the fixtures that are alive.
     """
 
-    def __init__(self, config: pytest.Config, items: Sequence[pytest.Item], live: LiveFixtures) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        items: Sequence[pytest.Item],
+        needs: Iterable[tuple[str, Needs]],
+        live: LiveFixtures,
+    ) -> None:
         self._config = config
         self._wanted = [_wanted_devices(item) for item in items]
-        self._hopes = _hopes_of(items)
+        self._hopes = _hopes_of(needs)
         self._position = {item: position for position, item in enumerate(items)}
         self._sets = sets_of(self._wanted)
         self._live = live
@@ -151,13 +158,11 @@ def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:
     return found
 
 
-def _hopes_of(items: Iterable[pytest.Item]) -> dict[str, tuple[str, ...]]:
+def _hopes_of(needs: Iterable[tuple[str, Needs]]) -> dict[str, tuple[str, ...]]:
     """Return for each role the labels that tests are skipped without."""
     hopes: dict[str, dict[str, None]] = {}
-    for item in items:
-        with suppress(ConfigError):  # as above
-            for role, needs in needs_of(item).items():
-                hopes.setdefault(role, {}).update(dict.fromkeys(needs.labels))
+    for role, need in needs:
+        hopes.setdefault(role, {}).update(dict.fromkeys(need.labels))
     return {role: tuple(selectors) for role, selectors in hopes.items()}
 
 
