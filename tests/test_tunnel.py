@@ -137,8 +137,11 @@ def test_closed_at_the_first_step() -> None:
 
 
 TRANSFER_BYTES = 32 << 20
-IN_FLIGHT_BYTES = 8 << 20
+IN_FLIGHT_BYTES = 2 << 20
 """More than sockets, gRPC's windows and two frames hold, and much less than is sent."""
+
+FIXED_WINDOW = (("grpc.http2.bdp_probe", 0),)
+"""Else gRPC measures what the network bears, and lets more be sent ahead the slower the machine is."""
 
 STUCK = 0.3
 Handler = Callable[[object, Any], Awaitable[None]]
@@ -152,13 +155,14 @@ async def served(handler: Handler) -> AsyncIterator[socket.socket]:
         request_deserializer=router_pb2.StreamRequest.FromString,
         response_serializer=router_pb2.StreamResponse.SerializeToString,
     )
-    server = grpc.aio.server()
+    server = grpc.aio.server(options=FIXED_WINDOW)
     service = grpc.method_handlers_generic_handler("jumpstarter.v1.RouterService", {"Stream": method})
     server.add_generic_rpc_handlers((service,))
     port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
     await server.start()
     tunnel = Tunnel(
-        lambda _: ToNowhere(f"127.0.0.1:{port}"), Router(lambda _: grpc.local_channel_credentials(), lambda _: ())
+        lambda _: ToNowhere(f"127.0.0.1:{port}"),
+        Router(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW),
     )
     path = await tunnel.open()
     connection = socket.socket(socket.AF_UNIX)
