@@ -5,7 +5,7 @@ Every option has one row in `OPTIONS` and up to three spellings: `--jmp-x` on th
 and a variable of Jumpstarter's own where it has one. What is in force of them is in `settings`.
 """
 
-from __future__ import annotations
+# No annotations from __future__: a NamedTuple would compile each of its own, in every run.
 
 import re
 from collections.abc import Callable
@@ -21,8 +21,13 @@ SHORTEST_TTL = 5.0
 SCOPES = ("session", "package", "module", "class", "function")
 
 
-def _selector(text: str) -> str:
-    """Check that `text` is a label selector, and keep it as it was written."""
+def checked_selector(text: str) -> str:
+    """
+    Return `text` as it was written.
+
+    Raises:
+        SelectorError: It is no label selector.
+    """
     from pytest_jumpstarter.selector import Selector
 
     Selector.parse(text)
@@ -150,7 +155,7 @@ OPTIONS = (
         name="selector",
         metavar="[ROLE:]SELECTOR",
         help="Label selector to lease by, such as board=rpi4",
-        parse=_selector,
+        parse=checked_selector,
         is_for_roles=True,
     ),
     Option(
@@ -229,7 +234,7 @@ OPTIONS = (
         name="each",
         metavar="[ROLE:]SELECTOR",
         help="Run the tests once on every exporter that matches",
-        parse=_selector,
+        parse=checked_selector,
         is_for_roles=True,
     ),
     Option(

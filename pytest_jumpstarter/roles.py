@@ -4,7 +4,7 @@ Roles: what a device fixture says about its device, and what each collected test
 Nothing here asks the lab: this is what the suite itself, its markers and the settings say.
 """
 
-from __future__ import annotations
+# No annotations from __future__: a NamedTuple would compile each of its own, in every run.
 
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import DEFAULT_ROLE, SCOPES
+from pytest_jumpstarter.options import DEFAULT_ROLE, SCOPES, checked_selector
 from pytest_jumpstarter.settings import SETTINGS, Settings, aim
 
 if TYPE_CHECKING:
@@ -90,11 +90,9 @@ def check_said(selectors: Iterable[str], scope: str | None) -> None:
         SelectorError, OptionError: It makes no sense.
     """
     __tracebackhide__ = True
-    from pytest_jumpstarter.selector import Selector
-
     for selector in selectors:
         try:
-            Selector.parse(selector)
+            checked_selector(selector)
         except SelectorError as exc:
             raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
     if scope is not None and scope not in SCOPES:
@@ -188,10 +186,8 @@ def _marked(item: pytest.Item, mark: pytest.Mark) -> Iterator[tuple[str, str, st
 
 def _checked(kind: str, value: str, where: str) -> str:
     if kind == "labels":
-        from pytest_jumpstarter.selector import Selector
-
         try:
-            Selector.parse(value)
+            checked_selector(value)
         except SelectorError as exc:
             raise OptionError(f"{where}: {exc}") from exc
     elif not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", value):
@@ -199,14 +195,14 @@ def _checked(kind: str, value: str, where: str) -> str:
     return value
 
 
-def wanted_of(item: pytest.Item, role: str) -> Wanted:
+def wanted_of(item: pytest.Item, role: str) -> "Wanted":
     """Return the device that a test wants for one of its roles."""
     callspec = getattr(item, "callspec", None)
     parameter = callspec.params.get(role) if callspec is not None else None
     return wanted_device(item.config.stash[SETTINGS], role, roles_of(item)[role], parameter)
 
 
-def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> Wanted:
+def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> "Wanted":
     """
     Merge what a fixture says about its device with what is set for its role.
 
@@ -248,7 +244,4 @@ def _parameter(role: str, parameter: object) -> tuple[str, str]:
         return "exporter", str(parameter)
     if not isinstance(parameter, str):
         raise OptionError(f"the parameter of {role!r} is a label selector, and {parameter!r} is none")
-    from pytest_jumpstarter.selector import Selector
-
-    Selector.parse(parameter)
-    return "selector", parameter
+    return "selector", checked_selector(parameter)

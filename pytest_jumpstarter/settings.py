@@ -5,7 +5,7 @@ Command line beats environment beats ini beats default. An option that is aimed 
 number of times; without a role it is for `dut`.
 """
 
-from __future__ import annotations
+# No annotations from __future__: a NamedTuple would compile each of its own, in every run.
 
 import os
 import re
@@ -19,6 +19,7 @@ import pytest
 from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.options import DEFAULT_ROLE, OPTIONS, Option
 
+_DEFAULT = "default"
 _ROLE = r"(?s)([A-Za-z_]\w*):(.*)"
 
 
@@ -27,18 +28,21 @@ class Setting(NamedTuple):
     One value in force.
 
     Attributes:
-        value: The parsed value.
         text: The value as it was written.
         source: Where it was written: `--jmp-wait`, `JMP_LEASE`, `jmp_wait in pytest.ini`, `default`.
         option: What it sets.
         role: Whom it is for; empty where the option is not for roles.
     """
 
-    value: Any
     text: str
     source: str
     option: Option
     role: str = ""
+
+    @property
+    def value(self) -> Any:
+        """The parsed value; parsed anew each time, so that a run which asks for none pays nothing."""
+        return self.option.parse(self.text)
 
     def __str__(self) -> str:
         aim = f"{self.role}:" if self.role not in ("", DEFAULT_ROLE) else ""
@@ -60,7 +64,7 @@ class Settings:
         self.environ = environ
 
     @classmethod
-    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
+    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> "Settings":
         """
         Read command line, environment and ini.
 
@@ -103,7 +107,7 @@ class Settings:
     def is_any_set(self) -> bool:
         """Whether anything of ours is set at all."""
         settings = self._settings.values()
-        return bool(self.environ.get("JUMPSTARTER_HOST")) or any(setting.source != "default" for setting in settings)
+        return bool(self.environ.get("JUMPSTARTER_HOST")) or any(setting.source != _DEFAULT for setting in settings)
 
     def header(self) -> list[str]:
         """Return lines that show every value in force with its source; none where nothing was set."""
@@ -136,10 +140,18 @@ def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> 
         if option.is_repeatable and source != strongest:
             return
         role, value = _split(option, text)
-        try:
-            yield Setting(value=option.parse(value), text=value, source=source, option=option, role=role)
-        except (ValueError, SelectorError) as exc:
-            raise OptionError(f"{source}: {exc}") from exc
+        setting = Setting(text=value, source=source, option=option, role=role)
+        if source != _DEFAULT:
+            _check(setting)
+        yield setting
+
+
+def _check(setting: Setting) -> None:
+    """Parse what a person wrote, to tell them now if it makes no sense."""
+    try:
+        _ = setting.value
+    except (ValueError, SelectorError) as exc:
+        raise OptionError(f"{setting.source}: {exc}") from exc
 
 
 def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -154,7 +166,7 @@ def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]
             beside = str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text
             yield beside, f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
     if option.default is not None:
-        yield option.default, "default"
+        yield option.default, _DEFAULT
 
 
 def _split(option: Option, text: str) -> tuple[str, str]:
