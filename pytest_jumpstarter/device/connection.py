@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_jumpstarter.device.drivers import DriverPolicy, mark_missing
+from pytest_jumpstarter.device.drivers import DriverPolicy, driver_paths, mark_missing
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -55,6 +55,7 @@ _SHELL_ADVICE = Advice(
 
 def warm_up() -> None:
     """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
+    import pytest_jumpstarter.device.calls
     import pytest_jumpstarter.device.tunnel  # noqa: F401
 
     with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
@@ -84,7 +85,9 @@ class Connection:
             DeviceUnreachable: The exporter named `exporter` does not answer.
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
-        return self._open(_over_tunnel(tunnel, self), exporter)
+        root = self._open(_over_tunnel(tunnel, self), exporter)
+        self._call_directly(root, tunnel)
+        return root
 
     def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> DriverClient:
         """
@@ -164,6 +167,14 @@ class Connection:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
+    def _call_directly(self, root: DriverClient, tunnel: Tunnel) -> None:
+        import grpc
+
+        from pytest_jumpstarter.device.calls import CallingPortal, call_directly
+
+        channel = self._stack.enter_context(grpc.secure_channel(*_target(tunnel.path), options=_INNER_OPTIONS))
+        call_directly([root, *driver_paths(root).values()], CallingPortal(self.portal, channel))
+
     def _open(
         self, manager: AbstractAsyncContextManager[DriverClient], exporter: str, advice: Advice = _SHELL_ADVICE
     ) -> DriverClient:
@@ -237,15 +248,21 @@ async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[
 
     try:
         path = await tunnel.open()
-        credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
 
         def channel() -> grpc.aio.Channel:
-            return grpc.aio.secure_channel(f"unix:{path}", credentials, options=_INNER_OPTIONS)
+            return grpc.aio.secure_channel(*_target(path), options=_INNER_OPTIONS)
 
         async with _over_channel(channel, connection) as client:
             yield client
     finally:
         await tunnel.close()
+
+
+def _target(path: str) -> tuple[str, grpc.ChannelCredentials]:
+    """Return what a channel to the unix socket at `path` is made with."""
+    import grpc
+
+    return f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
 
 
 @asynccontextmanager

@@ -84,6 +84,7 @@ class Tunnel:
         router: The channels on which streams are opened.
 
     Attributes:
+        path: That of the unix socket, once it is open.
         last_break: When a connection last broke, by `time.monotonic()`; minus infinity if none did.
         last_reason: Why.
     """
@@ -92,6 +93,7 @@ class Tunnel:
         self._dial = dial
         self._router = router
         self._first: Route | None = None
+        self.path = ""
         self._folder = ""
         self._listener: socket.socket | None = None
         self._connections: dict[asyncio.Task[None], SocketEnd] = {}
@@ -111,13 +113,13 @@ class Tunnel:
         if self._closed.is_set():
             raise ConnectionAbortedError("the tunnel was closed while it was being opened")
         self._folder = tempfile.mkdtemp(prefix="pj-")
-        path = str(Path(self._folder, "device"))
+        self.path = str(Path(self._folder, "device"))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
-        self._listener.bind(path)
+        self._listener.bind(self.path)
         self._listener.listen()
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
-        return path
+        return self.path
 
     async def close(self) -> None:
         """

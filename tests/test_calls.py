@@ -1,0 +1,155 @@
+"""Plain driver calls: what a caller gets, and what ends one that takes long."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from anyio.from_thread import start_blocking_portal
+from conftest import exporter_document
+from runs import running, until, wait_for
+from test_faults import FaultyLab, counting, faulty_lab, prepare
+
+from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.device import calls
+from pytest_jumpstarter.device.calls import CallingPortal
+
+SUITE = """
+    def test_it(dut):
+        print("HOLDING", flush=True)
+        dut.counter.call("count", "long", 20)
+    def test_later(dut):
+        dut.counter.call("count", "later", 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def counted() -> Iterator[FaultyLab]:
+    """Serve a lab whose board has a driver that takes as long as it is told to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the driver is
+        with faulty_lab(lambda file: exporter_document("board-1", "kind: dut", f"export:\n{counting(file)}")) as (
+            lab,
+            _,
+        ):
+            yield lab
+
+
+@pytest.fixture
+def board(counted: FaultyLab, pytester: pytest.Pytester) -> Iterator[FaultyLab]:
+    """Return the lab, with a suite beside it; its board is free before and after."""
+    prepare(pytester, counted)
+    counted.forget_calls()
+    yield counted
+    until(lambda: counted.leases() == [] and counted.status("board-1") == "AVAILABLE", timeout=60)
+
+
+def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
+    """A call in the test's own thread returns and raises what it does in the loop, and so does one in any thread."""
+    suite.makepyfile(
+        """
+        import concurrent.futures, pytest
+        from jumpstarter.client.core import DriverError
+
+        def outcome(call, *args):
+            try:
+                return call(*args)
+            except DriverError as exc:
+                return type(exc), str(exc), repr(exc.__cause__ and exc.__cause__.code())
+
+        def test_it(dut):
+            assert dut.power.portal is not dut._portal
+            def in_loop(driver, *args):
+                return dut._portal.call(driver.call_async, *args)
+            for driver, *args in [
+                (dut.power, "on"),
+                (dut.power, "read_back", 1, "two"),
+                (dut.power, "on", "too", "many"),
+                (dut.storage, "read", 17),
+            ]:
+                here, there = outcome(driver.call, *args), outcome(in_loop, driver, *args)
+                assert here == there
+                print("OUTCOME", here)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                assert list(pool.map(lambda _: dut.power.on(), range(40))) == [None] * 40
+
+        def test_in_the_loop_nothing_may_wait(dut):
+            async def call():
+                dut.power.on()
+            with pytest.raises(RuntimeError, match="cannot be called from the event loop thread"):
+                dut._portal.call(call)
+        """
+    )
+    result = suite.runpytest_subprocess("-s", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*OUTCOME None", "*OUTCOME (<class '*DriverMethodNotImplemented'>*", "*OUTCOME (*"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
+def test_signal_during_a_call(board: FaultyLab, pytester: pytest.Pytester, number: signal.Signals, code: int) -> None:
+    """A signal ends a call that takes long; the board goes back, and no later test runs."""
+    pytester.makepyfile(SUITE)
+    with running(pytester) as process:
+        wait_for(process.stdout, "HOLDING")
+        until(lambda: board.calls == ["long"], timeout=30)
+        process.send_signal(number)
+        output = process.communicate(timeout=15)[0]  # the call itself would take longer
+    assert process.returncode == code, output
+    assert board.leases() == []
+    assert board.calls == ["long"]
+    assert "INTERNALERROR" not in output
+
+
+def test_loss_during_a_call(board: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A call under way when the lease is released by somebody else is a device error, long before it would end."""
+    pytester.makepyfile(SUITE)
+    with running(pytester, "--jmp-ttl=5s") as process:
+        wait_for(process.stdout, "HOLDING")
+        until(lambda: board.calls == ["long"], timeout=30)
+        with Client.from_config(board.config) as client:
+            client.delete_lease(board.lease().name)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert "2 device errors" in output
+    assert board.calls == ["long"]
+
+
+class Driver:
+    """A driver client of a Jumpstarter that is still to come: it waits for the loop before or after its call."""
+
+    def __init__(self, stub: Any, *, waits_first: bool) -> None:
+        self.stub = stub
+        self._waits_first = waits_first
+
+    async def call_async(self, word: str) -> str:
+        """Call, and wait for the loop."""
+        if self._waits_first:
+            await asyncio.sleep(0)
+        await self.stub.DriverCall(word)
+        await asyncio.sleep(0)
+        return word
+
+
+def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver client that needs the loop is called there, unless its call has left already."""
+    monkeypatch.setattr(calls, "_CALL", Driver.call_async)
+    sent: list[str] = []
+    sent_in_loop: list[str] = []
+
+    class LoopStub:
+        async def DriverCall(self, request: str) -> None:  # noqa: N802  (the method's name)
+            sent_in_loop.append(request)
+
+    with start_blocking_portal() as loop, grpc.insecure_channel("unix:/nowhere") as channel:
+        portal = CallingPortal(loop, channel)
+        portal._driver_call = sent.append
+        assert portal.call(Driver(LoopStub(), waits_first=True).call_async, "one") == "one"
+        assert (sent, sent_in_loop) == ([], ["one"])
+        with pytest.raises(RuntimeError, match="waits for more than the answer of its call"):
+            portal.call(Driver(LoopStub(), waits_first=False).call_async, "two")
+        assert (sent, sent_in_loop) == (["two"], ["one"])
