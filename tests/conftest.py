@@ -64,8 +64,9 @@ LAB_FILE = "---\n".join(
 
 @pytest.fixture(autouse=True)
 def _no_lab_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Hide what the environment says about labs and of ways to print: a test says all it needs itself."""
-    hidden = ("JMP_", "JUMPSTARTER_", "CI", "BUILD_NUMBER", "PYTEST_ADDOPTS")  # in CI pytest cuts no line
+    """Hide what the environment says of labs, ways to print and xdist: a test says all it needs itself."""
+    # CI and BUILD_NUMBER: where they are set, pytest cuts no line
+    hidden = ("JMP_", "JUMPSTARTER_", "CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "PYTEST_XDIST")
     for name in [name for name in os.environ if name.startswith(hidden)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))

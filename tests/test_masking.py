@@ -27,6 +27,7 @@ JWT = f"eyJhbGciOi.{secrets.token_hex(12)}.{secrets.token_hex(12)}"
         ("from eyJ to bearer of news at http://host:80/a@b", "from eyJ to bearer of news at http://host:80/a@b"),
         ('{"url": "http://host","more":"x@y"}', '{"url": "http://host","more":"x@y"}'),
     ],
+    ids=["known", "bearer", "JWT", "URL", "end of known", "start of known", "innocent words", "innocent JSON"],
 )
 def test_mask(text: str, shown: str) -> None:
     """What is known to be secret and what looks so is masked, also where a long value was cut; nothing else is."""

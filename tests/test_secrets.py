@@ -113,6 +113,7 @@ def test_broken_environment(
         f"token: [{CANARY}]\nendpoint: lab:1\nmetadata: {{namespace: lab, name: me}}",
         f"token: {CANARY}\nrefresh_token: {CANARY}\nendpoint: https://lab\nmetadata: {{namespace: lab, name: me}}",
     ],
+    ids=["no YAML", "no end", "a list", "wrong kind", "token is a list", "endpoint is a URL"],
 )
 def test_broken_client_config(suite: pytest.Pytester, tmp_path: Path, text: str) -> None:
     """A client config that is broken is not quoted."""
