@@ -267,7 +267,9 @@ def test_no_output_has_a_secret(
     files += ["--junitxml=report.xml", "--html=page.html", "--log-file=log.txt", "--jmp-artifacts=out"]
     shown = ("--showlocals", "--full-trace", "--log-level=DEBUG", "--log-cli-level=DEBUG", "-rA")
     result = suite.runpytest_subprocess(*files, *shown, *more)
-    written = {path.name: path.read_text() for path in suite.path.rglob("*") if path.is_file()}
+    written = {
+        path.name: path.read_text() for path in suite.path.rglob("*") if path.is_file() and path.suffix != ".pyc"
+    }
     outputs = {name: text for name, text in written.items() if not name.endswith((".py", ".pyc", ".ini", ".css"))}
     outputs["terminal"] = "\n".join([*result.outlines, *result.errlines])
     for secret in (passphrase, variable, *lab_secrets, *shaped):
