@@ -31,6 +31,7 @@ class Size:
     """How much is measured."""
 
     rounds: int
+    turns: int = 3
     class_runs: int = 3
     classes: int = 20
     image_mib: int = 256
@@ -38,7 +39,7 @@ class Size:
     blocks: int = 1000
 
 
-QUICK = Size(rounds=1, class_runs=1, classes=2, image_mib=8, calls=20, blocks=20)
+QUICK = Size(rounds=1, turns=1, class_runs=1, classes=2, image_mib=8, calls=20, blocks=20)
 
 
 @dataclass(slots=True)
@@ -65,36 +66,59 @@ def served_drivers(config: Path) -> Iterator[str]:
         process.stdin.close()
 
 
-def run_side(name: str, place: str, image: Path, size: Size, bench: Bench) -> dict[str, float]:
-    """Run the process of one side through its two steps, and return what it measured."""
-    command = [sys.executable, "-m", "benchmarks.side", name, place, BOARD, str(image)]
-    command += [f"--calls={size.calls}", f"--blocks={size.blocks}", f"--started={time.monotonic()}"]
-    figures: dict[str, float] = {}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        for line in process.stdout:
+class SideProcess:
+    """
+    The process of one side, which waits between its leases.
+
+    Attributes:
+        name: The side.
+    """
+
+    def __init__(self, name: str, place: str, image: Path, size: Size, bench: Bench) -> None:
+        self.name = name
+        self._bench = bench
+        command = [sys.executable, "-m", "benchmarks.side", name, place, BOARD, str(image)]
+        command += [f"--calls={size.calls}", f"--blocks={size.blocks}", f"--started={time.monotonic()}"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> SideProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # ends it, for it reads to the end of input
+
+    def figures(self, order: str = "") -> dict[str, float]:
+        """Give an order, if any; return what comes of it, once the board is free again."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if order:
+            print(order, file=self._process.stdin, flush=True)
+        for line in self._process.stdout:
             word, _, rest = line.partition(" ")
-            if word != side.WORD:
-                continue
-            figures |= json.loads(rest)
-            if len(figures) == 1:
-                bench.wait_until_free()
-                print(file=process.stdin, flush=True)
-    if process.returncode:
-        raise RuntimeError(f"the process of {name} failed")
-    bench.wait_until_free()
-    return figures
+            if word == side.WORD:
+                self._bench.wait_until_free()
+                return dict(json.loads(rest))
+        raise RuntimeError(f"the process of {self.name} failed")
 
 
 def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
-    """Measure what a process does that leases, calls, flashes and echoes, turn and turn about."""
+    """
+    Measure what a process does that leases, calls, flashes and echoes, turn and turn about.
+
+    What is short is measured several times a round, so that a machine which is slow for a while is so for all sides.
+    """
     image = write_image(folder / "image", size.image_mib)
     with served_drivers(bench.config_dir / "exporters" / f"{BOARD}.yaml") as path:
         places = {"ours": str(bench.config), "theirs": str(bench.config), "direct": path}
         for _ in range(size.rounds):
-            for name, place in places.items():
-                figures.add(name, **run_side(name, place, image, size, bench))
+            with ExitStack() as stack:
+                sides = []
+                for name, place in places.items():
+                    sides.append(stack.enter_context(SideProcess(name, place, image, size, bench)))
+                    figures.add(name, **sides[-1].figures())
+                for order in ["calls"] * (size.turns - 1) + ["all"]:
+                    for process in sides:
+                        figures.add(process.name, **process.figures(order))
 
 
 def measure_ends(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:

@@ -1,10 +1,12 @@
 """
 A process that does as one side does: lease, call, flash, echo; started by the command, and measured in its own process.
 
-For each line on standard input it does the next step and prints `FIGURES` with what it measured, in JSON:
+It prints `FIGURES` with what it measured, in JSON: first `cold`, the seconds from the start of this process until the
+first driver call has returned; then for each line on standard input, `calls` or `all`, what one more lease is good for:
 
-1. `cold`: seconds from the start of this process until the first driver call has returned;
-2. `warm`: the same from the request for a lease, with everything imported; then what that lease is good for.
+- `warm`: the seconds from the request for a lease until the first driver call, with everything imported;
+- `call`: a driver call's round trip;
+- with `all` the flash and the echo too.
 """
 
 from __future__ import annotations
@@ -125,14 +127,15 @@ def main() -> None:
     with connect(args.place, args.board) as dut:
         dut.power.on()
         report(cold=time.monotonic() - args.started)
-    sys.stdin.readline()
-    start = time.monotonic()
-    with connect(args.place, args.board) as dut:
-        dut.power.on()
-        warm = time.monotonic() - start
-        call = measure_call(dut, args.calls)
-        flash = measure_flash(dut, args.image)
-        report(warm=warm, call=call, echo=measure_echo(dut, args.blocks), **flash)
+    for line in sys.stdin:
+        start = time.monotonic()
+        with connect(args.place, args.board) as dut:
+            dut.power.on()
+            figures = {"warm": time.monotonic() - start, "call": measure_call(dut, args.calls)}
+            if line.strip() == "all":
+                figures |= measure_flash(dut, args.image)
+                figures["echo"] = measure_echo(dut, args.blocks)
+            report(**figures)
 
 
 if __name__ == "__main__":
