@@ -79,8 +79,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
     try:
         config.stash[SETTINGS] = Settings.of(config)
-        _check_hold(config, config.stash[SETTINGS])
-        _check_direct(config.stash[SETTINGS])
         _register_outputs(config, config.stash[SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
@@ -162,31 +160,6 @@ def _register_outputs(config: pytest.Config, settings: Settings) -> None:
         from pytest_jumpstarter.report.outputs import register_outputs
 
         register_outputs(config, settings)
-
-
-def _check_hold(config: pytest.Config, settings: Settings) -> None:
-    """Refuse to hold a device where that cannot be."""
-    hold = settings.find("hold-on-failure")
-    if hold is None or hold.source != hold.option.flag:
-        return
-    if settings.mode == "shell":
-        raise OptionError(f"{hold.source}: inside a jmp shell the lease is the shell's, and ends with it")
-    if settings.mode == "direct":
-        raise OptionError(f"{hold.source}: with --jmp-direct there is no lease to hold")
-    if settings.mode == "lab" and config.getoption("tx", default=None):
-        raise OptionError(f"{hold.source}: with --jmp-lab only without xdist (-n), whose processes do not stay")
-
-
-def _check_direct(settings: Settings) -> None:
-    """Refuse what makes no sense beside an exporter without a lab."""
-    direct, ca = settings.find("direct"), settings.find("direct-ca")
-    if ca is not None and direct is not None and direct.value.startswith("grpc://"):
-        raise OptionError(f"{ca.source}: {direct.text} ({direct.source}) is plain text, which has no certificate")
-    if ca is not None and direct is None and ca.source == ca.option.flag:
-        raise OptionError(f"{ca.source}: it says how to check the exporter of --jmp-direct, and there is none")
-    for setting in settings.aimed() if settings.mode == "direct" else ():
-        if setting.option.name in ("lease", "each") and setting.source == setting.option.flag:
-            raise OptionError(f"{setting.source}: with --jmp-direct there is no lab controller, and so no lease")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -44,6 +44,11 @@ class Setting(NamedTuple):
         """The parsed value; parsed anew each time, so that a run which asks for none pays nothing."""
         return self.option.parse(self.text)
 
+    @property
+    def is_on_command_line(self) -> bool:
+        """Whether it was written there, and so for this very run."""
+        return self.source == self.option.flag
+
     def __str__(self) -> str:
         aim = f"{self.role}:" if self.role not in ("", DEFAULT_ROLE) else ""
         return f"{self.option.name}={aim}{self.text} ({self.source})"
@@ -69,13 +74,16 @@ class Settings:
         Read command line, environment and ini.
 
         Raises:
-            OptionError: A value makes no sense; the message names it and its source.
+            OptionError: A value makes no sense, or two do not together; the message names them and their sources.
         """
-        found = [setting for option in OPTIONS for setting in _read(option, config, environ)]
+        found = _with_one_place([setting for option in OPTIONS for setting in _read(option, config, environ)])
         # The environment's lease is not one of this lab; the one that a shell exports is the shell's own board.
         if environ.get("JUMPSTARTER_HOST") or any(setting.option.name in ("lab", "direct") for setting in found):
             found = [setting for setting in found if setting.source != setting.option.variable]
-        return cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
+        settings = cls(list(reversed(found)), environ)  # the first found wins, so it is put in last
+        _check_hold(settings, has_workers=bool(config.getoption("tx", default=None)))
+        _check_direct(settings)
+        return settings
 
     def __getitem__(self, name: str) -> Setting:
         return self._settings[name, ""]
@@ -98,7 +106,7 @@ class Settings:
         for mode in ("lab", "direct"):
             if self.find(mode):
                 return mode
-        overrides = any(setting.source == setting.option.flag for setting in self.aimed())
+        overrides = any(setting.is_on_command_line for setting in self.aimed())
         if self.environ.get("JUMPSTARTER_HOST") and not overrides:
             return "shell"
         return "lease"
@@ -126,6 +134,41 @@ class Settings:
             break_on_hyphens=False,
             break_long_words=False,
         )
+
+
+def _with_one_place(found: list[Setting]) -> list[Setting]:
+    """Return the settings with only one of lab and direct, the one on the command line."""
+    places = [setting for setting in found if setting.option.name in ("lab", "direct")]
+    here = [setting for setting in places if setting.is_on_command_line] or places
+    if len({setting.option.name for setting in here}) > 1:
+        told = " and ".join(f"{setting.source} ({setting.text})" for setting in here)
+        raise OptionError(f"{told} are two places to take devices from: leave one out")
+    return [setting for setting in found if setting not in places or setting in here]
+
+
+def _check_hold(settings: Settings, *, has_workers: bool) -> None:
+    """Refuse to hold a device where that cannot be."""
+    hold = settings.find("hold-on-failure")
+    if hold is None or not hold.is_on_command_line:
+        return
+    if settings.mode == "shell":
+        raise OptionError(f"{hold.source}: inside a jmp shell the lease is the shell's, and ends with it")
+    if settings.mode == "direct":
+        raise OptionError(f"{hold.source}: with --jmp-direct there is no lease to hold")
+    if settings.mode == "lab" and has_workers:
+        raise OptionError(f"{hold.source}: with --jmp-lab only without xdist (-n), whose processes do not stay")
+
+
+def _check_direct(settings: Settings) -> None:
+    """Refuse what makes no sense beside an exporter without a lab."""
+    direct, ca = settings.find("direct"), settings.find("direct-ca")
+    if ca is not None and direct is not None and direct.value.startswith("grpc://"):
+        raise OptionError(f"{ca.source}: {direct.text} ({direct.source}) is plain text, which has no certificate")
+    if ca is not None and direct is None and ca.is_on_command_line:
+        raise OptionError(f"{ca.source}: it says how to check the exporter of --jmp-direct, and there is none")
+    for setting in settings.aimed() if settings.mode == "direct" else ():
+        if setting.option.name in ("lease", "each") and setting.is_on_command_line:
+            raise OptionError(f"{setting.source}: with --jmp-direct there is no lab controller, and so no lease")
 
 
 SETTINGS = pytest.StashKey[Settings]()

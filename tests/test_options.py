@@ -141,6 +141,16 @@ def test_mode(pytester: pytest.Pytester, args: tuple[str, ...], environ: dict[st
     assert settings(pytester, *args, environ=environ).mode == mode
 
 
+def test_one_place(pytester: pytest.Pytester) -> None:
+    """Of a lab and an exporter without one, the command line's counts; where both are, neither is guessed at."""
+    assert settings(pytester, "--jmp-direct=host:1", ini="jmp_lab = lab.yaml").mode == "direct"
+    assert settings(pytester, "--jmp-lab=lab.yaml", ini="jmp_direct = host:1").mode == "lab"
+    with pytest.raises(OptionError, match=r"--jmp-lab \(lab.yaml\) and --jmp-direct \(host:1\) are two places"):
+        settings(pytester, "--jmp-lab=lab.yaml", "--jmp-direct=host:1")
+    with pytest.raises(OptionError, match=r"jmp_lab in tox.ini \(.*\) and jmp_direct in tox.ini \(host:1\)"):
+        settings(pytester, ini="jmp_lab = lab.yaml\njmp_direct = host:1")
+
+
 def test_ini_selector_does_not_override_a_shell(pytester: pytest.Pytester) -> None:
     """Inside a shell an ini selector is checked against the shell's board, not leased by."""
     found = settings(pytester, ini="jmp_selector = board=rpi4", environ={"JUMPSTARTER_HOST": "/run/x"})
