@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -148,8 +149,8 @@ Handler = Callable[[object, Any], Awaitable[None]]
 
 
 @asynccontextmanager
-async def served(handler: Handler) -> AsyncIterator[socket.socket]:
-    """Serve a router whose streams `handler` gets, and yield a connection through a tunnel to it."""
+async def served(handler: Handler, *, late: bool = False) -> AsyncIterator[socket.socket]:
+    """Serve a router whose streams `handler` gets, at first or late, and yield a connection through a tunnel to it."""
     method = grpc.stream_stream_rpc_method_handler(
         handler,
         request_deserializer=router_pb2.StreamRequest.FromString,
@@ -158,22 +159,34 @@ async def served(handler: Handler) -> AsyncIterator[socket.socket]:
     server = grpc.aio.server(options=FIXED_WINDOW)
     service = grpc.method_handlers_generic_handler("jumpstarter.v1.RouterService", {"Stream": method})
     server.add_generic_rpc_handlers((service,))
-    port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
-    await server.start()
-    tunnel = Tunnel(
-        lambda _: ToNowhere(f"127.0.0.1:{port}"),
-        Router(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW),
-    )
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        endpoint = f"127.0.0.1:{found.getsockname()[1]}"
+    router = Router(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW)
+    tunnel = Tunnel(lambda _: ToNowhere(endpoint), router)
     path = await tunnel.open()
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, path)
+    if late:
+        await until_refused(router, endpoint)
+    assert server.add_secure_port(endpoint, grpc.local_server_credentials())
+    await server.start()
     try:
         with connection:
             yield connection
     finally:
         await tunnel.close()
         await server.stop(grace=None)
+
+
+async def until_refused(router: Router, endpoint: str) -> None:
+    """Wait until the router was found not to be there."""
+    deadline = time.monotonic() + PATIENCE
+    while endpoint not in router._channels or (
+        router._channels[endpoint].get_state() is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
+    ):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 async def count_until_stuck(send_one: Callable[[], Coroutine[Any, Any, int]]) -> tuple[int, asyncio.Task[int]]:
@@ -260,3 +273,18 @@ def test_slow_reader() -> None:
     asyncio.run(scenario())
     assert 0 < count < IN_FLIGHT_BYTES
     assert reply == b"thanks"
+
+
+def test_router_that_is_back() -> None:
+    """A router that is just being started again gets what was to be sent, and nobody hears of it."""
+
+    async def router(_requests: object, context: Any) -> None:
+        await context.write(router_pb2.StreamResponse(payload=(await context.read()).payload.upper()))
+
+    async def scenario() -> bytes:
+        loop = asyncio.get_running_loop()
+        async with served(router, late=True) as connection:
+            await loop.sock_sendall(connection, b"hello")
+            return await asyncio.wait_for(loop.sock_recv(connection, 100), PATIENCE)
+
+    assert asyncio.run(scenario()) == b"HELLO"

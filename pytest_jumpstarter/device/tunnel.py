@@ -30,6 +30,10 @@ from pytest_jumpstarter.device.socket_end import SocketEnd
 FRAME_BYTES = 1 << 18
 """Above this a flash gets no faster: it costs memory, and CPU time as the data fall out of the cache."""
 
+ROUTER_RESTART = 5.0
+"""Seconds in which a router is tried again: one that is being started anew is not there for a moment."""
+
+_REPEAT = 0.1
 _STATUS_TIMEOUT = 1.0
 
 
@@ -57,8 +61,26 @@ class Router:
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    def stream(self, route: Route) -> Any:
-        """Open the stream that `route` names; its token opens nothing else."""
+    async def stream(self, route: Route) -> Any:
+        """
+        Open the stream that `route` names; its token opens nothing else.
+
+        Raises:
+            AioRpcError: The router cannot be reached for `ROUTER_RESTART`, or refuses us.
+        """
+        deadline = time.monotonic() + ROUTER_RESTART
+        while True:
+            stream = self._stream(route)
+            try:
+                await stream.wait_for_connection()
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_REPEAT)
+            else:
+                return stream
+
+    def _stream(self, route: Route) -> Any:
         channel = self._channels.get(route.endpoint)
         if channel is None:
             channel = grpc.aio.secure_channel(
@@ -167,7 +189,7 @@ class Tunnel:
         """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
         stream = None
         try:
-            stream = self._router.stream(await self._route())
+            stream = await self._router.stream(await self._route())
             await _both(_upstream(end, stream), _downstream(stream, end))
         except Exception as exc:
             if not self._closed.is_set():
