@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from runs import environ_of, exporting
 
+from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.connection import warm_up
 from pytest_jumpstarter.lab import Lab
@@ -70,6 +71,12 @@ def _no_lab_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
     for name in [name for name in os.environ if name.startswith(hidden)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after each test what it gave out as secret, which may be a word of the next one's."""
+    monkeypatch.setattr(masking, "_known", list(masking._known))
 
 
 @pytest.fixture(scope="session")
