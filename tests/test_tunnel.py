@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import socket
 import threading
 import time
@@ -15,8 +16,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import pytest
 from jumpstarter_protocol import router_pb2
 
+from pytest_jumpstarter.device import tunnel as tunnel_module
 from pytest_jumpstarter.device.tunnel import Route, Router, Tunnel
 from pytest_jumpstarter.errors import DeviceUnreachable
 
@@ -159,8 +162,7 @@ async def served(handler: Handler, *, late: bool = False) -> AsyncIterator[socke
     server = grpc.aio.server(options=FIXED_WINDOW)
     service = grpc.method_handlers_generic_handler("jumpstarter.v1.RouterService", {"Stream": method})
     server.add_generic_rpc_handlers((service,))
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        endpoint = f"127.0.0.1:{found.getsockname()[1]}"
+    held, endpoint = held_endpoint()
     router = Router(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW)
     tunnel = Tunnel(lambda _: ToNowhere(endpoint), router)
     path = await tunnel.open()
@@ -172,11 +174,19 @@ async def served(handler: Handler, *, late: bool = False) -> AsyncIterator[socke
     assert server.add_secure_port(endpoint, grpc.local_server_credentials())
     await server.start()
     try:
-        with connection:
+        with held, connection:
             yield connection
     finally:
         await tunnel.close()
         await server.stop(grace=None)
+
+
+def held_endpoint() -> tuple[socket.socket, str]:
+    """Return an endpoint where nobody listens, and what keeps it from others until a server of ours does."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # gRPC's servers share a port
+    held.bind(("127.0.0.1", 0))
+    return held, f"127.0.0.1:{held.getsockname()[1]}"
 
 
 async def until_refused(router: Router, endpoint: str) -> None:
@@ -288,3 +298,22 @@ def test_router_that_is_back() -> None:
             return await asyncio.wait_for(loop.sock_recv(connection, 100), PATIENCE)
 
     assert asyncio.run(scenario()) == b"HELLO"
+
+
+def test_router_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router that does not come back in time ends the connection, and what was wrong with it is known."""
+    monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.3)
+    held, endpoint = held_endpoint()
+
+    async def scenario() -> Tunnel:
+        tunnel = Tunnel(lambda _: ToNowhere(endpoint), Router(lambda _: grpc.local_channel_credentials(), lambda _: ()))
+        reader, writer = await asyncio.open_unix_connection(await tunnel.open())
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        writer.close()
+        await tunnel.close()
+        return tunnel
+
+    with held:
+        tunnel = asyncio.run(scenario())
+    assert math.isfinite(tunnel.last_break)
+    assert "Connection refused" in tunnel.last_reason

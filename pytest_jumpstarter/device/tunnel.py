@@ -225,11 +225,13 @@ async def _in_thread(work: Callable[[], Route]) -> Route:
 
 
 async def _reason(exc: BaseException, stream: Any) -> str:
-    """Return the words of the first error in a group; where the stream ended, the router's."""
+    """Return the words of the first error in a group; where the stream ended, the router's; it may not have begun."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     words = str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
-    if isinstance(exc, (grpc.aio.AioRpcError, asyncio.InvalidStateError)):  # the latter: a write after the end
+    if stream is not None and isinstance(
+        exc, (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+    ):  # the latter: a write after the end
         with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
             words = str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
     return words
