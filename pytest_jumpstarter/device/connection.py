@@ -7,7 +7,6 @@ Three ways to the exporter: through a tunnel of our own, over a channel straight
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
@@ -56,12 +55,11 @@ _SHELL_ADVICE = Advice(
 
 def warm_up() -> None:
     """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
-    with _without_collector():
-        import pytest_jumpstarter.device.calls
-        import pytest_jumpstarter.device.tunnel  # noqa: F401
+    import pytest_jumpstarter.device.calls
+    import pytest_jumpstarter.device.tunnel  # noqa: F401
 
-        with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
-            import jumpstarter_driver_composite.client  # noqa: F401
+    with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
+        import jumpstarter_driver_composite.client  # noqa: F401
 
 
 class Connection:
@@ -181,7 +179,7 @@ class Connection:
         self, manager: AbstractAsyncContextManager[DriverClient], exporter: str, advice: Advice = _SHELL_ADVICE
     ) -> DriverClient:
         try:
-            with _without_warnings(), _without_collector():  # it imports the driver clients
+            with _without_warnings():
                 client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(client.close)
             mark_missing(client, self._policy)
@@ -206,18 +204,6 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Import without the garbage collector, which would go through what was imported already again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
