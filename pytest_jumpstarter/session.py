@@ -94,7 +94,7 @@ def _patterns(fatal: list[str]) -> list[str] | None:
 def _is_eager(settings: Settings) -> bool:
     """Tell whether consoles are recorded though no test may open them."""
     console = settings["console"]
-    return console.source != "default" and console.value != "off"
+    return not console.is_default and console.value != "off"
 
 
 def start_crew(config: pytest.Config, settings: Settings) -> None:

@@ -10,7 +10,8 @@ number of times; without a role it is for `dut`.
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +42,13 @@ class Setting(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The parsed value; parsed anew each time, so that a run which asks for none pays nothing."""
-        return self.option.parse(self.text)
+        """The parsed value; parsed when it is asked for first, so that a run which asks for none pays nothing."""
+        return _parsed(self.option.parse, self.text)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nobody wrote it anywhere."""
+        return self.source == _DEFAULT
 
     @property
     def is_on_command_line(self) -> bool:
@@ -52,6 +58,11 @@ class Setting(NamedTuple):
     def __str__(self) -> str:
         aim = f"{self.role}:" if self.role not in ("", DEFAULT_ROLE) else ""
         return f"{self.option.name}={aim}{self.text} ({self.source})"
+
+
+@cache
+def _parsed(parse: Callable[[str], Any], text: str) -> Any:
+    return parse(text)
 
 
 class Settings:
@@ -115,7 +126,7 @@ class Settings:
     def is_any_set(self) -> bool:
         """Whether anything of ours is set at all."""
         settings = self._settings.values()
-        return bool(self.environ.get("JUMPSTARTER_HOST")) or any(setting.source != _DEFAULT for setting in settings)
+        return bool(self.environ.get("JUMPSTARTER_HOST")) or not all(setting.is_default for setting in settings)
 
     def header(self) -> list[str]:
         """Return lines that show every value in force with its source; none where nothing was set."""
@@ -184,7 +195,7 @@ def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> 
             return
         role, value = _split(option, text)
         setting = Setting(text=value, source=source, option=option, role=role)
-        if source != _DEFAULT:
+        if not setting.is_default:
             _check(setting)
         yield setting
 
