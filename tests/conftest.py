@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from runs import environ_of, exporting
+from faulty import FaultyLab, counting, faulty_lab, prepare
+from runs import environ_of, exporting, until
 
 from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1 import Client, Lease
@@ -106,6 +107,27 @@ def suite(pytester: pytest.Pytester, lab: Lab) -> pytest.Pytester:
     """Return a folder whose ini file points at the shared lab and at board-1."""
     pytester.makeini(f"[pytest]\njmp_client = {lab.client_config}\njmp_selector = kind=dut\njmp_wait = 60s\n")
     return pytester
+
+
+@pytest.fixture(scope="module")
+def own_exporters() -> Iterator[FaultyLab]:
+    """Serve a lab with an exporter of its own, which ends with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the counting driver is
+        with faulty_lab(lambda calls: exporter_document("board-1", "kind: dut", VIRTUAL_BOARD + counting(calls))) as (
+            lab,
+            _,
+        ):
+            yield lab
+
+
+@pytest.fixture
+def boards(own_exporters: FaultyLab, pytester: pytest.Pytester) -> Iterator[FaultyLab]:
+    """Return the lab with an exporter of its own, board-1, which is free before and after."""
+    prepare(pytester, own_exporters)
+    own_exporters.forget_calls()
+    yield own_exporters
+    until(lambda: own_exporters.leases() == [] and own_exporters.status("board-1") == "AVAILABLE", timeout=60)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.errors import AlreadyReleased
+from pytest_jumpstarter.lab import Lab
 
 
 @contextmanager
@@ -111,3 +112,15 @@ def exporting(
                 process.wait(20)
             finally:
                 process.kill()
+
+
+def exporter_process(lab: Lab, name: str) -> int:
+    """Return the process that serves the exporter `name` of this lab: its name is in its command line."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # it may end while we look
+                command = (folder / "cmdline").read_text().split("\0")
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == lab.pid and "pytest_jumpstarter.lab.exporter" in command and name in command:
+                    return int(folder.name)
+    raise AssertionError(f"no process serves {name}")

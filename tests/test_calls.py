@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from anyio.from_thread import start_blocking_portal
-from conftest import exporter_document
+from faulty import FaultyLab
 from runs import running, until, wait_for
-from test_faults import FaultyLab, counting, faulty_lab, prepare
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.device import calls
@@ -26,27 +23,6 @@ SUITE = """
     def test_later(dut):
         dut.counter.call("count", "later", 0)
 """
-
-
-@pytest.fixture(scope="module")
-def counted() -> Iterator[FaultyLab]:
-    """Serve a lab whose board has a driver that takes as long as it is told to."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the driver is
-        with faulty_lab(lambda file: exporter_document("board-1", "kind: dut", f"export:\n{counting(file)}")) as (
-            lab,
-            _,
-        ):
-            yield lab
-
-
-@pytest.fixture
-def board(counted: FaultyLab, pytester: pytest.Pytester) -> Iterator[FaultyLab]:
-    """Return the lab, with a suite beside it; its board is free before and after."""
-    prepare(pytester, counted)
-    counted.forget_calls()
-    yield counted
-    until(lambda: counted.leases() == [] and counted.status("board-1") == "AVAILABLE", timeout=60)
 
 
 def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
@@ -91,32 +67,32 @@ def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
-def test_signal_during_a_call(board: FaultyLab, pytester: pytest.Pytester, number: signal.Signals, code: int) -> None:
+def test_signal_during_a_call(boards: FaultyLab, pytester: pytest.Pytester, number: signal.Signals, code: int) -> None:
     """A signal ends a call that takes long; the board goes back, and no later test runs."""
     pytester.makepyfile(SUITE)
     with running(pytester) as process:
         wait_for(process.stdout, "HOLDING")
-        until(lambda: board.calls == ["long"], timeout=30)
+        until(lambda: boards.calls == ["long"], timeout=30)
         process.send_signal(number)
         output = process.communicate(timeout=15)[0]  # the call itself would take longer
     assert process.returncode == code, output
-    assert board.leases() == []
-    assert board.calls == ["long"]
+    assert boards.leases() == []
+    assert boards.calls == ["long"]
     assert "INTERNALERROR" not in output
 
 
-def test_loss_during_a_call(board: FaultyLab, pytester: pytest.Pytester) -> None:
+def test_loss_during_a_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
     """A call under way when the lease is released by somebody else is a device error, long before it would end."""
     pytester.makepyfile(SUITE)
     with running(pytester, "--jmp-ttl=5s") as process:
         wait_for(process.stdout, "HOLDING")
-        until(lambda: board.calls == ["long"], timeout=30)
-        with Client.from_config(board.config) as client:
-            client.delete_lease(board.lease().name)
+        until(lambda: boards.calls == ["long"], timeout=30)
+        with Client.from_config(boards.config) as client:
+            client.delete_lease(boards.lease().name)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 8, output
     assert "2 device errors" in output
-    assert board.calls == ["long"]
+    assert boards.calls == ["long"]
 
 
 class Driver:

@@ -6,7 +6,6 @@ import os
 import signal
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from jumpstarter.common import ExporterStatus
 from jumpstarter.exporter import Session
 from jumpstarter_driver_composite.driver import Composite
 from jumpstarter_driver_power.driver import MockPower
-from runs import running, until, wait_for
+from runs import exporter_process, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.lab import Lab
@@ -31,18 +30,6 @@ HOLD = """
     def test_without():
         pass
 """
-
-
-def exporter_process(lab: Lab, name: str) -> int:
-    """Return the process that serves the exporter `name` of this lab: its name is in its command line."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):  # it may end while we look
-                command = (folder / "cmdline").read_text().split("\0")
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == lab.pid and "pytest_jumpstarter.lab.exporter" in command and name in command:
-                    return int(folder.name)
-    raise AssertionError(f"no process serves {name}")
 
 
 @pytest.fixture
