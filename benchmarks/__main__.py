@@ -84,8 +84,10 @@ class SideProcess:
     def __enter__(self) -> SideProcess:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._process.communicate()  # ends it, for it reads to the end of input
+        if self._process.returncode and kind is None:
+            raise RuntimeError(f"the process of {self.name} failed")
 
     def figures(self, order: str = "") -> dict[str, float]:
         """Give an order, if any; return what comes of it, once the board is free again."""

@@ -35,7 +35,6 @@ SLOW_RATE = 11_520
 GROWTH_LIMIT = 32 << 20
 """Bytes by which the process may grow: what gRPC has in flight, and the index of times."""
 
-
 EXPORT = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
