@@ -300,6 +300,36 @@ def test_router_that_is_back() -> None:
     assert asyncio.run(scenario()) == b"HELLO"
 
 
+def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A break goes on until the connection is closed, so that a call which begins in the middle has it to blame."""
+    monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.0)
+    held, endpoint = held_endpoint()
+
+    async def scenario() -> None:
+        is_asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def reason(*_: object) -> str:
+            is_asked.set()
+            await answer.wait()
+            return "cut"
+
+        monkeypatch.setattr(tunnel_module, "_reason", reason)
+        tunnel = Tunnel(lambda _: ToNowhere(endpoint), Router(lambda _: grpc.local_channel_credentials(), lambda _: ()))
+        reader, writer = await asyncio.open_unix_connection(await tunnel.open())
+        await asyncio.wait_for(is_asked.wait(), PATIENCE)
+        began = time.monotonic()
+        assert tunnel.last_break > began
+        answer.set()
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        assert began < tunnel.last_break < time.monotonic()
+        assert tunnel.last_reason == "cut"
+        writer.close()
+        await tunnel.close()
+
+    with held:
+        asyncio.run(scenario())
+
+
 def test_router_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A router that does not come back in time ends the connection, and what was wrong with it is known."""
     monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.3)

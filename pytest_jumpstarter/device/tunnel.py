@@ -107,7 +107,8 @@ class Tunnel:
 
     Attributes:
         path: That of the unix socket, once it is open.
-        last_break: When a connection last broke, by `time.monotonic()`; minus infinity if none did.
+        last_break: When a connection that broke was last closed, by `time.monotonic()`; minus infinity if none broke,
+            infinity while one does.
         last_reason: Why.
     """
 
@@ -193,8 +194,16 @@ class Tunnel:
             await _both(_upstream(end, stream), _downstream(stream, end))
         except Exception as exc:
             if not self._closed.is_set():
-                self.last_break = time.monotonic()  # before the reason, which may take a while to come
-                self.last_reason = await _reason(exc, stream)
+                await self._break(end, exc, stream)
+
+    async def _break(self, end: SocketEnd, exc: Exception, stream: Any) -> None:
+        """Note a break, which goes on until the connection is closed: a call that begins before is lost with it."""
+        self.last_break = math.inf
+        try:
+            self.last_reason = await _reason(exc, stream)
+        finally:
+            end.close()
+            self.last_break = time.monotonic()
 
     async def _route(self) -> Route:
         """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
