@@ -27,7 +27,7 @@ from pytest_jumpstarter.report.recorder import Recorder
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.signals import Interrupter
+from pytest_jumpstarter.signals import Interrupter, give_lines
 from pytest_jumpstarter.site import site_of
 from pytest_jumpstarter.workers.link import ADDRESS, RUN, Link
 
@@ -254,14 +254,17 @@ class Moment:
         return (yield from self._phase())
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_makereport(self) -> None:
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
         """Note the end of the setup in which we came."""
         self._is_in_phase = False
+        if call.excinfo is not None:
+            give_lines(call.excinfo.value)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self) -> None:
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note that a signal ended it."""
         self._is_in_phase = False
+        give_lines(excinfo.value)
 
     def _phase(self) -> Generator[None, Any, Any]:
         self._is_in_phase = True

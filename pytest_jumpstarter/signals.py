@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import pytest
@@ -64,6 +64,7 @@ class OrderlyStop:
             self._thread.join(RELEASE_TIMEOUT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        __tracebackhide__ = True  # the place that is shown is the one where the signal came
         if os.getpid() != self._pid:  # a forked child: no lease is its own
             self._end_as(number)
         if number == signal.SIGHUP and self._on_hangup is not None:
@@ -131,6 +132,33 @@ class Interrupter:
             signal.signal(self.NUMBER, signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler takes
+        __tracebackhide__ = True
         error, self._error = self._error, None
         if error is not None and self._is_needed():
             raise error
+
+
+def give_lines(error: BaseException) -> None:
+    """
+    Give each place in the tracebacks of an error and of what led to it a line.
+
+    In Python 3.11 the jump at the end of a loop may have none, and pytest dies of an error that a signal raised there.
+    """
+    found: BaseException | None = error
+    seen: set[int] = set()
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        place = before_first = TracebackType(found.__traceback__, sys._getframe(), 0, 0)
+        while (following := place.tb_next) is not None:
+            if following.tb_lineno is None:
+                place.tb_next = _with_line(following)
+            place = place.tb_next or following
+        found.__traceback__ = before_first.tb_next
+        found = found.__cause__ or found.__context__
+
+
+def _with_line(place: TracebackType) -> TracebackType:
+    """Return the place with the last line before it in its function."""
+    code = place.tb_frame.f_code
+    lines = [line for start, _, line in code.co_lines() if start <= place.tb_lasti and line is not None]
+    return TracebackType(place.tb_next, place.tb_frame, place.tb_lasti, lines[-1] if lines else code.co_firstlineno)

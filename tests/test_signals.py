@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
+import traceback
 from collections.abc import Callable
+from types import FunctionType
+from typing import cast
 
 import pytest
 from runs import occupied, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.signals import give_lines
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -69,6 +73,71 @@ def test_signal(
     assert active_leases() == []
     assert "INTERNALERROR" not in output
     assert "Traceback" not in output
+
+
+def test_signal_in_code_without_a_line(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """The jump at a loop's end has no line in Python 3.11, and pytest dies of a traceback that begins there."""
+    suite.makepyfile(
+        """
+        import time
+        def spin(numbers):
+            found = 0
+            for number in numbers:
+                if number:
+                    if number > 1: found += 1
+            return found
+        def test_it(dut):
+            print("HOLDING", flush=True)
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                spin([0, 1, 2] * 10_000)
+        """
+    )
+    for _ in range(3):  # by chance one of the signals comes where there is a line
+        with running(suite) as process:
+            wait_for(process.stdout, "HOLDING")
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=30)[0]
+        assert process.returncode == 130, output
+        assert "Traceback" not in output
+        shown = next(line for line in output.splitlines() if line.endswith(": KeyboardInterrupt"))
+        assert shown.startswith(str(suite.path)), "the place is the test's"
+    assert active_leases() == []
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def _without_lines(function: FunctionType) -> FunctionType:
+    """Return a function whose code has a line at its first instruction only; CPython's `InternalDocs/locations.md`."""
+    code = function.__code__
+    rest = len(code.co_code) // 2 - 1
+    table = bytes([0x80 | 10 << 3, 0, 0])
+    while rest > 0:
+        table += bytes([0x80 | 15 << 3 | min(rest, 8) - 1])
+        rest -= 8
+    return FunctionType(code.replace(co_linetable=table), function.__globals__)
+
+
+def _lines(error: BaseException | None) -> list[int | None]:
+    return [place.lineno for place in traceback.extract_tb(error.__traceback__ if error else None)]
+
+
+def test_error_in_code_without_a_line() -> None:
+    """Such a place is shown with the line before it, in what led to an error too; other places keep theirs."""
+    raise_nowhere = _without_lines(cast("FunctionType", _raise))
+    with pytest.raises(KeyError) as caught:  # noqa: PT012 - one error on the way to the other
+        try:
+            raise_nowhere(ValueError())
+        except ValueError:
+            raise_nowhere(KeyError())
+    errors = (caught.value, caught.value.__context__)
+    before = [_lines(error) for error in errors]
+    assert [line for _, line in before] == [None, None]
+    give_lines(caught.value)
+    assert [_lines(error) for error in errors] == [[line, _raise.__code__.co_firstlineno] for line, _ in before]
+    caught.getrepr()
 
 
 def test_interrupt_twice(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
