@@ -11,15 +11,13 @@ Source: jumpstarter.v1.ExporterService DriverCall
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import grpc.aio
 from jumpstarter.client.core import AsyncDriverClient
 from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
-
-from pytest_jumpstarter.device.drivers import MissingDriver
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -66,11 +64,9 @@ _CALL: Any = AsyncDriverClient.call_async
 """What every driver client makes its plain calls with: it awaits one call of its stub."""
 
 
-def call_directly(drivers: Iterable[DriverClient], portal: CallingPortal) -> None:
-    """Let driver clients make their plain calls in the thread that waits for them."""
-    for driver in drivers:
-        if not isinstance(driver, MissingDriver):
-            driver.portal = portal  # type: ignore[assignment]
+def call_directly(driver: DriverClient, portal: CallingPortal) -> None:
+    """Let a driver client make its plain calls in the thread that waits for them."""
+    driver.portal = portal  # type: ignore[assignment]
 
 
 class _LoopNeeded(RuntimeError):

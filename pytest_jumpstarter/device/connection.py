@@ -7,12 +7,12 @@ Three ways to the exporter: through a tunnel of our own, over a channel straight
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_jumpstarter.device.drivers import DriverPolicy, driver_paths, mark_missing
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver, mark_missing
+from pytest_jumpstarter.device.lazy import Builder, without_warnings
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -26,7 +26,6 @@ from pytest_jumpstarter.errors import (
 if TYPE_CHECKING:
     import grpc
     from anyio.from_thread import BlockingPortal
-    from jumpstarter.client import DriverClient
 
     from pytest_jumpstarter.device.tunnel import Tunnel
 
@@ -64,7 +63,7 @@ def warm_up() -> None:
 
 class Connection:
     """
-    A device's driver clients, from `open_…` to `close()`.
+    The way to a device's driver clients, from `open_…` to `close()`.
 
     Attributes:
         channel: What the calls go over; None where that is not ours to use otherwise.
@@ -74,24 +73,24 @@ class Connection:
         self.portal = portal.start()
         self._policy = policy
         self._stack = ExitStack()
-        self._client: DriverClient | None = None
+        self._drivers: Drivers | None = None
         self.channel: grpc.aio.Channel | None = None
 
-    def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> DriverClient:
+    def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> Drivers:
         """
-        Build the driver clients over `tunnel`.
+        Return the driver clients over `tunnel`.
 
         Raises:
             DeviceUnreachable: The exporter named `exporter` does not answer.
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
-        root = self._open(_over_tunnel(tunnel, self), exporter)
-        self._call_directly(root, tunnel)
-        return root
+        drivers = self._open(_over_tunnel(tunnel, self), exporter)
+        self._call_directly(drivers, tunnel)
+        return drivers
 
-    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> DriverClient:
+    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> Drivers:
         """
-        Build the driver clients over a channel, which `channel` makes in the portal's loop.
+        Return the driver clients over a channel, which `channel` makes in the portal's loop.
 
         Args:
             channel: Makes the channel; it is closed with this connection.
@@ -103,9 +102,9 @@ class Connection:
         """
         return self._open(_over_channel(channel, self), exporter, advice)
 
-    def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> DriverClient:
+    def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> Drivers:
         """
-        Build the driver clients over a socket path or `host:port` that someone else serves.
+        Return the driver clients over a socket path or `host:port` that someone else serves.
 
         Args:
             host: A socket path or `host:port`, as in `JUMPSTARTER_HOST`.
@@ -137,8 +136,9 @@ class Connection:
         import grpc
         from google.protobuf import empty_pb2
 
-        if (client := self._client) is None:
+        if self._drivers is None:
             return None
+        client = self._drivers.root
 
         async def ask() -> Any:
             return await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
@@ -153,57 +153,39 @@ class Connection:
             return ExporterOffline(f"{exporter} restarted: its drivers are not those of this lease")
         return None
 
-    async def build(self, channel: grpc.aio.Channel) -> DriverClient:
-        """Ask the exporter what drivers it has, and return the root of their clients; in the portal's loop."""
-        from jumpstarter.client.client import client_from_channel
-
-        self.channel, policy = channel, self._policy
-        client: DriverClient = await client_from_channel(
-            channel, self.portal, self._stack, list(policy.allow), policy.unsafe
-        )
-        return client
+    async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
+        """Ask the exporter what drivers it has; in the portal's loop."""
+        self.channel = channel
+        return await Builder(channel, self.portal, self._stack, self._policy).read_drivers()
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
-    def _call_directly(self, root: DriverClient, tunnel: Tunnel) -> None:
+    def _call_directly(self, drivers: Drivers, tunnel: Tunnel) -> None:
         import grpc
 
         from pytest_jumpstarter.device.calls import CallingPortal, call_directly
 
         channel = self._stack.enter_context(grpc.secure_channel(*_target(tunnel.path), options=_INNER_OPTIONS))
-        call_directly([root, *driver_paths(root).values()], CallingPortal(self.portal, channel))
+        portal = CallingPortal(self.portal, channel)
+        call_directly(drivers.root, portal)
+        drivers.each(lambda _, driver: call_directly(driver, portal))
 
     def _open(
-        self, manager: AbstractAsyncContextManager[DriverClient], exporter: str, advice: Advice = _SHELL_ADVICE
-    ) -> DriverClient:
+        self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice = _SHELL_ADVICE
+    ) -> Drivers:
         try:
-            with _without_warnings():
-                client: DriverClient = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
-            self._stack.callback(client.close)
-            mark_missing(client, self._policy)
+            drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
+            self._stack.callback(drivers.close)
+            if isinstance(drivers.root, MissingDriver):
+                raise drivers.root.error
         except BaseException as exc:
             self.close()
             _explain(exc, exporter, advice)
             raise
-        self._client = client
-        return client
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` tells, if it matters, and how."""
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Driver client ")
-
-    logger = logging.getLogger("jumpstarter.client.client")
-    logger.addFilter(is_other)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_other)
+        self._drivers = drivers
+        return drivers
 
 
 def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
@@ -215,6 +197,8 @@ def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
         return  # some of ours are ConnectionErrors too
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
+    if isinstance(exc, ValueError):
+        raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc
     if isinstance(exc, (grpc.aio.AioRpcError, JumpstarterException, OSError)):
@@ -243,7 +227,7 @@ def _mistake(error: object, details: str, exporter: str, advice: Advice) -> Conf
 
 
 @asynccontextmanager
-async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[DriverClient]:
+async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[Drivers]:
     import grpc
 
     try:
@@ -252,8 +236,8 @@ async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[
         def channel() -> grpc.aio.Channel:
             return grpc.aio.secure_channel(*_target(path), options=_INNER_OPTIONS)
 
-        async with _over_channel(channel, connection) as client:
-            yield client
+        async with _over_channel(channel, connection) as drivers:
+            yield drivers
     finally:
         await tunnel.close()
 
@@ -266,13 +250,13 @@ def _target(path: str) -> tuple[str, grpc.ChannelCredentials]:
 
 
 @asynccontextmanager
-async def _over_channel(channel: Callable[[], grpc.aio.Channel], connection: Connection) -> AsyncIterator[DriverClient]:
+async def _over_channel(channel: Callable[[], grpc.aio.Channel], connection: Connection) -> AsyncIterator[Drivers]:
     from anyio import fail_after
 
     async with channel() as opened:
         with fail_after(CONNECT_TIMEOUT):
-            client = await connection.build(opened)
-        yield client
+            drivers = await connection.read_drivers(opened)
+        yield drivers
 
 
 # A broken tunnel is dialled again by the next call, so waiting long before that helps nobody.
@@ -288,20 +272,17 @@ _INNER_OPTIONS: list[tuple[str, Any]] = [
 @asynccontextmanager
 async def _over_host(
     host: str, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy, *, insecure: bool, passphrase: str
-) -> AsyncIterator[DriverClient]:
+) -> AsyncIterator[Drivers]:
+    """Build all drivers at once: Jumpstarter makes this channel, and them with it."""
     from jumpstarter.client.client import client_from_path
 
-    async with client_from_path(
-        host,
-        portal,
-        stack,
-        list(policy.allow),
-        policy.unsafe,
-        insecure=insecure,
-        passphrase=passphrase,
-        grpc_options=_proxy_options(host),
-    ) as client:
-        yield client
+    options: dict[str, Any] = {"insecure": insecure, "passphrase": passphrase, "grpc_options": _proxy_options(host)}
+    async with AsyncExitStack() as opened:
+        with without_warnings():
+            client = await opened.enter_async_context(
+                client_from_path(host, portal, stack, list(policy.allow), policy.unsafe, **options)
+            )
+        yield Drivers.of_tree(mark_missing(client, "", policy))
 
 
 def _proxy_options(host: str) -> dict[str, int] | None:

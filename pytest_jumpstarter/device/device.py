@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_jumpstarter.device.drivers import MissingDriver, driver_paths
+from pytest_jumpstarter.device.drivers import Drivers, MissingDriver, derives_from
 from pytest_jumpstarter.errors import ConsoleNotFound, DeviceError, DeviceReleased
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device.line import Line
 
 _CONSOLE_NAMES = ("console", "serial", "uart")
+_SERIAL_PORT = "jumpstarter_driver_pyserial.client"
+"""The module of Jumpstarter's client for serial ports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Device:
         role: str,
         exporter: ExporterIdentity,
         lease: Lease | None,
-        client: DriverClient,
+        drivers: Drivers,
         portal: BlockingPortal,
         log: ExporterLog | None = None,
     ) -> None:
@@ -66,16 +68,14 @@ class Device:
         self.lease = lease
         self.log = log
         self.fatal: Sequence[str] | None = None
-        self._client: DriverClient | None = client
+        self._client: DriverClient | None = drivers.root
         self._portal = portal
-        self._drivers = driver_paths(client)
+        self._drivers = drivers
         self._consoles: dict[str, Console] = {}
         self._lines: dict[object, Line] = {}
-        for path, driver in sorted(self._drivers.items(), key=lambda each: len(each[0])):
-            if _is_serial_port(driver):  # which has one reader: whoever opens it shares it
-                self._line(path).share(driver)
         self._released = ""
         self._loss: DeviceError | None = None
+        drivers.each(self._share_line)
 
     @property
     def client(self) -> DriverClient:
@@ -93,9 +93,10 @@ class Device:
         return self._client
 
     @property
-    def drivers(self) -> Mapping[str, Any]:
-        """Every driver client by its dotted path, such as `storage` or `rack.port1.power`."""
-        return self._drivers if self.client else {}
+    def drivers(self) -> Drivers:
+        """Every driver client by its dotted path, such as `storage` or `rack.port1.power`, each made when looked up."""
+        _ = self.client  # which raises where there is none
+        return self._drivers
 
     def __getattr__(self, name: str) -> Any:
         __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
@@ -173,13 +174,18 @@ class Device:
         state = f"released: {self._released}" if self._client is None else f"drivers: {', '.join(self._drivers)}"
         return f"<Device {self} {state}>"
 
+    def _share_line(self, path: str, driver: Any) -> None:
+        """Let all who open a serial port share it, for it has one reader."""
+        if derives_from(driver, _SERIAL_PORT):
+            self._line(path).share(driver)
+
     def _line(self, path: str) -> Line:
         """Return the line of the driver at `path`, which may stand at several (`ref:`)."""
         from pytest_jumpstarter.device.line import Line
 
         driver = self._drivers[path]  # one that is missing raises why
         if driver.uuid not in self._lines:
-            self._lines[driver.uuid] = Line(driver, path)
+            self._lines[driver.uuid] = Line(driver, self._drivers.shortest(path))
         return self._lines[driver.uuid]
 
     def _console_path(self, path: str | None) -> str:
@@ -199,11 +205,11 @@ class Device:
 
     def _console_candidates(self) -> list[str]:
         """Return the paths of serial ports; where there is none, of drivers that are named like one."""
-        ports = {path: driver for path, driver in self.drivers.items() if _is_serial_port(driver)}
-        named = {path: driver for path, driver in self.drivers.items() if path.rpartition(".")[2] in _CONSOLE_NAMES}
+        if ports := self.drivers.of_module(_SERIAL_PORT):
+            return list(ports)
         by_driver: dict[object, str] = {}
-        # One driver may stand at several paths (`ref:`): take the shortest.
-        for path, driver in (ports or named).items():
+        for path in (path for path in self._drivers if path.rpartition(".")[2] in _CONSOLE_NAMES):
+            driver = self._drivers[path]
             key = MissingDriver if isinstance(driver, MissingDriver) else driver.uuid  # any of them says what to do
             by_driver[key] = min(by_driver.get(key, path), path, key=len)
         return list(by_driver.values())
@@ -212,10 +218,3 @@ class Device:
         near = difflib.get_close_matches(wanted, self._drivers, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         return f"it has {', '.join(self._drivers) or 'none'}{hint}"
-
-
-def _is_serial_port(driver: Any) -> bool:
-    """Tell whether the driver client, or a class it derives from, is that of Jumpstarter's serial port driver."""
-    if isinstance(driver, MissingDriver):
-        return False
-    return any(base.__module__ == "jumpstarter_driver_pyserial.client" for base in type(driver).__mro__)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.client.v1.tls import Tls, channel_options, split_endpoint
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
-from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.given import GivenSource
@@ -21,7 +21,6 @@ from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
     import grpc
-    from jumpstarter.client import DriverClient
 
     from pytest_jumpstarter.device.connection import Connection
 
@@ -83,7 +82,7 @@ class DirectSource(GivenSource):
         with super().devices(wanted) as devices:
             yield devices
 
-    def _connect(self, connection: Connection) -> DriverClient:
+    def _connect(self, connection: Connection) -> Drivers:
         exporter = f"the exporter at {self.where}"
         advice = Advice(
             plain_text=f"{PLAIN_TEXT}{self._endpoint} allows that",

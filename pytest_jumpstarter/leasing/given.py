@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
-from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
@@ -21,8 +21,6 @@ from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_un
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
-    from jumpstarter.client import DriverClient
-
     from pytest_jumpstarter.client.v1 import Lease
 
 
@@ -73,11 +71,11 @@ class GivenSource(ABC):
         with ExitStack() as stack:
             connection = Connection(self._portal, self._policy())
             stack.callback(connection.close)
-            root = self._connect(connection)
+            drivers = self._connect(connection)
             exporter = replace(identity, name=identity.name or self.nameless)
             log = self._follow_log(connection, wanted.role, stack)
             device = Device(
-                role=wanted.role, exporter=exporter, lease=None, client=root, portal=connection.portal, log=log
+                role=wanted.role, exporter=exporter, lease=None, drivers=drivers, portal=connection.portal, log=log
             )
             stack.callback(put_away, device, self._events, "its fixture was torn down")
             self._healths[wanted.role] = health = Health()
@@ -108,8 +106,8 @@ class GivenSource(ABC):
         self._portal.stop()
 
     @abstractmethod
-    def _connect(self, connection: Connection) -> DriverClient:
-        """Return the root driver client."""
+    def _connect(self, connection: Connection) -> Drivers:
+        """Return the driver clients."""
 
     @property
     def _passphrase(self) -> str:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.leasing.given import GivenSource
 
 if TYPE_CHECKING:
-    from jumpstarter.client import DriverClient
-
     from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.drivers import Drivers
 
 _INSECURE_VARIABLES = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
 
@@ -26,7 +25,7 @@ class ShellSource(GivenSource):
     where = "the jmp shell around this run"
     place = "JUMPSTARTER_HOST"
 
-    def _connect(self, connection: Connection) -> DriverClient:
+    def _connect(self, connection: Connection) -> Drivers:
         host = self._environ["JUMPSTARTER_HOST"]
         return connection.open_host(
             host,

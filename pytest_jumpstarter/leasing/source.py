@@ -275,14 +275,14 @@ class ControllerSource:
         connection = Connection(self._portal, self._policy)
         stack.callback(connection.close)
         tunnel = self._tunnel(held)
-        root = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
+        drivers = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
         log = self._follow_log(held, connection)
         stack.callback(log.stop)
         device = Device(
             role=role,
             exporter=ExporterIdentity(name=held.exporter.name, labels=held.exporter.labels),
             lease=held.lease,
-            client=root,
+            drivers=drivers,
             portal=connection.portal,
             log=log,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,10 +19,10 @@ class BuiltIn:
 
     def pytest_jumpstarter_collect_evidence(self, folder: Folder, device: Device) -> None:
         """Keep `power.json` and `screenshot.jpg`; a driver that fails leaves its words in their place."""
-        powers = {path: _said(read_power, driver) for path, driver in _drivers(device, _POWER)}
+        powers = {path: _said(read_power, driver) for path, driver in device.drivers.of_module(_POWER).items()}
         if powers:
             folder.add("power.json", json.dumps(powers, indent=1))
-        for path, driver in _drivers(device, _VIDEO):
+        for path, driver in device.drivers.of_module(_VIDEO).items():
             picture = _said(take_picture, driver)
             is_picture = isinstance(picture, bytes)
             folder.add(f"screenshot-{path}.{'jpg' if is_picture else 'txt'}", picture if is_picture else str(picture))
@@ -49,12 +48,3 @@ def _said(ask: Any, driver: Any) -> Any:
         return ask(driver)
     except Exception as exc:
         return f"{type(exc).__name__}: {exc}"
-
-
-def _drivers(device: Device, module: str) -> Iterator[tuple[str, Any]]:
-    """Yield path and client of each driver whose client is of a module, or derives from one; each driver once."""
-    seen = set()
-    for path, driver in sorted(device.drivers.items(), key=lambda each: len(each[0])):
-        if any(base.__module__ == module for base in type(driver).__mro__) and driver.uuid not in seen:
-            seen.add(driver.uuid)
-            yield path, driver

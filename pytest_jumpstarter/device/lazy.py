@@ -1,0 +1,243 @@
+"""
+Driver clients that are built when they are first asked for.
+
+To build one is to import its class and whatever its package imports, which for some is 0.2 s and 30 MiB; and a board
+may have many that a test never touches. So what belongs to a composite driver waits until somebody asks for it. It is
+built by Jumpstarter's own code then, from what the exporter reported when it was reached.
+
+Source: jumpstarter.v1.ExporterService GetReport
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_jumpstarter.device.drivers import (
+    CLIENT_LABEL,
+    DriverPolicy,
+    Drivers,
+    MissingDriver,
+    Place,
+    mark_missing,
+    walk,
+)
+from pytest_jumpstarter.errors import DeviceReleased
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+    from grpc.aio import Channel
+    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
+
+_NAME_LABEL = "jumpstarter.dev/name"
+_COMPOSITE = "jumpstarter_driver_composite.client.CompositeClient"
+"""The class that only holds its children; others may want theirs from the start."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """
+    A driver in an exporter's report.
+
+    Attributes:
+        path: Its dotted path; empty for the root.
+        children: The drivers that belong to it, by name.
+    """
+
+    report: DriverInstanceReport
+    path: str = ""
+    children: dict[str, _Node] = field(default_factory=dict)
+
+    @property
+    def is_composite(self) -> bool:
+        """Whether its client only holds those of its children."""
+        return self.report.labels[CLIENT_LABEL] == _COMPOSITE
+
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """Yield path and place of all below it, parents before children."""
+        for name, child in self.children.items():
+            yield child.path, Place(self.path, name, child.report.uuid)
+            yield from child.places()
+
+    def reports(self) -> Iterator[DriverInstanceReport]:
+        """Yield its report and those of all below it, in the order of the exporter."""
+        yield self.report
+        for child in self.children.values():
+            yield from child.reports()
+
+
+class Builder:
+    """
+    Builds the driver clients of an exporter.
+
+    Args:
+        channel: Goes to the exporter.
+        portal: The loop in which they are built, and which they are given.
+        stack: Closes their streams.
+        policy: Which classes may be imported.
+    """
+
+    def __init__(self, channel: Channel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy) -> None:
+        self.lock = threading.RLock()
+        self._channel = channel
+        self._portal = portal
+        self._stack = stack
+        self._policy = policy
+        self._drivers: Drivers | None = None
+
+    async def read_drivers(self) -> Drivers:
+        """
+        Ask the exporter what drivers it has; to be awaited in the portal's loop.
+
+        Raises:
+            grpc.aio.AioRpcError: It does not answer.
+            ImportError: The root's client cannot be imported.
+            ValueError: What it reports is no tree of drivers.
+        """
+        from google.protobuf import empty_pb2
+        from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
+
+        response = await jumpstarter_pb2_grpc.ExporterServiceStub(self._channel).GetReport(empty_pb2.Empty())
+        root = _tree(response.reports)
+        self._drivers = Drivers(await self._make(root), dict(root.places()))
+        return self._drivers
+
+    def build(self, node: _Node) -> Any:
+        """Return the client of a driver, or what says on first use why it is not there."""
+        if self._drivers is None or self._drivers.is_closed:
+            return MissingDriver(DeviceReleased(f"driver {node.path!r} was not asked for while the device was ours"))
+        try:
+            return self._portal.call(self._make, node)
+        except ImportError:
+            return MissingDriver(self._policy.refusal(node.path, node.report.labels[CLIENT_LABEL]))
+
+    def on_built(self, node: _Node, client: Any) -> None:
+        """Tell of the client, and of those below it that were built with it."""
+        assert self._drivers is not None
+        below = () if node.is_composite else [path for path, _ in walk(client, node.path)]
+        self._drivers.on_built([node.path, *below])
+
+    async def _make(self, node: _Node) -> Any:
+        from jumpstarter.client.client import client_from_channel
+        from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2
+
+        reports = [node.report] if node.is_composite else list(node.reports())
+        response = jumpstarter_pb2.GetReportResponse(reports=reports)  # copies them
+        response.reports[0].ClearField("parent_uuid")
+        channel: Any = _Answered(self._channel, response)
+        allow, unsafe = list(self._policy.allow), self._policy.unsafe
+        with without_warnings():
+            client = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
+        client = mark_missing(client, node.path, self._policy)
+        if node.is_composite and not isinstance(client, MissingDriver):
+            client.children = LazyChildren(self, node.children)
+        return client
+
+
+class LazyChildren(MutableMapping[str, Any]):
+    """
+    The children of a composite driver by name, in the place of Jumpstarter's `dict`.
+
+    Args:
+        builder: Builds them.
+        nodes: What the exporter reported of each.
+    """
+
+    def __init__(self, builder: Builder, nodes: dict[str, _Node]) -> None:
+        self._builder = builder
+        self._nodes = nodes
+        self._clients: dict[str, Any] = dict.fromkeys(nodes)
+
+    def __getitem__(self, name: str) -> Any:
+        __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
+        if self._clients[name] is None:
+            with self._builder.lock:
+                self._build(name)
+        return self._clients[name]
+
+    def __setitem__(self, name: str, client: Any) -> None:
+        self._clients[name] = client
+
+    def __delitem__(self, name: str) -> None:
+        del self._clients[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._clients
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __repr__(self) -> str:
+        return f"<LazyChildren: {', '.join(self)}>"
+
+    def _build(self, name: str) -> None:
+        if self._clients[name] is None:  # another thread may have built it meanwhile
+            node = self._nodes[name]
+            self._clients[name] = client = self._builder.build(node)
+            self._builder.on_built(node, client)
+
+
+class _Answered:
+    """A channel to an exporter on which the next request for its report has its answer already."""
+
+    def __init__(self, channel: Channel, response: Any) -> None:
+        self._channel = channel
+        self._responses = [response]
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Return the method, as a channel does."""
+        asked = self._channel.unary_unary(method, *args, **kwargs)
+        if not method.endswith("/GetReport"):
+            return asked
+
+        async def get_report(*args: Any, **kwargs: Any) -> Any:
+            return self._responses.pop() if self._responses else await asked(*args, **kwargs)
+
+        return get_report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` tells, if it matters, and how."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Driver client ")
+
+    logger = logging.getLogger("jumpstarter.client.client")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
+def _tree(reports: Sequence[DriverInstanceReport]) -> _Node:
+    """
+    Return the root of what an exporter reports: it comes first, and each driver after the one that it belongs to.
+
+    A driver may stand at several places (`ref:`); those that belong to it belong to the place reported last.
+
+    Raises:
+        ValueError: It reports none, or one that belongs to none.
+    """
+    if not reports:
+        raise ValueError("it reports no drivers")
+    root = _Node(reports[0])
+    latest = {root.report.uuid: root}
+    for report in reports[1:]:
+        if report.parent_uuid not in latest:
+            raise ValueError(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
+        parent, name = latest[report.parent_uuid], report.labels[_NAME_LABEL]
+        node = _Node(report, f"{parent.path}.{name}" if parent.path else name)
+        parent.children[name] = latest[report.uuid] = node
+    return root

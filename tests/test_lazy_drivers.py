@@ -1,0 +1,206 @@
+"""A driver client is built when it is first asked for: what a test does not touch is not imported."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
+
+from pytest_jumpstarter.device.lazy import Builder, LazyChildren, _tree
+
+LAB_FILE = """\
+metadata: {name: own-1, labels: {kind: dut}}
+export:
+  power: {type: jumpstarter_driver_power.driver.MockPower}
+  echo: {type: jumpstarter_driver_network.driver.EchoNetwork}
+  broken: {type: lazy_drivers.Broken}
+  rack: {children: {shelf: {children: {power: {ref: power}, echo: {ref: echo}}}}}
+"""
+DRIVERS = """
+from jumpstarter.driver import Driver
+class Broken(Driver):
+    @classmethod
+    def client(cls): return "lazy_clients.BrokenClient"
+"""
+NETWORK = "jumpstarter_driver_network"
+
+
+@pytest.fixture
+def own(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """Return a folder whose runs serve a board of their own, with drivers that are heavy or broken."""
+    suite.makeini("[pytest]\njmp_selector = kind=dut\njmp_lab = own-lab.yaml\n")
+    suite.path.joinpath("own-lab.yaml").write_text(LAB_FILE)
+    suite.makepyfile(lazy_drivers=DRIVERS, lazy_clients="import a_library_that_nobody_has\n")
+    monkeypatch.setenv("PYTHONPATH", str(suite.path), prepend=":")
+    suite.makeconftest(
+        f"""
+        import sys, pytest
+        assert "{NETWORK}" not in sys.modules
+        def imported(): return any(name.startswith("{NETWORK}") for name in sys.modules)
+        def pytest_unconfigure(): print("IMPORTED", imported())
+        @pytest.fixture(name="imported")
+        def _imported(): return imported
+        """
+    )
+    return suite
+
+
+def test_nothing_is_imported_that_is_not_touched(own: pytest.Pytester) -> None:
+    """The names of all drivers are known; to use one, to list them and to give the board back imports no other."""
+    own.makepyfile(
+        """
+        def test_it(dut, imported):
+            dut.power.on()
+            dut.rack.shelf.power.off()
+            assert list(dut.drivers) == [
+                "power", "echo", "broken", "rack", "rack.shelf", "rack.shelf.power", "rack.shelf.echo"
+            ]
+            assert "echo" in dut.drivers and "echo" in dir(dut) and "echo" in dut.client.children
+            assert "echo" in repr(dut)
+            assert len(dut.drivers) == 7 and len(dut.client.children) == 4
+            assert not imported()
+        """
+    )
+    result = own.runpytest_subprocess("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["IMPORTED False"])
+
+
+def test_a_driver_is_the_same_wherever_it_is_looked_up(own: pytest.Pytester) -> None:
+    """Attribute, dotted path and Jumpstarter's own `children` give one object, of Jumpstarter's class, which works."""
+    own.makepyfile(
+        """
+        def test_it(dut, imported):
+            assert dut.echo is dut.drivers["echo"] is dut.client.children["echo"] is dut.client.echo
+            assert dut.rack.shelf.echo is dut.drivers["rack.shelf.echo"] is not dut.echo
+            assert type(dut.echo).__name__ == "EchoNetworkClient" or imported()
+            with dut.echo.stream() as stream:
+                stream.send(b"back and forth")
+                assert stream.receive() == b"back and forth"
+        def test_command_line(dut):
+            assert sorted(dut.client.children) == ["broken", "echo", "power", "rack"]
+            assert "power" in dut.client.children["rack"].children["shelf"].cli().commands
+        """
+    )
+    own.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
+        ("from json import what_it_has_not", "cannot import name 'what_it_has_not' from 'json' *"),
+        ("class AnotherClient: ...", "module 'lazy_clients' has no attribute 'BrokenClient'"),
+    ],
+    ids=["a library is missing", "a library is too old", "the class is missing"],
+)
+def test_a_client_that_cannot_be_imported(own: pytest.Pytester, source: str, reason: str) -> None:
+    """The others work all the same; the error comes on first use, at the test's line, with the reason."""
+    own.makepyfile(lazy_clients=source)
+    own.makepyfile(
+        """
+        def test_it(dut):
+            dut.power.on()
+            broken = dut.broken
+            broken.use()
+        """
+    )
+    result = own.runpytest_subprocess("-k", "test_it")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "    broken.use()",
+            "E*DriverMissing: driver 'broken' needs lazy_clients.BrokenClient, which cannot be imported: " + reason,
+        ]
+    )
+
+
+def test_asked_for_too_late(own: pytest.Pytester) -> None:
+    """A composite that is kept past the lease says what is wrong, and imports nothing."""
+    own.makepyfile(
+        """
+        import pytest
+        from pytest_jumpstarter.errors import DeviceReleased
+        @pytest.fixture(scope="session")
+        def kept():
+            kept = []
+            yield kept
+            with pytest.raises(DeviceReleased, match="driver 'rack.shelf.echo' was not asked for while"):
+                kept[0].echo.stream()
+            print("ASKED TOO LATE")
+        def test_it(kept, dut):
+            kept.append(dut.rack.shelf)
+        """
+    )
+    result = own.runpytest_subprocess("-s")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*ASKED TOO LATE", "IMPORTED False"])
+
+
+def test_two_threads_get_the_same_client() -> None:
+    """Who asks while another builds waits for it."""
+    building, go_on, built = threading.Event(), threading.Event(), []
+
+    class Slow:
+        lock = threading.RLock()
+
+        def build(self, _node: object) -> object:
+            building.set()
+            assert go_on.wait(30)
+            built.append(object())
+            return built[-1]
+
+        def on_built(self, _node: object, _client: object) -> None: ...
+
+    children = LazyChildren(cast(Builder, Slow()), cast(Any, {"power": SimpleNamespace()}))
+    got: list[object] = []
+    threads = [threading.Thread(target=lambda: got.append(children["power"])) for _ in range(2)]
+    threads[0].start()
+    assert building.wait(30)
+    threads[1].start()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert got == [built[0], built[0]]
+
+
+def report(uuid: str, parent: str, name: str) -> DriverInstanceReport:
+    """Return what an exporter reports of a driver."""
+    return DriverInstanceReport(uuid=uuid, parent_uuid=parent, labels={"jumpstarter.dev/name": name})
+
+
+def test_tree_of_reports() -> None:
+    """What stands below a driver that stands twice belongs to the place that was reported before it."""
+    root = _tree(
+        [
+            report("r", "", "main"),
+            report("a", "r", "a"),
+            report("b", "a", "b"),
+            report("a", "r", "c"),
+            report("b", "a", "b"),
+        ]
+    )
+    assert [(path, place.parent, place.name, place.uuid) for path, place in root.places()] == [
+        ("a", "", "a", "a"),
+        ("a.b", "a", "b", "b"),
+        ("c", "", "c", "a"),
+        ("c.b", "c", "b", "b"),
+    ]
+    assert [each.uuid for each in root.children["c"].reports()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("reports", "words"),
+    [
+        ([], "it reports no drivers"),
+        ([report("r", "", ""), report("x", "?", "lost")], "it reports a driver 'lost' that belongs to none before it"),
+    ],
+    ids=["nothing", "an orphan"],
+)
+def test_reports_that_are_no_tree(reports: list[DriverInstanceReport], words: str) -> None:
+    """An exporter that reports nonsense is told from one that is away."""
+    with pytest.raises(ValueError, match=words):
+        _tree(reports)
