@@ -3,9 +3,10 @@ The device in a test's hands, and the way to it.
 
 - `portal`: the one event loop beside the tests, in which Jumpstarter's driver clients and the tunnel run.
 - `tunnel`: a unix socket on this side, the exporter's gRPC server on the other.
-- `connection`: the driver clients that Jumpstarter builds over such a socket, or over one that a shell already made.
+- `connection`: the way to the driver clients over such a socket, or over one that a shell already made.
+- `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing. `lazy`: each of
+  them made by Jumpstarter's own code when it is first looked up.
 - `calls`: plain driver calls, made in the thread that waits for them.
-- `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing.
 - `device`: `Device`, the stable handle that a fixture yields.
 - `exporter_log`: what the exporter says: its drivers, its hooks, itself.
 - `line`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, in pexpect's words.
