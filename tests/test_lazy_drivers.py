@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
+from jumpstarter.client import DriverClient
+from jumpstarter.common import ExporterStatus
+from jumpstarter.exporter.session import Session
+from jumpstarter_driver_composite.driver import Composite
+from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 
-from pytest_jumpstarter.device.lazy import Builder, LazyChildren, _tree
+from pytest_jumpstarter.device.connection import Advice, Connection
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.lazy import BadReport, Builder, LazyChildren, _tree
+from pytest_jumpstarter.device.portal import Portal
 
 LAB_FILE = """\
 metadata: {name: own-1, labels: {kind: dut}}
@@ -140,6 +151,68 @@ def test_asked_for_too_late(own: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*ASKED TOO LATE", "IMPORTED False"])
 
 
+class RackClient(DriverClient):
+    """A client that wants those of its children from the start."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
+        self.power = self.children["power"]
+
+
+class Rack(Composite):
+    """A driver with children, whose client is no plain composite."""
+
+    @classmethod
+    def client(cls) -> str:
+        """Return the class above."""
+        return f"{RackClient.__module__}.{RackClient.__qualname__}"
+
+
+@contextmanager
+def served(root: Any) -> Iterator[Drivers]:
+    """Serve a driver as exporters do, and yield what there is for whoever connects."""
+    with cast(Any, Session)(root_device=root) as session, session.serve_unix() as path, ExitStack() as stack:
+        session.update_status(ExporterStatus.LEASE_READY)
+        portal = Portal()
+        stack.callback(portal.stop)
+        connection = Connection(portal, DriverPolicy(unsafe=True, source="the test"))
+        stack.callback(connection.close)
+        yield connection.open_channel(
+            lambda: grpc.aio.secure_channel(
+                f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
+            ),
+            exporter="it",
+            advice=Advice(plain_text="", authority=""),
+        )
+
+
+def rack() -> Any:
+    """Return a rack with a power driver."""
+    return cast(Any, Rack)(children={"power": cast(Any, MockPower)()})
+
+
+def test_a_root_that_is_no_composite() -> None:
+    """It is built with all below it, as Jumpstarter does."""
+    with served(rack()) as drivers:
+        seen: list[str] = []
+        drivers.each(lambda path, _: seen.append(path))
+        assert seen == list(drivers) == ["power"]
+        root = cast(Any, drivers.root)
+        assert root.power is drivers["power"]
+        root.power.on()
+
+
+def test_a_driver_with_children_that_is_no_composite() -> None:
+    """It is built with all below it when it, or one of them, is first looked up."""
+    with served(cast(Any, Composite)(children={"rack": rack(), "spare": rack()})) as drivers:
+        seen: list[str] = []
+        drivers.each(lambda path, _: seen.append(path))
+        assert seen == []
+        drivers["rack.power"].on()
+        assert seen == ["rack", "rack.power"]
+        assert drivers["rack"].power is drivers["rack.power"]
+
+
 def test_two_threads_get_the_same_client() -> None:
     """Who asks while another builds waits for it."""
     building, go_on, built = threading.Event(), threading.Event(), []
@@ -202,5 +275,5 @@ def test_tree_of_reports() -> None:
 )
 def test_reports_that_are_no_tree(reports: list[DriverInstanceReport], words: str) -> None:
     """An exporter that reports nonsense is told from one that is away."""
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(BadReport, match=words):
         _tree(reports)

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, a
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver, mark_missing
-from pytest_jumpstarter.device.lazy import Builder, without_warnings
+from pytest_jumpstarter.device.lazy import BadReport, Builder, without_warnings
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -197,7 +197,7 @@ def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
         return  # some of ours are ConnectionErrors too
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
-    if isinstance(exc, ValueError):
+    if isinstance(exc, BadReport):
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc

@@ -171,6 +171,7 @@ class Drivers(Mapping[str, Any]):
     def close(self) -> None:
         """Close what is built, and let no more be built."""
         self.is_closed = True
+        self._watchers.clear()
         self.root.close()  # type: ignore[no-untyped-call]
 
     def _show(self, path: str, watcher: Callable[[str, Any], None]) -> None:

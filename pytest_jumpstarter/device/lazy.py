@@ -70,6 +70,10 @@ class _Node:
             yield from child.reports()
 
 
+class BadReport(Exception):
+    """Say what is wrong with an exporter's report of its drivers."""
+
+
 class Builder:
     """
     Builds the driver clients of an exporter.
@@ -79,6 +83,9 @@ class Builder:
         portal: The loop in which they are built, and which they are given.
         stack: Closes their streams.
         policy: Which classes may be imported.
+
+    Attributes:
+        lock: Held by whoever has a client built.
     """
 
     def __init__(self, channel: Channel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy) -> None:
@@ -96,14 +103,17 @@ class Builder:
         Raises:
             grpc.aio.AioRpcError: It does not answer.
             ImportError: The root's client cannot be imported.
-            ValueError: What it reports is no tree of drivers.
+            BadReport: What it reports is no tree of drivers.
         """
         from google.protobuf import empty_pb2
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
         response = await jumpstarter_pb2_grpc.ExporterServiceStub(self._channel).GetReport(empty_pb2.Empty())
         root = _tree(response.reports)
-        self._drivers = Drivers(await self._make(root), dict(root.places()))
+        client = await self._make(root)
+        if not root.is_composite:
+            return Drivers.of_tree(client)
+        self._drivers = Drivers(client, dict(root.places()))
         return self._drivers
 
     def build(self, node: _Node) -> Any:
@@ -154,10 +164,12 @@ class LazyChildren(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
-        if self._clients[name] is None:
-            with self._builder.lock:
-                self._build(name)
-        return self._clients[name]
+        with self._builder.lock:  # held until all is done that is to be done with a new client
+            if self._clients[name] is None:
+                node = self._nodes[name]
+                self._clients[name] = client = self._builder.build(node)
+                self._builder.on_built(node, client)
+            return self._clients[name]
 
     def __setitem__(self, name: str, client: Any) -> None:
         self._clients[name] = client
@@ -176,12 +188,6 @@ class LazyChildren(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"<LazyChildren: {', '.join(self)}>"
-
-    def _build(self, name: str) -> None:
-        if self._clients[name] is None:  # another thread may have built it meanwhile
-            node = self._nodes[name]
-            self._clients[name] = client = self._builder.build(node)
-            self._builder.on_built(node, client)
 
 
 class _Answered:
@@ -228,15 +234,15 @@ def _tree(reports: Sequence[DriverInstanceReport]) -> _Node:
     A driver may stand at several places (`ref:`); those that belong to it belong to the place reported last.
 
     Raises:
-        ValueError: It reports none, or one that belongs to none.
+        BadReport: It reports none, or one that belongs to none.
     """
     if not reports:
-        raise ValueError("it reports no drivers")
+        raise BadReport("it reports no drivers")
     root = _Node(reports[0])
     latest = {root.report.uuid: root}
     for report in reports[1:]:
         if report.parent_uuid not in latest:
-            raise ValueError(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
+            raise BadReport(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
         parent, name = latest[report.parent_uuid], report.labels[_NAME_LABEL]
         node = _Node(report, f"{parent.path}.{name}" if parent.path else name)
         parent.children[name] = latest[report.uuid] = node
