@@ -1,18 +1,17 @@
 """
 From a socket to a tree of driver clients, built with Jumpstarter's own code.
 
-Three ways to the exporter: through a tunnel of our own, over a channel straight to it, or over the socket (or
-`host:port`) that a `jmp shell` gave us.
+Two ways to the exporter: through a tunnel of our own, or over a channel straight to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver, mark_missing
-from pytest_jumpstarter.device.lazy import BadReport, Builder, without_warnings
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
+from pytest_jumpstarter.device.lazy import BadReport, Builder
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -25,7 +24,6 @@ from pytest_jumpstarter.errors import (
 
 if TYPE_CHECKING:
     import grpc
-    from anyio.from_thread import BlockingPortal
 
     from pytest_jumpstarter.device.tunnel import Tunnel
 
@@ -46,12 +44,6 @@ class Advice(NamedTuple):
     authority: str
 
 
-_SHELL_ADVICE = Advice(
-    plain_text="JMP_GRPC_INSECURE=1 allows that",
-    authority="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=FILE trusts the certificate authority in FILE",
-)
-
-
 def warm_up() -> None:
     """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
     import pytest_jumpstarter.device.calls
@@ -66,7 +58,7 @@ class Connection:
     The way to a device's driver clients, from `open_…` to `close()`.
 
     Attributes:
-        channel: What the calls go over; None where that is not ours to use otherwise.
+        channel: What driver clients use, once the exporter was asked what drivers it has.
     """
 
     def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
@@ -84,7 +76,7 @@ class Connection:
             DeviceUnreachable: The exporter named `exporter` does not answer.
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
-        drivers = self._open(_over_tunnel(tunnel, self), exporter)
+        drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
         self._call_directly(drivers, tunnel)
         return drivers
 
@@ -98,27 +90,10 @@ class Connection:
             advice: What these say of TLS.
 
         Raises:
-            ConfigError, DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_host`.
-        """
-        return self._open(_over_channel(channel, self), exporter, advice)
-
-    def open_host(self, host: str, *, insecure: bool, passphrase: str, exporter: str) -> Drivers:
-        """
-        Return the driver clients over a socket path or `host:port` that someone else serves.
-
-        Args:
-            host: A socket path or `host:port`, as in `JUMPSTARTER_HOST`.
-            insecure: Whether a `host:port` is spoken to in plain text.
-            passphrase: What the exporter asks for; empty if nothing.
-            exporter: Words for the exporter in error messages.
-
-        Raises:
             ConfigError: The exporter does not take the passphrase, does not speak TLS, or has no certificate for us.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
-        return self._open(
-            _over_host(host, self.portal, self._stack, self._policy, insecure=insecure, passphrase=passphrase), exporter
-        )
+        return self._open(_over_channel(channel, self), exporter, advice)
 
     def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
         """
@@ -167,14 +142,12 @@ class Connection:
 
         from pytest_jumpstarter.device.calls import CallingPortal, call_directly
 
-        channel = self._stack.enter_context(grpc.secure_channel(*_target(tunnel.path), options=_INNER_OPTIONS))
+        channel = self._stack.enter_context(grpc.secure_channel(*socket_target(tunnel.path), options=_INNER_OPTIONS))
         portal = CallingPortal(self.portal, channel)
         call_directly(drivers.root, portal)
         drivers.each(lambda _, driver: call_directly(driver, portal))
 
-    def _open(
-        self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice = _SHELL_ADVICE
-    ) -> Drivers:
+    def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice | None) -> Drivers:
         try:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(drivers.close)
@@ -188,10 +161,9 @@ class Connection:
         return drivers
 
 
-def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
+def _explain(exc: BaseException, exporter: str, advice: Advice | None) -> None:
     """Raise the error of ours that `exc` amounts to; return where it is one already, or none."""
     import grpc
-    from jumpstarter.common.exceptions import JumpstarterException
 
     if isinstance(exc, JumpstarterError):
         return  # some of ours are ConnectionErrors too
@@ -201,12 +173,10 @@ def _explain(exc: BaseException, exporter: str, advice: Advice) -> None:
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc
-    if isinstance(exc, (grpc.aio.AioRpcError, JumpstarterException, OSError)):
-        error = exc if isinstance(exc, grpc.aio.AioRpcError) else exc.__cause__
-        details = str(error.details() if isinstance(error, grpc.aio.AioRpcError) else exc)
-        raise _mistake(error, details, exporter, advice) or DeviceUnreachable(
-            f"{exporter} does not answer: {details}"
-        ) from exc
+    if isinstance(exc, (grpc.aio.AioRpcError, OSError)):
+        details = str(exc.details() if isinstance(exc, grpc.aio.AioRpcError) else exc)
+        mistake = _mistake(exc, details, exporter, advice) if advice is not None else None
+        raise mistake or DeviceUnreachable(f"{exporter} does not answer: {details}") from exc
 
 
 def _mistake(error: object, details: str, exporter: str, advice: Advice) -> ConfigError | None:
@@ -234,7 +204,7 @@ async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[
         path = await tunnel.open()
 
         def channel() -> grpc.aio.Channel:
-            return grpc.aio.secure_channel(*_target(path), options=_INNER_OPTIONS)
+            return grpc.aio.secure_channel(*socket_target(path), options=_INNER_OPTIONS)
 
         async with _over_channel(channel, connection) as drivers:
             yield drivers
@@ -242,7 +212,7 @@ async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[
         await tunnel.close()
 
 
-def _target(path: str) -> tuple[str, grpc.ChannelCredentials]:
+def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
     """Return what a channel to the unix socket at `path` is made with."""
     import grpc
 
@@ -267,25 +237,3 @@ _INNER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
 ]
-
-
-@asynccontextmanager
-async def _over_host(
-    host: str, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy, *, insecure: bool, passphrase: str
-) -> AsyncIterator[Drivers]:
-    """Build all drivers at once: Jumpstarter makes this channel, and them with it."""
-    from jumpstarter.client.client import client_from_path
-
-    options: dict[str, Any] = {"insecure": insecure, "passphrase": passphrase, "grpc_options": _proxy_options(host)}
-    async with AsyncExitStack() as opened:
-        with without_warnings():
-            client = await opened.enter_async_context(
-                client_from_path(host, portal, stack, list(policy.allow), policy.unsafe, **options)
-            )
-        yield Drivers.of_tree(mark_missing(client, "", policy))
-
-
-def _proxy_options(host: str) -> dict[str, int] | None:
-    """Return the options that keep a loopback address away from any proxy."""
-    name = host.rpartition(":")[0].strip("[]")
-    return {"grpc.enable_http_proxy": 0} if name in ("localhost", "::1") or name.startswith("127.") else None

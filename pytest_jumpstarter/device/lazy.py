@@ -140,7 +140,7 @@ class Builder:
         response.reports[0].ClearField("parent_uuid")
         channel: Any = _Answered(self._channel, response)
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
-        with without_warnings():
+        with _without_warnings():
             client = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
         client = mark_missing(client, node.path, self._policy)
         if node.is_composite and not isinstance(client, MissingDriver):
@@ -213,7 +213,7 @@ class _Answered:
 
 
 @contextmanager
-def without_warnings() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` tells, if it matters, and how."""
 
     def is_other(record: logging.LogRecord) -> bool:

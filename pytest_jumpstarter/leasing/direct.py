@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1.tls import Tls, channel_options, split_endpoint
+from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
@@ -20,8 +20,6 @@ from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
-    import grpc
-
     from pytest_jumpstarter.device.connection import Connection
 
 PLAIN_TEXT = "grpc://"
@@ -57,8 +55,8 @@ class DirectSource(GivenSource):
     ) -> None:
         super().__init__(environ, events=events, healths=healths)
         self._endpoint = address.removeprefix(PLAIN_TEXT)
-        self._is_plain = address.startswith(PLAIN_TEXT)
-        self._tls = Tls(ca=_read(ca))
+        tls = Tls(ca=_read(ca))
+        self._tls = None if address.startswith(PLAIN_TEXT) else tls
         self._said_by = said_by
         self._role = ""
         self.place = self.nameless = self._endpoint
@@ -89,24 +87,15 @@ class DirectSource(GivenSource):
             authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
         )
         try:
-            return connection.open_channel(self._channel, exporter=exporter, advice=advice)
+            return connection.open_channel(
+                lambda: self._channel(self._endpoint, self._tls), exporter=exporter, advice=advice
+            )
         except DeviceUnreachable as exc:
-            if self._is_plain and _speaks_tls(self._endpoint):
+            if self._tls is None and _speaks_tls(self._endpoint):
                 raise ConfigError(
                     f"{exporter} speaks TLS, not plain text; leave out {PLAIN_TEXT} in {self._said_by}"
                 ) from exc
             raise
-
-    def _channel(self) -> grpc.aio.Channel:
-        import grpc
-        from jumpstarter.exporter.auth import passphrase_client_interceptors
-
-        interceptors = passphrase_client_interceptors(self._passphrase) if self._passphrase else None
-        options = channel_options(self._endpoint)
-        if self._is_plain:
-            return grpc.aio.insecure_channel(self._endpoint, options=options, interceptors=interceptors)
-        credentials = self._tls.credentials(self._endpoint)
-        return grpc.aio.secure_channel(self._endpoint, credentials, options=options, interceptors=interceptors)
 
     def _identity(self) -> ExporterIdentity:
         if "JUMPSTARTER_HOST" in self._environ:

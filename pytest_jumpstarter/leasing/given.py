@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.secret import Token
+from pytest_jumpstarter.client.v1.tls import Tls, channel_options
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
@@ -21,6 +22,8 @@ from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_un
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
+    import grpc
+
     from pytest_jumpstarter.client.v1 import Lease
 
 
@@ -32,12 +35,14 @@ class GivenSource(ABC):
         where: Words for who has the exporter.
         place: Words for the place that it is reached at.
         nameless: The exporter's name where nobody tells it.
+        reads_log: Whether what the exporter says is ours to read.
     """
 
     leases: list[Lease] = []  # noqa: RUF012 - there is none, ever
     where: str
     place: str
     nameless: str = ""
+    reads_log: bool = True
 
     def __init__(self, environ: Mapping[str, str], *, events: Events, healths: dict[str, Health]) -> None:
         self._environ = environ
@@ -90,8 +95,7 @@ class GivenSource(ABC):
         return wanted
 
     def _follow_log(self, connection: Connection, role: str, stack: ExitStack) -> ExporterLog | None:
-        """Read the exporter's log, unless the connection is a shell's, which does that itself."""
-        if connection.channel is None:
+        if not self.reads_log or connection.channel is None:
             return None
         log = ExporterLog(self._portal, role)
         log.start(connection.channel)
@@ -112,6 +116,18 @@ class GivenSource(ABC):
     @property
     def _passphrase(self) -> str:
         return Token(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
+
+    def _channel(self, endpoint: str, tls: Tls | None) -> grpc.aio.Channel:
+        """Return a channel to `HOST:PORT`, over TLS or in plain text; in the portal's loop."""
+        import grpc
+        from jumpstarter.exporter.auth import passphrase_client_interceptors
+
+        interceptors = passphrase_client_interceptors(self._passphrase) if self._passphrase else None
+        options = channel_options(endpoint)
+        if tls is None:
+            return grpc.aio.insecure_channel(endpoint, options=options, interceptors=interceptors)
+        credentials = tls.credentials(endpoint)
+        return grpc.aio.secure_channel(endpoint, credentials, options=options, interceptors=interceptors)
 
     def _identity(self) -> ExporterIdentity:
         labels = self._environ.get("JMP_EXPORTER_LABELS")
