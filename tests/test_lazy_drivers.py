@@ -14,6 +14,7 @@ from jumpstarter.client import DriverClient
 from jumpstarter.common import ExporterStatus
 from jumpstarter.exporter.session import Session
 from jumpstarter_driver_composite.driver import Composite
+from jumpstarter_driver_network.driver import EchoNetwork
 from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 
@@ -211,6 +212,27 @@ def test_a_driver_with_children_that_is_no_composite() -> None:
         drivers["rack.power"].on()
         assert seen == ["rack", "rack.power"]
         assert drivers["rack"].power is drivers["rack.power"]
+
+
+def test_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The drivers of a shell's exporter wait until they are asked for too."""
+    pytester.makepyfile(
+        f"""
+        import sys
+        def test_it(dut):
+            dut.power.on()
+            assert "echo" in dut.drivers
+            assert "{NETWORK}" not in sys.modules
+            with dut.echo.stream(): ...
+            assert "{NETWORK}" in sys.modules
+        """
+    )
+    board = cast(Any, Composite)(children={"power": cast(Any, MockPower)(), "echo": cast(Any, EchoNetwork)()})
+    with cast(Any, Session)(root_device=board) as session, session.serve_unix() as path:
+        session.update_status(ExporterStatus.LEASE_READY)
+        monkeypatch.setenv("JUMPSTARTER_HOST", str(path))
+        monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
+        pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_two_threads_get_the_same_client() -> None:
