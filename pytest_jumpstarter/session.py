@@ -253,18 +253,18 @@ class Moment:
         """Note that a phase goes on."""
         return (yield from self._phase())
 
-    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
-        """Note the end of the setup in which we came."""
-        self._is_in_phase = False
+        """Note the end of the setup in which we came; mend an error after unittest's plugin has put its own there."""
+        if call.when == "setup":  # a subtest's report is made while the test goes on
+            self._is_in_phase = False
         if call.excinfo is not None:
-            give_lines(call.excinfo.value)
+            give_lines(call.excinfo)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Note that a signal ended it."""
         self._is_in_phase = False
-        give_lines(excinfo.value)
+        give_lines(excinfo)
 
     def _phase(self) -> Generator[None, Any, Any]:
         self._is_in_phase = True

@@ -138,23 +138,33 @@ class Interrupter:
             raise error
 
 
-def give_lines(error: BaseException) -> None:
+def give_lines(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """
     Give each place in the tracebacks of an error and of what led to it a line.
 
     In Python 3.11 the jump at the end of a loop may have none, and pytest dies of an error that a signal raised there.
     """
-    found: BaseException | None = error
+    error: BaseException | None = excinfo.value
     seen: set[int] = set()
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        place = before_first = TracebackType(found.__traceback__, sys._getframe(), 0, 0)
-        while (following := place.tb_next) is not None:
-            if following.tb_lineno is None:
-                place.tb_next = _with_line(following)
-            place = place.tb_next or following
-        found.__traceback__ = before_first.tb_next
-        found = found.__cause__ or found.__context__
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        is_mended = _give_lines(error)
+        if is_mended and error is excinfo.value and error.__traceback__ is not None:
+            excinfo.traceback = type(excinfo.traceback)(error.__traceback__)  # it may have been read before
+        error = error.__cause__ or error.__context__
+
+
+def _give_lines(error: BaseException) -> bool:
+    """Give each place in the traceback of an error a line; tell whether one had none."""
+    is_mended = False
+    place = before_first = TracebackType(error.__traceback__, sys._getframe(), 0, 0)
+    while (following := place.tb_next) is not None:
+        if following.tb_lineno is None:
+            place.tb_next = following = _with_line(following)
+            is_mended = True
+        place = following
+    error.__traceback__ = before_first.tb_next
+    return is_mended
 
 
 def _with_line(place: TracebackType) -> TracebackType:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,9 +21,10 @@ from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 
 from pytest_jumpstarter.device.connection import Advice, Connection
-from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
 from pytest_jumpstarter.device.lazy import BadReport, Builder, LazyChildren, _tree
 from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.errors import ConfigError, DriverMissing
 
 LAB_FILE = """\
 metadata: {name: own-1, labels: {kind: dut}}
@@ -95,6 +98,7 @@ def test_a_driver_is_the_same_wherever_it_is_looked_up(own: pytest.Pytester) -> 
         def test_command_line(dut):
             assert sorted(dut.client.children) == ["broken", "echo", "power", "rack"]
             assert "power" in dut.client.children["rack"].children["shelf"].cli().commands
+            assert sorted(dut.client.cli().commands) == ["echo", "power", "rack"]
         """
     )
     own.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=2)
@@ -104,10 +108,11 @@ def test_a_driver_is_the_same_wherever_it_is_looked_up(own: pytest.Pytester) -> 
     ("source", "reason"),
     [
         ("import a_library_that_nobody_has", "No module named 'a_library_that_nobody_has'"),
-        ("from json import what_it_has_not", "cannot import name 'what_it_has_not' from 'json' *"),
-        ("class AnotherClient: ...", "module 'lazy_clients' has no attribute 'BrokenClient'"),
+        ("from json import what_it_has_not", "ImportError: cannot import name 'what_it_has_not' from 'json' *"),
+        ("import os; os.environ['NOT_SET_HERE']", "KeyError: 'NOT_SET_HERE'"),
+        ("class AnotherClient: ...", "AttributeError: module 'lazy_clients' has no attribute 'BrokenClient'"),
     ],
-    ids=["a library is missing", "a library is too old", "the class is missing"],
+    ids=["a library is missing", "a library is too old", "something is not set", "the class is missing"],
 )
 def test_a_client_that_cannot_be_imported(own: pytest.Pytester, source: str, reason: str) -> None:
     """The others work all the same; the error comes on first use, at the test's line, with the reason."""
@@ -169,6 +174,46 @@ class Rack(Composite):
         return f"{RackClient.__module__}.{RackClient.__qualname__}"
 
 
+class Old(MockPower):
+    """A driver whose client wants a library that is newer."""
+
+    @classmethod
+    def client(cls) -> str:
+        """Return a class of a module that a test writes."""
+        return "client_of_old.Old"
+
+
+class SlowClient(DriverClient):
+    """A client that takes its time to be made, and says when it is closed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
+        self.on_close: Callable[[], None] = lambda: None
+        Slow.building.set()
+        assert Slow.go_on.wait(30)
+
+    def close(self) -> None:
+        """Say so first."""
+        self.on_close()
+        super().close()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
+
+
+class Slow(Composite):
+    """The driver of the slow client."""
+
+    building, go_on = threading.Event(), threading.Event()
+
+    @classmethod
+    def client(cls) -> str:
+        """Return the class above."""
+        return f"{SlowClient.__module__}.{SlowClient.__qualname__}"
+
+
+@pytest.fixture(autouse=True)
+def _not_slow() -> None:
+    Slow.go_on.set()
+
+
 @contextmanager
 def served(root: Any) -> Iterator[Drivers]:
     """Serve a driver as exporters do, and yield what there is for whoever connects."""
@@ -214,6 +259,65 @@ def test_a_driver_with_children_that_is_no_composite() -> None:
         assert drivers["rack"].power is drivers["rack.power"]
 
 
+def test_the_child_that_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a driver cannot be built for the sake of one below it, the error names that one."""
+    tmp_path.joinpath("client_of_old.py").write_text("from json import what_it_has_not")
+    monkeypatch.syspath_prepend(tmp_path)
+    old = cast(Any, Old)()
+    with served(cast(Any, Composite)(children={"rack": cast(Any, Rack)(children={"power": old})})) as drivers:
+        for _ in range(2):
+            with pytest.raises(
+                DriverMissing, match=r"^driver 'rack.power' needs client_of_old.Old, .*'what_it_has_not'"
+            ):
+                drivers["rack"].use()
+        with pytest.raises(DriverMissing, match=r"^driver 'rack.power' needs"):
+            drivers["rack.power"].on()
+
+
+def test_looked_up_in_the_loop() -> None:
+    """What a driver client does in the loop may be the first to look another up, while a thread has one built."""
+    with served(cast(Any, Composite)(children={"rack": rack(), "slow": cast(Any, Slow)()})) as drivers:
+        root = cast(Any, drivers.root)
+
+        async def look() -> Any:
+            return drivers["rack.power"]
+
+        Slow.building.clear()
+        Slow.go_on.clear()
+        thread = threading.Thread(target=lambda: drivers["slow"])
+        thread.start()
+        assert Slow.building.wait(30)
+        found = root.portal.start_task_soon(look)
+        Slow.go_on.set()
+        assert found.result(30) is drivers["rack.power"]
+        thread.join(30)
+
+
+def test_only_what_is_built_is_closed() -> None:
+    """Closing a composite, or dropping it, builds nothing; what was built is closed before its streams are."""
+    told: list[str] = []
+    box = cast(Any, Composite)(children={"slow": cast(Any, Slow)(), "power": cast(Any, MockPower)()})
+    with served(cast(Any, Composite)(children={"box": box, "other": cast(Any, Slow)()})) as drivers:
+        drivers["box"].close()
+        assert list(drivers.built) == ["box"]
+        slow = drivers["box.slow"]
+        slow.on_close = lambda: told.append("client")
+        slow.stack.callback(told.append, "streams")
+        gc.collect()
+    assert told == ["client", "streams"]
+    assert list(drivers.built) == ["box", "box.slow"]
+
+
+def test_an_error_of_a_missing_driver_carries_no_history() -> None:
+    """It is raised anew each time: what an earlier test did with it is not in the traceback."""
+    missing, depths = MissingDriver(ConfigError("no")), []
+    for _ in range(3):
+        with pytest.raises(ConfigError) as caught:
+            missing.use()
+        depths.append(len(caught.traceback))
+    assert depths == [2, 2, 2]
+
+
 def test_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The drivers of a shell's exporter wait until they are asked for too."""
     pytester.makepyfile(
@@ -239,7 +343,7 @@ def test_two_threads_get_the_same_client() -> None:
     """Who asks while another builds waits for it."""
     building, go_on, built = threading.Event(), threading.Event(), []
 
-    class Slow:
+    class Waiting:
         lock = threading.RLock()
 
         def build(self, _node: object) -> object:
@@ -248,9 +352,7 @@ def test_two_threads_get_the_same_client() -> None:
             built.append(object())
             return built[-1]
 
-        def on_built(self, _node: object, _client: object) -> None: ...
-
-    children = LazyChildren(cast(Builder, Slow()), cast(Any, {"power": SimpleNamespace()}))
+    children = LazyChildren(cast(Builder, Waiting()), cast(Any, {"power": SimpleNamespace()}))
     got: list[object] = []
     threads = [threading.Thread(target=lambda: got.append(children["power"])) for _ in range(2)]
     threads[0].start()
@@ -284,7 +386,7 @@ def test_tree_of_reports() -> None:
         ("c", "", "c", "a"),
         ("c.b", "c", "b", "b"),
     ]
-    assert [each.uuid for each in root.children["c"].reports()] == ["a", "b"]
+    assert [each.report.uuid for each in root.children["c"].walk()] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

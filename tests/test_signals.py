@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import traceback
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from runs import occupied, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.session import Moment
 from pytest_jumpstarter.signals import give_lines
 
 ActiveLeases = Callable[[], list[Lease]]
@@ -135,9 +137,41 @@ def test_error_in_code_without_a_line() -> None:
     errors = (caught.value, caught.value.__context__)
     before = [_lines(error) for error in errors]
     assert [line for _, line in before] == [None, None]
-    give_lines(caught.value)
+    give_lines(caught)
     assert [_lines(error) for error in errors] == [[line, _raise.__code__.co_firstlineno] for line, _ in before]
     caught.getrepr()
+
+
+def test_error_in_code_without_a_line_of_unittest(suite: pytest.Pytester) -> None:
+    """It is shown where unittest's plugin puts an error of its own in place of the one that was caught."""
+    suite.makepyfile(
+        nowhere=f"from types import FunctionType\n\n{inspect.getsource(_raise)}\n{inspect.getsource(_without_lines)}"
+    )
+    suite.makepyfile(
+        """
+        import unittest, pytest
+        from nowhere import _raise, _without_lines
+        class Test(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def _dut(self, dut): self.dut = dut
+            def test_it(self):
+                _without_lines(_raise)(OSError("the board is gone"))
+        """
+    )
+    result = suite.runpytest()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E*OSError: the board is gone"])
+
+
+def test_interruptible_after_a_subtest(request: pytest.FixtureRequest) -> None:
+    """A subtest's report is made while its test goes on, which may still be ended when its board is lost."""
+    moment = Moment(request.config)
+    phase = moment.pytest_runtest_call()
+    next(phase)
+    moment.pytest_runtest_makereport(pytest.CallInfo.from_call(lambda: None, "call"))
+    assert moment.is_interruptible
+    phase.close()
+    assert not moment.is_interruptible
 
 
 def test_interrupt_twice(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:

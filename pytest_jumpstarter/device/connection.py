@@ -131,7 +131,8 @@ class Connection:
     async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
         """Ask the exporter what drivers it has; in the portal's loop."""
         self.channel = channel
-        return await Builder(channel, self.portal, self._stack, self._policy).read_drivers()
+        stack = self._stack.enter_context(ExitStack())  # left after the clients were closed, whenever they were built
+        return await Builder(channel, self.portal, stack, self._policy).read_drivers()
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""

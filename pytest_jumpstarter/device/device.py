@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_jumpstarter.device.drivers import Drivers, MissingDriver, derives_from
-from pytest_jumpstarter.errors import ConsoleNotFound, DeviceError, DeviceReleased
+from pytest_jumpstarter.device.drivers import Drivers, derives_from
+from pytest_jumpstarter.errors import ConfigError, ConsoleNotFound, DeviceError, DeviceReleased
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -76,6 +77,8 @@ class Device:
         self._released = ""
         self._loss: DeviceError | None = None
         drivers.each(self._share_line)
+        for path in drivers.distinct(drivers.reported(_SERIAL_PORT)):
+            _ = drivers[path]  # now, so that a board that was switched on does not talk while its client is imported
 
     @property
     def client(self) -> DriverClient:
@@ -145,7 +148,7 @@ class Device:
     def record(self) -> None:
         """Begin to read every console that a test could mean, before one does; see `Line.failure`."""
         for path in self._console_candidates():
-            if not isinstance(self._drivers[path], MissingDriver):
+            with suppress(ConfigError):  # of a driver that is missing
                 self._portal.call(self._line(path).record)
 
     @property
@@ -177,16 +180,19 @@ class Device:
     def _share_line(self, path: str, driver: Any) -> None:
         """Let all who open a serial port share it, for it has one reader."""
         if derives_from(driver, _SERIAL_PORT):
-            self._line(path).share(driver)
+            self._line(path, driver).share(driver)
 
-    def _line(self, path: str) -> Line:
+    def _line(self, path: str, driver: Any = None) -> Line:
         """Return the line of the driver at `path`, which may stand at several (`ref:`)."""
         from pytest_jumpstarter.device.line import Line
 
-        driver = self._drivers[path]  # one that is missing raises why
-        if driver.uuid not in self._lines:
-            self._lines[driver.uuid] = Line(driver, self._drivers.shortest(path))
-        return self._lines[driver.uuid]
+        places = self._drivers.places
+        uuid = places[path].uuid
+        if uuid not in self._lines:
+            shortest = min((each for each, place in places.items() if place.uuid == uuid), key=len)
+            opener = self._drivers[path] if driver is None else driver  # one that is missing raises why
+            self._lines[uuid] = Line(opener, shortest)
+        return self._lines[uuid]
 
     def _console_path(self, path: str | None) -> str:
         if path is not None:
@@ -204,15 +210,14 @@ class Device:
         raise ConsoleNotFound(f"{self} has no console; {self._offer('console')}")
 
     def _console_candidates(self) -> list[str]:
-        """Return the paths of serial ports; where there is none, of drivers that are named like one."""
-        if ports := self.drivers.of_module(_SERIAL_PORT):
-            return list(ports)
-        by_driver: dict[object, str] = {}
-        for path in (path for path in self._drivers if path.rpartition(".")[2] in _CONSOLE_NAMES):
-            driver = self._drivers[path]
-            key = MissingDriver if isinstance(driver, MissingDriver) else driver.uuid  # any of them says what to do
-            by_driver[key] = min(by_driver.get(key, path), path, key=len)
-        return list(by_driver.values())
+        """
+        Return the paths of serial ports by their reported class; where there is none, of those whose class derives
+        from that; where there is none, of drivers that are named like one.
+        """
+        drivers = self.drivers
+        named = (path for path in drivers if path.rpartition(".")[2] in _CONSOLE_NAMES)
+        derived = (path for path, driver in drivers.items() if derives_from(driver, _SERIAL_PORT))
+        return drivers.distinct(drivers.reported(_SERIAL_PORT) or list(derived) or named)
 
     def _offer(self, wanted: str) -> str:
         near = difflib.get_close_matches(wanted, self._drivers, n=1)

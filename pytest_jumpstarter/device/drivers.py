@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
@@ -35,31 +35,25 @@ class DriverPolicy:
         """Tell whether the class may be imported."""
         return self.unsafe or any(fnmatchcase(class_path, pattern) for pattern in self.allow)
 
-    def refusal(self, path: str, class_path: str) -> ConfigError:
-        """Return the error that says why there is no client for the driver at `path`; the root's is empty."""
+    def objection(self, path: str, class_path: str) -> ConfigError | None:
+        """Return the error that says why there can be no client for the driver at `path`; the root's is empty."""
         driver = f"driver {path!r}" if path else "the board's root driver"
         if not self.allows(class_path):
             return DriverNotAllowed(
                 f"{driver} needs {class_path}, which {self.source} does not allow; "
                 f"add it there (now: {', '.join(self.allow) or 'nothing'}), or UNSAFE to allow every class"
             )
-        if failure := _import_failure(class_path):
-            return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {failure}")
-        package = class_path.partition(".")[0].replace("_", "-")
-        return DriverMissing(f"{driver} needs {class_path}, which is not installed; pip install {package}")
-
-
-def _import_failure(class_path: str) -> str:
-    """Return why a class that is installed cannot be imported; nothing where it is not installed."""
-    module, _, name = class_path.rpartition(".")
-    try:
-        getattr(import_module(module), name)
-    except ModuleNotFoundError as exc:
-        is_its_own = f"{module}.".startswith(f"{exc.name}.")
-        return "" if is_its_own else str(exc)
-    except (ImportError, AttributeError, ValueError) as exc:  # ValueError for a name without a dot
-        return str(exc)
-    return ""
+        module, _, name = class_path.rpartition(".")
+        try:
+            getattr(import_module(module), name)
+        except ModuleNotFoundError as exc:
+            if f"{module}.".startswith(f"{exc.name}."):  # not a library that it needs
+                package = class_path.partition(".")[0].replace("_", "-")
+                return DriverMissing(f"{driver} needs {class_path}, which is not installed; pip install {package}")
+            return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {exc}")
+        except Exception as exc:
+            return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {type(exc).__name__}: {exc}")
+        return None
 
 
 class MissingDriver:
@@ -76,9 +70,9 @@ class MissingDriver:
         self.error = error
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
+        if name.startswith("__") or name == "cli":  # a command line leaves out what has none
             raise AttributeError(name)
-        raise self.error
+        raise self.error.with_traceback(None)
 
     def __repr__(self) -> str:
         return f"<MissingDriver: {self.error}>"
@@ -89,99 +83,99 @@ class MissingDriver:
 
 class Place(NamedTuple):
     """
-    Where a driver stands in the tree.
+    Where a driver stands in the tree, as the exporter reports it.
 
     Attributes:
         parent: The dotted path of the driver that it belongs to; empty for the root.
         name: Its name there.
         uuid: The driver's own, which is the same wherever else it stands (`ref:`).
+        class_path: The class of its client.
     """
 
     parent: str
     name: str
     uuid: str
+    class_path: str
 
 
 class Drivers(Mapping[str, Any]):
     """
     Every driver client of a device by its dotted path, such as `storage` or `rack.port1.power`, parents first.
 
-    What stands at a path is what the parent's `children` hold there; some of these are built when first asked for.
+    What stands at a path is what the parent's `children` hold there; some of these are built when first looked up.
 
     Args:
         root: The driver client that is the parent of all.
         places: The place of each by its path.
-        built: The paths of those that are built already; who builds another calls `on_built`.
+        built: Those that are built already; who builds another calls `on_built`.
 
     Attributes:
         root: As given.
+        places: As given.
+        built: Path and client of each that was built so far.
         is_closed: Whether none is built any more.
     """
 
-    def __init__(self, root: DriverClient, places: Mapping[str, Place], built: Iterable[str] = ()) -> None:
+    def __init__(self, root: Any, places: Mapping[str, Place], built: Mapping[str, Any]) -> None:
         self.root = root
+        self.places = places
+        self.built = dict(built)
         self.is_closed = False
-        self._places = places
-        self._built = list(built)
         self._watchers: list[Callable[[str, Any], None]] = []
 
-    @classmethod
-    def of_tree(cls, root: DriverClient) -> Drivers:
-        """Return all that stand below a root, each of them built."""
-        places = dict(walk(root))
-        return cls(root, places, built=places)
-
     def __getitem__(self, path: str) -> Any:
-        place = self._places[path]
+        place = self.places[path]
         parent = self[place.parent] if place.parent else self.root
         return parent if isinstance(parent, MissingDriver) else parent.children[place.name]
 
     def __contains__(self, path: object) -> bool:
-        return path in self._places
+        return path in self.places
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
+        return iter(self.places)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
-    def shortest(self, path: str) -> str:
-        """Return the shortest path at which the driver at `path` stands."""
-        uuid = self._places[path].uuid
-        return min((each for each, place in self._places.items() if place.uuid == uuid), key=len)
+    def distinct(self, paths: Iterable[str]) -> list[str]:
+        """Return for each driver that stands at some of these paths the shortest of them."""
+        by_uuid: dict[str, str] = {}
+        for path in paths:
+            uuid = self.places[path].uuid
+            by_uuid[uuid] = min(by_uuid.get(uuid, path), path, key=len)
+        return list(by_uuid.values())
 
-    def of_module(self, module: str) -> dict[str, Any]:
-        """Return the clients whose class, or one that it derives from, is of a module, each at its shortest path."""
-        found = (path for path, driver in self.items() if derives_from(driver, module))
-        return {path: self[path] for path in map(self.shortest, found)}
+    def reported(self, module: str) -> list[str]:
+        """Return the paths of drivers whose client's class is of a module, by the exporter's word: nothing is built."""
+        return [path for path, place in self.places.items() if place.class_path.rpartition(".")[0] == module]
+
+    def built_of(self, module: str) -> list[str]:
+        """Return the paths of drivers that are built, and whose class is of a module or derives from one that is."""
+        return [path for path, client in self.built.items() if derives_from(client, module)]
 
     def each(self, watcher: Callable[[str, Any], None]) -> None:
-        """Call `watcher` with path and client of each driver that is built, now or later, and is not missing."""
+        """Call `watcher` with path and client of each driver that is built, now or later."""
         self._watchers.append(watcher)
-        for path in self._built:
-            self._show(path, watcher)
+        for path, client in self.built.items():
+            watcher(path, client)
 
-    def on_built(self, paths: Sequence[str]) -> None:
-        """Show the watchers the clients at these paths, which were built just now."""
-        self._built += paths
-        for path in paths:
+    def on_built(self, built: Mapping[str, Any]) -> None:
+        """Show the watchers what was built, before anybody has it."""
+        for path, client in built.items():
             for watcher in self._watchers:
-                self._show(path, watcher)
+                watcher(path, client)
+        self.built |= built
 
     def close(self) -> None:
         """Close what is built, and let no more be built."""
         self.is_closed = True
         self._watchers.clear()
-        self.root.close()  # type: ignore[no-untyped-call]
-
-    def _show(self, path: str, watcher: Callable[[str, Any], None]) -> None:
-        if not isinstance(client := self[path], MissingDriver):
-            watcher(path, client)
+        self.root.close()
 
 
-def derives_from(driver: Any, module: str) -> bool:
-    """Tell whether a driver client's class, or one that it derives from, is of the module named."""
-    return not isinstance(driver, MissingDriver) and any(base.__module__ == module for base in type(driver).__mro__)
+def derives_from(client: Any, module: str) -> bool:
+    """Tell whether a driver client's class, or one that it derives from, is of a module."""
+    return any(base.__module__ == module for base in type(client).__mro__)
 
 
 def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Any:
@@ -199,17 +193,9 @@ def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Any:
     from jumpstarter.client.base import StubDriverClient
 
     if isinstance(client, StubDriverClient):
-        return MissingDriver(policy.refusal(path, client.labels[CLIENT_LABEL]))
+        class_path = client.labels[CLIENT_LABEL]
+        error = policy.objection(path, class_path) or DriverMissing(f"there was no {class_path} for driver {path!r}")
+        return MissingDriver(error)
     for name, child in client.children.items():
         client.children[name] = mark_missing(child, f"{path}.{name}" if path else name, policy)
     return client
-
-
-def walk(parent: Any, path: str = "") -> Iterator[tuple[str, Place]]:
-    """Yield path and place of all below the driver client at `path`, parents before children."""
-    if isinstance(parent, MissingDriver):
-        return
-    for name, child in parent.children.items():
-        below = f"{path}.{name}" if path else name
-        yield below, Place(path, name, "" if isinstance(child, MissingDriver) else str(child.uuid))
-        yield from walk(child, below)

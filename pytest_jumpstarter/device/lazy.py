@@ -12,21 +12,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_jumpstarter.device.drivers import (
-    CLIENT_LABEL,
-    DriverPolicy,
-    Drivers,
-    MissingDriver,
-    Place,
-    mark_missing,
-    walk,
-)
-from pytest_jumpstarter.errors import DeviceReleased
+from pytest_jumpstarter.device.drivers import CLIENT_LABEL, DriverPolicy, Drivers, MissingDriver, Place, mark_missing
+from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -53,21 +45,34 @@ class _Node:
     children: dict[str, _Node] = field(default_factory=dict)
 
     @property
+    def class_path(self) -> str:
+        """The class of its client."""
+        return self.report.labels[CLIENT_LABEL]
+
+    @property
     def is_composite(self) -> bool:
-        """Whether its client only holds those of its children."""
-        return self.report.labels[CLIENT_LABEL] == _COMPOSITE
+        """Whether its client only holds those of its children, so that these may wait."""
+        return self.class_path == _COMPOSITE
+
+    def walk(self) -> Iterator[_Node]:
+        """Yield it and all below it, in the order of the exporter: parents first."""
+        yield self
+        for child in self.children.values():
+            yield from child.walk()
 
     def places(self) -> Iterator[tuple[str, Place]]:
-        """Yield path and place of all below it, parents before children."""
+        """Yield path and place of all below it, in that order."""
         for name, child in self.children.items():
-            yield child.path, Place(self.path, name, child.report.uuid)
+            yield child.path, Place(self.path, name, child.report.uuid, child.class_path)
             yield from child.places()
 
-    def reports(self) -> Iterator[DriverInstanceReport]:
-        """Yield its report and those of all below it, in the order of the exporter."""
-        yield self.report
-        for child in self.children.values():
-            yield from child.reports()
+    def clients(self, client: Any) -> Iterator[tuple[str, Any]]:
+        """Yield path and client of it and of all below it, where `client` was built with these."""
+        if isinstance(client, MissingDriver):
+            return
+        yield self.path, client
+        for name, child in self.children.items():
+            yield from child.clients(client.children[name])
 
 
 class BadReport(Exception):
@@ -80,12 +85,12 @@ class Builder:
 
     Args:
         channel: Goes to the exporter.
-        portal: The loop in which they are built, and which they are given.
+        portal: The loop in which they do what they do.
         stack: Closes their streams.
         policy: Which classes may be imported.
 
     Attributes:
-        lock: Held by whoever has a client built.
+        lock: Lets one thread at a time build a client.
     """
 
     def __init__(self, channel: Channel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy) -> None:
@@ -111,40 +116,47 @@ class Builder:
         response = await jumpstarter_pb2_grpc.ExporterServiceStub(self._channel).GetReport(empty_pb2.Empty())
         root = _tree(response.reports)
         client = await self._make(root)
-        if not root.is_composite:
-            return Drivers.of_tree(client)
-        self._drivers = Drivers(client, dict(root.places()))
+        built = {} if root.is_composite else {path: below for path, below in root.clients(client) if path}
+        self._drivers = Drivers(client, dict(root.places()), built)
         return self._drivers
 
     def build(self, node: _Node) -> Any:
-        """Return the client of a driver, or what says on first use why it is not there."""
-        if self._drivers is None or self._drivers.is_closed:
+        """
+        Return the client of a driver, or what says on first use why it is not there.
+
+        It is built in the thread that wants it, and takes nothing from the loop, where consoles are read.
+        """
+        assert self._drivers is not None
+        if self._drivers.is_closed:
             return MissingDriver(DeviceReleased(f"driver {node.path!r} was not asked for while the device was ours"))
         try:
-            return self._portal.call(self._make, node)
-        except ImportError:
-            return MissingDriver(self._policy.refusal(node.path, node.report.labels[CLIENT_LABEL]))
-
-    def on_built(self, node: _Node, client: Any) -> None:
-        """Tell of the client, and of those below it that were built with it."""
-        assert self._drivers is not None
-        below = () if node.is_composite else [path for path, _ in walk(client, node.path)]
-        self._drivers.on_built([node.path, *below])
+            client = _run(self._make(node))
+        except JumpstarterError:  # of a lost device, which a signal may bring
+            raise
+        except Exception as exc:
+            objections = (self._policy.objection(each.path, each.class_path) for each in node.walk())
+            return MissingDriver(
+                next(filter(None, objections), None)
+                or DriverMissing(f"{node.class_path} for driver {node.path!r} fails: {type(exc).__name__}: {exc}")
+            )
+        self._drivers.on_built({node.path: client} if node.is_composite else dict(node.clients(client)))
+        return client
 
     async def _make(self, node: _Node) -> Any:
         from jumpstarter.client.client import client_from_channel
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2
 
-        reports = [node.report] if node.is_composite else list(node.reports())
-        response = jumpstarter_pb2.GetReportResponse(reports=reports)  # copies them
+        nodes = [node] if node.is_composite else node.walk()
+        response = jumpstarter_pb2.GetReportResponse(reports=[each.report for each in nodes])  # copies them
         response.reports[0].ClearField("parent_uuid")
         channel: Any = _Answered(self._channel, response)
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
         with _without_warnings():
-            client = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
+            client: Any = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
         client = mark_missing(client, node.path, self._policy)
         if node.is_composite and not isinstance(client, MissingDriver):
-            client.children = LazyChildren(self, node.children)
+            client.children = children = LazyChildren(self, node.children)
+            client.close = children.close  # its own would have all of them built, also when it is garbage
         return client
 
 
@@ -164,12 +176,14 @@ class LazyChildren(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
-        with self._builder.lock:  # held until all is done that is to be done with a new client
-            if self._clients[name] is None:
-                node = self._nodes[name]
-                self._clients[name] = client = self._builder.build(node)
-                self._builder.on_built(node, client)
-            return self._clients[name]
+        if (client := self._clients[name]) is not None:
+            return client
+        with self._builder.lock:
+            if (client := self._clients[name]) is None:
+                client = self._builder.build(self._nodes[name])
+                if not isinstance(client, MissingDriver):  # which another attempt may find
+                    self._clients[name] = client
+            return client
 
     def __setitem__(self, name: str, client: Any) -> None:
         self._clients[name] = client
@@ -189,6 +203,12 @@ class LazyChildren(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"<LazyChildren: {', '.join(self)}>"
 
+    def close(self) -> None:
+        """Close those that were built."""
+        for client in self._clients.values():
+            if client is not None:
+                client.close()
+
 
 class _Answered:
     """A channel to an exporter on which the next request for its report has its answer already."""
@@ -203,8 +223,11 @@ class _Answered:
         if not method.endswith("/GetReport"):
             return asked
 
-        async def get_report(*args: Any, **kwargs: Any) -> Any:
-            return self._responses.pop() if self._responses else await asked(*args, **kwargs)
+        async def answer(response: Any) -> Any:
+            return response
+
+        def get_report(*args: Any, **kwargs: Any) -> Any:
+            return answer(self._responses.pop()) if self._responses else asked(*args, **kwargs)
 
         return get_report
 
@@ -225,6 +248,16 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that waits for nothing, as Jumpstarter's does where the report is there already."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise RuntimeError("Jumpstarter's client waits for more than the exporter's report")
 
 
 def _tree(reports: Sequence[DriverInstanceReport]) -> _Node:

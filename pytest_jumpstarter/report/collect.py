@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ class BuiltIn:
 
     def pytest_jumpstarter_collect_evidence(self, folder: Folder, device: Device) -> None:
         """Keep `power.json` and `screenshot.jpg`; a driver that fails leaves its words in their place."""
-        powers = {path: _said(read_power, driver) for path, driver in device.drivers.of_module(_POWER).items()}
+        powers = {path: _said(read_power, driver) for path, driver in _drivers(device, _POWER)}
         if powers:
             folder.add("power.json", json.dumps(powers, indent=1))
-        for path, driver in device.drivers.of_module(_VIDEO).items():
+        for path, driver in _drivers(device, _VIDEO):
             picture = _said(take_picture, driver)
             is_picture = isinstance(picture, bytes)
             folder.add(f"screenshot-{path}.{'jpg' if is_picture else 'txt'}", picture if is_picture else str(picture))
@@ -48,3 +49,10 @@ def _said(ask: Any, driver: Any) -> Any:
         return ask(driver)
     except Exception as exc:
         return f"{type(exc).__name__}: {exc}"
+
+
+def _drivers(device: Device, module: str) -> Iterator[tuple[str, Any]]:
+    """Yield path and client of each driver of a class of the module; of derived ones those that were used."""
+    drivers = device.drivers
+    for path in drivers.distinct([*drivers.reported(module), *drivers.built_of(module)]):
+        yield path, drivers[path]
