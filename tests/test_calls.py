@@ -126,6 +126,6 @@ def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         portal._driver_call = sent.append
         assert portal.call(Driver(LoopStub(), waits_first=True).call_async, "one") == "one"
         assert (sent, sent_in_loop) == ([], ["one"])
-        with pytest.raises(RuntimeError, match="waits for more than the answer of its call"):
+        with pytest.raises(RuntimeError, match="waits for more than was foreseen"):
             portal.call(Driver(LoopStub(), waits_first=False).call_async, "two")
         assert (sent, sent_in_loop) == (["two"], ["one"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -291,6 +292,21 @@ def test_looked_up_in_the_loop() -> None:
         Slow.go_on.set()
         assert found.result(30) is drivers["rack.power"]
         thread.join(30)
+
+
+def test_a_client_that_waits_while_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is built in the loop."""
+    from jumpstarter.client import client as theirs
+
+    build = theirs.client_from_channel
+
+    async def build_slowly(*args: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return await build(*args)
+
+    monkeypatch.setattr(theirs, "client_from_channel", build_slowly)
+    with served(cast(Any, Composite)(children={"rack": rack()})) as drivers:
+        drivers["rack.power"].on()
 
 
 def test_only_what_is_built_is_closed() -> None:

@@ -19,6 +19,8 @@ import grpc.aio
 from jumpstarter.client.core import AsyncDriverClient
 from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
+from pytest_jumpstarter.device.portal import LoopNeeded, run_here
+
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from jumpstarter.client import DriverClient
@@ -50,8 +52,8 @@ class CallingPortal:
             return self._portal.call(function, *args)
         stub = _BlockingStub(self._driver_call)
         try:
-            return _run(_CALL(_Caller(function.__self__, stub), *args))
-        except _LoopNeeded:
+            return run_here(_CALL(_Caller(function.__self__, stub), *args))
+        except LoopNeeded:
             if stub.is_sent:
                 raise  # it may have been carried out, and is not sent twice
             return self._portal.call(function, *args)
@@ -67,10 +69,6 @@ _CALL: Any = AsyncDriverClient.call_async
 def call_directly(driver: DriverClient, portal: CallingPortal) -> None:
     """Let a driver client make its plain calls in the thread that waits for them."""
     driver.portal = portal  # type: ignore[assignment]
-
-
-class _LoopNeeded(RuntimeError):
-    """Say that a driver client waits for something other than the answer of its one call."""
 
 
 class _Caller:
@@ -105,17 +103,7 @@ class _BlockingStub:
             raise _in_terms_of_the_loop(exc) from None
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise _LoopNeeded(f"Jumpstarter's driver client calls {name} beside its driver")
-
-
-def _run(coroutine: Any) -> Any:
-    """Run a coroutine that waits for no loop."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise _LoopNeeded("Jumpstarter's driver client waits for more than the answer of its call")
+        raise LoopNeeded(f"Jumpstarter's driver client calls {name} beside its driver")
 
 
 def _in_terms_of_the_loop(exc: Any) -> grpc.aio.AioRpcError:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Coroutine, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import CLIENT_LABEL, DriverPolicy, Drivers, MissingDriver, Place, mark_missing
+from pytest_jumpstarter.device.portal import run_here
 from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Builder:
         if self._drivers.is_closed:
             return MissingDriver(DeviceReleased(f"driver {node.path!r} was not asked for while the device was ours"))
         try:
-            client = _run(self._make(node))
+            client = self._made(node)
         except JumpstarterError:  # of a lost device, which a signal may bring
             raise
         except Exception as exc:
@@ -141,6 +142,12 @@ class Builder:
             )
         self._drivers.on_built({node.path: client} if node.is_composite else dict(node.clients(client)))
         return client
+
+    def _made(self, node: _Node) -> Any:
+        try:
+            return run_here(self._make(node))
+        except RuntimeError:  # LoopNeeded, or asyncio's: a client's constructor, or another Jumpstarter's way to it
+            return self._portal.call(self._make, node)
 
     async def _make(self, node: _Node) -> Any:
         from jumpstarter.client.client import client_from_channel
@@ -248,16 +255,6 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(is_other)
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that waits for nothing, as Jumpstarter's does where the report is there already."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    coroutine.close()
-    raise RuntimeError("Jumpstarter's client waits for more than the exporter's report")
 
 
 def _tree(reports: Sequence[DriverInstanceReport]) -> _Node:

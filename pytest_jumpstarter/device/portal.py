@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -62,3 +63,22 @@ async def _settle() -> None:
     """Let sockets that were closed just now be closed in fact: asyncio does it some steps later."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+class LoopNeeded(RuntimeError):
+    """Say that something waits for more than is there already."""
+
+
+def run_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """
+    Run in this thread, without a loop, a coroutine that waits for nothing.
+
+    Raises:
+        LoopNeeded: It waits for something.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    coroutine.close()
+    raise LoopNeeded("Jumpstarter's client waits for more than was foreseen")
