@@ -210,6 +210,45 @@ class Slow(Composite):
         return f"{SlowClient.__module__}.{SlowClient.__qualname__}"
 
 
+class WantsLoopClient(DriverClient):
+    """A client that can be made in a loop only."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
+        Slow.building.set()
+        assert Slow.go_on.wait(30)
+        asyncio.get_running_loop()
+
+
+class FailsOftenClient(DriverClient):
+    """A client that cannot be made, and counts how often that was tried."""
+
+    failures = 0
+
+    def __post_init__(self) -> None:
+        type(self).failures += 1
+        raise RuntimeError(f"firmware {self.failures} is too old")
+
+
+class RenamingClient(DriverClient):
+    """A client that has its children by names of its own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
+        self.children = {"supply": self.children["power"]}
+
+
+def driver_of(class_path: str) -> Any:
+    """Return a driver class with a client of the class named."""
+    return type("Driver", (Composite,), {"client": classmethod(lambda _: class_path)})
+
+
+WantsLoop, FailsOften, Renaming = (
+    driver_of(f"{each.__module__}.{each.__qualname__}") for each in (WantsLoopClient, FailsOftenClient, RenamingClient)
+)
+Nowhere = driver_of("nowhere_at_all.client.NowhereClient")
+
+
 @pytest.fixture(autouse=True)
 def _not_slow() -> None:
     Slow.go_on.set()
@@ -307,6 +346,59 @@ def test_a_client_that_waits_while_it_is_built(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(theirs, "client_from_channel", build_slowly)
     with served(cast(Any, Composite)(children={"rack": rack()})) as drivers:
         drivers["rack.power"].on()
+
+
+def test_a_client_that_wants_the_loop_while_the_loop_waits() -> None:
+    """It is built in the loop, which waits meanwhile for the lookup of another: neither waits for good."""
+    with served(cast(Any, Composite)(children={"rack": rack(), "wants": cast(Any, WantsLoop)()})) as drivers:
+        root = cast(Any, drivers.root)
+
+        async def look() -> Any:
+            return drivers["rack.power"]
+
+        Slow.building.clear()
+        Slow.go_on.clear()
+        thread = threading.Thread(target=lambda: drivers["wants"])
+        thread.start()
+        assert Slow.building.wait(30)
+        found = root.portal.start_task_soon(look)
+        Slow.go_on.set()
+        assert found.result(30) is drivers["rack.power"]
+        thread.join(30)
+        assert type(drivers["wants"]) is WantsLoopClient
+
+
+def test_a_constructor_that_fails() -> None:
+    """It is called once for a lookup, and what it raises is the reason; another lookup tries again."""
+    with served(cast(Any, Composite)(children={"old": FailsOften(), "power": cast(Any, MockPower)()})) as drivers:
+        FailsOftenClient.failures = 0
+        for number in (1, 2):
+            with pytest.raises(DriverMissing, match=f"'old' fails: RuntimeError: firmware {number} is too old"):
+                drivers["old"].use()
+        drivers["power"].on()
+
+
+def test_a_client_that_changes_its_children() -> None:
+    """What the exporter reports below it and it does not have is missing; the rest of the board works."""
+    renaming = cast(Any, Renaming)(children={"power": cast(Any, MockPower)()})
+    with served(cast(Any, Composite)(children={"renaming": renaming})) as drivers:
+        drivers["renaming"].children["supply"].on()
+        with pytest.raises(DriverMissing, match=r"'renaming\.power' is not among the children"):
+            drivers["renaming.power"].on()
+
+
+def test_a_driver_below_one_that_is_missing() -> None:
+    """Where it stands twice, the place where it can be built is the one that counts, however long its name."""
+    power, other, third = (cast(Any, MockPower)() for _ in range(3))
+    spare = cast(Any, Nowhere)(children={"p": power, "q": other})
+    gone = cast(Any, Nowhere)(children={"p": third})
+    module = "jumpstarter_driver_power.client"
+    with served(cast(Any, Composite)(children={"main_power": power, "a": spare, "b": gone})) as drivers:
+        assert drivers.reported(module) == ["main_power", "a.p", "a.q", "b.p"]
+        assert drivers.usable(drivers.reported(module)) == ["main_power"]
+        assert drivers.usable(["a.q", "b.p"]) == ["a.q"]
+        with pytest.raises(DriverMissing, match="driver 'a' needs nowhere_at_all"):
+            drivers["a.q"].on()
 
 
 def test_only_what_is_built_is_closed() -> None:

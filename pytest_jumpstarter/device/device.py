@@ -77,7 +77,7 @@ class Device:
         self._released = ""
         self._loss: DeviceError | None = None
         drivers.each(self._share_line)
-        for path in drivers.distinct(drivers.reported(_SERIAL_PORT)):
+        for path in drivers.usable(drivers.reported(_SERIAL_PORT)):
             _ = drivers[path]  # now, so that a board that was switched on does not talk while its client is imported
 
     @property
@@ -217,7 +217,7 @@ class Device:
         drivers = self.drivers
         named = (path for path in drivers if path.rpartition(".")[2] in _CONSOLE_NAMES)
         derived = (path for path, driver in drivers.items() if derives_from(driver, _SERIAL_PORT))
-        return drivers.distinct(drivers.reported(_SERIAL_PORT) or list(derived) or named)
+        return drivers.usable(drivers.reported(_SERIAL_PORT) or list(derived) or named)
 
     def _offer(self, wanted: str) -> str:
         near = difflib.get_close_matches(wanted, self._drivers, n=1)

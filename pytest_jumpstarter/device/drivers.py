@@ -51,6 +51,8 @@ class DriverPolicy:
                 package = class_path.partition(".")[0].replace("_", "-")
                 return DriverMissing(f"{driver} needs {class_path}, which is not installed; pip install {package}")
             return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {exc}")
+        except JumpstarterError:  # of a lost device, which a signal may bring
+            raise
         except Exception as exc:
             return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {type(exc).__name__}: {exc}")
         return None
@@ -64,10 +66,12 @@ class MissingDriver:
 
     Attributes:
         error: What is raised then.
+        is_passing: Whether there may be one the next time.
     """
 
-    def __init__(self, error: JumpstarterError) -> None:
+    def __init__(self, error: JumpstarterError, *, is_passing: bool = False) -> None:
         self.error = error
+        self.is_passing = is_passing
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__") or name == "cli":  # a command line leaves out what has none
@@ -126,7 +130,11 @@ class Drivers(Mapping[str, Any]):
     def __getitem__(self, path: str) -> Any:
         place = self.places[path]
         parent = self[place.parent] if place.parent else self.root
-        return parent if isinstance(parent, MissingDriver) else parent.children[place.name]
+        if isinstance(parent, MissingDriver):
+            return parent
+        if place.name not in parent.children:
+            return MissingDriver(DriverMissing(f"driver {path!r} is not among the children of the client above it"))
+        return parent.children[place.name]
 
     def __contains__(self, path: object) -> bool:
         return path in self.places
@@ -137,13 +145,17 @@ class Drivers(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def distinct(self, paths: Iterable[str]) -> list[str]:
-        """Return for each driver that stands at some of these paths the shortest of them."""
-        by_uuid: dict[str, str] = {}
+    def usable(self, paths: Iterable[str]) -> list[str]:
+        """Return of some paths one for each driver, the shortest at which it is there; one in all where none is."""
+        by_uuid: dict[str, list[str]] = {}
         for path in paths:
-            uuid = self.places[path].uuid
-            by_uuid[uuid] = min(by_uuid.get(uuid, path), path, key=len)
-        return list(by_uuid.values())
+            by_uuid.setdefault(self.places[path].uuid, []).append(path)
+        there = (self._shortest_there(each) for each in by_uuid.values())
+        return [path for path in there if path] or [path for each in by_uuid.values() for path in each][:1]
+
+    def _shortest_there(self, paths: list[str]) -> str:
+        in_order = sorted(paths, key=len)
+        return next((path for path in in_order if not isinstance(self[path], MissingDriver)), "")
 
     def reported(self, module: str) -> list[str]:
         """Return the paths of drivers whose client's class is of a module, by the exporter's word: nothing is built."""

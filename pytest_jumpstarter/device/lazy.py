@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device.drivers import CLIENT_LABEL, DriverPolicy, Drivers, MissingDriver, Place, mark_missing
-from pytest_jumpstarter.device.portal import run_here
+from pytest_jumpstarter.device.portal import LoopNeeded, run_here
 from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class _Node:
             return
         yield self.path, client
         for name, child in self.children.items():
-            yield from child.clients(client.children[name])
+            if name in client.children:
+                yield from child.clients(client.children[name])
 
 
 class BadReport(Exception):
@@ -136,18 +137,26 @@ class Builder:
             raise
         except Exception as exc:
             objections = (self._policy.objection(each.path, each.class_path) for each in node.walk())
-            return MissingDriver(
-                next(filter(None, objections), None)
-                or DriverMissing(f"{node.class_path} for driver {node.path!r} fails: {type(exc).__name__}: {exc}")
-            )
-        self._drivers.on_built({node.path: client} if node.is_composite else dict(node.clients(client)))
+            if (objection := next(filter(None, objections), None)) is not None:
+                return MissingDriver(objection)
+            reason = f"{node.class_path} for driver {node.path!r} fails: {type(exc).__name__}: {exc}"
+            return MissingDriver(DriverMissing(reason), is_passing=True)
+        if not isinstance(client, MissingDriver):
+            self._drivers.on_built({node.path: client} if node.is_composite else dict(node.clients(client)))
         return client
 
     def _made(self, node: _Node) -> Any:
         try:
             return run_here(self._make(node))
-        except RuntimeError:  # LoopNeeded, or asyncio's: a client's constructor, or another Jumpstarter's way to it
+        except RuntimeError as exc:
+            if not isinstance(exc, LoopNeeded) and "event loop" not in str(exc):
+                raise
+        # Another Jumpstarter's way waits, or the client's constructor wants the loop, where somebody may wait for us.
+        self.lock.release()
+        try:
             return self._portal.call(self._make, node)
+        finally:
+            self.lock.acquire()
 
     async def _make(self, node: _Node) -> Any:
         from jumpstarter.client.client import client_from_channel
@@ -187,9 +196,11 @@ class LazyChildren(MutableMapping[str, Any]):
             return client
         with self._builder.lock:
             if (client := self._clients[name]) is None:
-                client = self._builder.build(self._nodes[name])
-                if not isinstance(client, MissingDriver):  # which another attempt may find
-                    self._clients[name] = client
+                built = self._builder.build(self._nodes[name])
+                if (client := self._clients[name]) is None:  # nobody had one built while ours was in the loop
+                    client = built
+                    if not isinstance(client, MissingDriver) or not client.is_passing:
+                        self._clients[name] = client
             return client
 
     def __setitem__(self, name: str, client: Any) -> None:

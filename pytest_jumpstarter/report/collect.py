@@ -54,5 +54,5 @@ def _said(ask: Any, driver: Any) -> Any:
 def _drivers(device: Device, module: str) -> Iterator[tuple[str, Any]]:
     """Yield path and client of each driver of a class of the module; of derived ones those that were used."""
     drivers = device.drivers
-    for path in drivers.distinct([*drivers.reported(module), *drivers.built_of(module)]):
+    for path in drivers.usable([*drivers.reported(module), *drivers.built_of(module)]):
         yield path, drivers[path]
