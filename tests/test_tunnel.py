@@ -301,7 +301,7 @@ def test_router_that_is_back() -> None:
 
 
 def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A break goes on until the connection is closed, so that a call which begins in the middle has it to blame."""
+    """A break goes on until both sides have closed, so that a call which begins in the middle has it to blame."""
     monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.0)
     held, endpoint = held_endpoint()
 
@@ -320,10 +320,15 @@ def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> Non
         began = time.monotonic()
         assert tunnel.last_break > began
         answer.set()
+        writer.write(b"a call that begins now")
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        assert tunnel.last_break == math.inf
+        writer.close()
+        async with asyncio.timeout(PATIENCE):
+            while tunnel.last_break == math.inf:
+                await asyncio.sleep(0.01)
         assert began < tunnel.last_break < time.monotonic()
         assert tunnel.last_reason == "cut"
-        writer.close()
         await tunnel.close()
 
     with held:

@@ -34,6 +34,8 @@ ROUTER_RESTART = 5.0
 """Seconds in which a router is tried again: one that is being started anew is not there for a moment."""
 
 _REPEAT = 0.1
+_HANG_UP_TIMEOUT = 1.0
+"""Seconds for gRPC to see that a connection has ended; it takes milliseconds."""
 _STATUS_TIMEOUT = 1.0
 
 
@@ -107,8 +109,8 @@ class Tunnel:
 
     Attributes:
         path: That of the unix socket, once it is open.
-        last_break: When a connection that broke was last closed, by `time.monotonic()`; minus infinity if none broke,
-            infinity while one does.
+        last_break: When a connection that broke was last closed by both sides, by `time.monotonic()`; minus infinity if
+            none broke, infinity while one does.
         last_reason: Why.
     """
 
@@ -197,10 +199,11 @@ class Tunnel:
                 await self._break(end, exc, stream)
 
     async def _break(self, end: SocketEnd, exc: Exception, stream: Any) -> None:
-        """Note a break, which goes on until the connection is closed: a call that begins before is lost with it."""
+        """Note a break, which goes on until gRPC has seen it: a call that begins before is lost with it."""
         self.last_break = math.inf
         try:
             self.last_reason = await _reason(exc, stream)
+            await _hang_up(end)
         finally:
             end.close()
             self.last_break = time.monotonic()
@@ -251,6 +254,15 @@ async def _both(*directions: Awaitable[None]) -> None:
     async with asyncio.TaskGroup() as group:
         for direction in directions:
             group.create_task(direction)  # type: ignore[arg-type]  # both are coroutines
+
+
+async def _hang_up(end: SocketEnd) -> None:
+    """Say that nothing more will come, and wait until the other side has closed the socket too."""
+    with contextlib.suppress(OSError, TimeoutError):
+        end.write_eof()
+        async with asyncio.timeout(_HANG_UP_TIMEOUT):
+            while await end.read():
+                pass
 
 
 async def _upstream(end: SocketEnd, stream: Any) -> None:
