@@ -174,7 +174,7 @@ def test_router_cut_during_calls(boards: FaultyLab, pytester: pytest.Pytester) -
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 8, output
     assert "= 1 passed, 10 device error in" in output
-    assert output.count("the connection to exporter board-1 broke: the router connection was cut") == 10
+    assert output.count("the connection to exporter board-1 broke: the router") == 10  # was cut, or ended under a write
     assert boards.calls == [*cuts, "whole"]
     assert boards.leases() == []
 

@@ -37,6 +37,8 @@ _REPEAT = 0.1
 _HANG_UP_TIMEOUT = 1.0
 """Seconds for gRPC to see that a connection has ended; it takes milliseconds."""
 _STATUS_TIMEOUT = 1.0
+_GRPC_NONSENSE = "Internal error from Core"
+"""The details of a stream whose end grpc.aio met in the middle of a write: the router's own words are lost."""
 
 
 class Route(Protocol):
@@ -246,7 +248,7 @@ async def _reason(exc: BaseException, stream: Any) -> str:
     ):  # the latter: a write after the end
         with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
             words = str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
-    return words
+    return "the router's stream ended while something was sent" if words == _GRPC_NONSENSE else words
 
 
 async def _both(*directions: Awaitable[None]) -> None:
