@@ -314,23 +314,28 @@ def test_the_child_that_is_at_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             drivers["rack.power"].on()
 
 
+def look_up_in_the_loop_meanwhile(drivers: Drivers, slow: str) -> None:
+    """Look `rack.power` up in the loop while a thread has the slow one built, and see that both come to an end."""
+
+    async def look() -> Any:
+        return drivers["rack.power"]
+
+    Slow.building.clear()
+    Slow.go_on.clear()
+    thread = threading.Thread(target=lambda: drivers[slow])
+    thread.start()
+    assert Slow.building.wait(30)
+    found = cast(Any, drivers.root).portal.start_task_soon(look)
+    Slow.go_on.set()
+    assert found.result(30) is drivers["rack.power"]
+    thread.join(30)
+    assert slow in drivers.built
+
+
 def test_looked_up_in_the_loop() -> None:
     """What a driver client does in the loop may be the first to look another up, while a thread has one built."""
     with served(cast(Any, Composite)(children={"rack": rack(), "slow": cast(Any, Slow)()})) as drivers:
-        root = cast(Any, drivers.root)
-
-        async def look() -> Any:
-            return drivers["rack.power"]
-
-        Slow.building.clear()
-        Slow.go_on.clear()
-        thread = threading.Thread(target=lambda: drivers["slow"])
-        thread.start()
-        assert Slow.building.wait(30)
-        found = root.portal.start_task_soon(look)
-        Slow.go_on.set()
-        assert found.result(30) is drivers["rack.power"]
-        thread.join(30)
+        look_up_in_the_loop_meanwhile(drivers, "slow")
 
 
 def test_a_client_that_waits_while_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,20 +356,7 @@ def test_a_client_that_waits_while_it_is_built(monkeypatch: pytest.MonkeyPatch) 
 def test_a_client_that_wants_the_loop_while_the_loop_waits() -> None:
     """It is built in the loop, which waits meanwhile for the lookup of another: neither waits for good."""
     with served(cast(Any, Composite)(children={"rack": rack(), "wants": cast(Any, WantsLoop)()})) as drivers:
-        root = cast(Any, drivers.root)
-
-        async def look() -> Any:
-            return drivers["rack.power"]
-
-        Slow.building.clear()
-        Slow.go_on.clear()
-        thread = threading.Thread(target=lambda: drivers["wants"])
-        thread.start()
-        assert Slow.building.wait(30)
-        found = root.portal.start_task_soon(look)
-        Slow.go_on.set()
-        assert found.result(30) is drivers["rack.power"]
-        thread.join(30)
+        look_up_in_the_loop_meanwhile(drivers, "wants")
         assert type(drivers["wants"]) is WantsLoopClient
 
 
