@@ -25,11 +25,12 @@ DRIVE = "def test_it(dut): dut.power.on()"
 
 @contextmanager
 def leased(client: Client, exporter: str) -> Iterator[str]:
-    """Hold a lease on the exporter for somebody else's purposes, and yield its name once it is Ready."""
+    """Hold a lease on the exporter for somebody else's purposes, and yield its name once the exporter serves it."""
     name = f"existing-{secrets.token_hex(4)}"
     client.create_lease(lease_id=name, exporter_name=exporter, duration=600)
     try:
         assert any(client.get_lease(name).is_ready for _ in attempts(30))
+        assert any(client.get_exporter(exporter).status == "LEASE_READY" for _ in attempts(30))
         yield name
     finally:
         with suppress(AlreadyReleased):
