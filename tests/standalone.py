@@ -1,4 +1,4 @@
-"""Real exporters without a lab: `jmp run --tls-grpc-listener`."""
+"""Real exporters without a lab: `jmp run --tls-grpc-listener`, and drivers that this process serves."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
+
+from jumpstarter.common import ExporterStatus
+from jumpstarter.exporter import Session
 
 from pytest_jumpstarter.leasing.waiting import attempts
 
@@ -30,6 +34,15 @@ def serving(running_exporter: RunningExporter, folder: Path, *options: str) -> I
     with running_exporter(folder / "exporter.yaml", folder / "log", "--tls-grpc-listener", f"{host}:{port}", *options):
         assert any(is_listening(host, port) for _ in attempts(30))
         yield f"{host}:{port}"
+
+
+@contextmanager
+def serving_drivers(root: Any) -> Iterator[str]:
+    """Serve a driver and those below it from this process, and yield the path of the socket."""
+    session: Any = Session
+    with session(root_device=root) as opened, opened.serve_unix() as path:
+        opened.update_status(ExporterStatus.LEASE_READY)
+        yield str(path)
 
 
 def is_listening(host: str, port: int) -> bool:

@@ -14,12 +14,11 @@ from typing import Any, cast
 import grpc
 import pytest
 from jumpstarter.client import DriverClient
-from jumpstarter.common import ExporterStatus
-from jumpstarter.exporter.session import Session
 from jumpstarter_driver_composite.driver import Composite
 from jumpstarter_driver_network.driver import EchoNetwork
 from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
+from standalone import serving_drivers
 
 from pytest_jumpstarter.device.connection import Advice, Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
@@ -257,8 +256,7 @@ def _not_slow() -> None:
 @contextmanager
 def served(root: Any) -> Iterator[Drivers]:
     """Serve a driver as exporters do, and yield what there is for whoever connects."""
-    with cast(Any, Session)(root_device=root) as session, session.serve_unix() as path, ExitStack() as stack:
-        session.update_status(ExporterStatus.LEASE_READY)
+    with serving_drivers(root) as path, ExitStack() as stack:
         portal = Portal()
         stack.callback(portal.stop)
         connection = Connection(portal, DriverPolicy(unsafe=True, source="the test"))
@@ -432,9 +430,8 @@ def test_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) 
         """
     )
     board = cast(Any, Composite)(children={"power": cast(Any, MockPower)(), "echo": cast(Any, EchoNetwork)()})
-    with cast(Any, Session)(root_device=board) as session, session.serve_unix() as path:
-        session.update_status(ExporterStatus.LEASE_READY)
-        monkeypatch.setenv("JUMPSTARTER_HOST", str(path))
+    with serving_drivers(board) as path:
+        monkeypatch.setenv("JUMPSTARTER_HOST", path)
         monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
         pytester.runpytest_subprocess().assert_outcomes(passed=1)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from jumpstarter.common import ExporterStatus
-from jumpstarter.exporter import Session
 from jumpstarter_driver_composite.driver import Composite
 from jumpstarter_driver_power.driver import MockPower
 from runs import exporter_process, running, until, wait_for
+from standalone import serving_drivers
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.lab import Lab
@@ -296,9 +295,8 @@ def test_hang_up_inside_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.M
         """
     )
     board = cast(Any, Composite)(children={"power": cast(Any, MockPower)()})  # they inherit abstract stubs
-    with cast(Any, Session)(root_device=board) as session, session.serve_unix() as path:
-        session.update_status(ExporterStatus.LEASE_READY)
-        monkeypatch.setenv("JUMPSTARTER_HOST", str(path))
+    with serving_drivers(board) as path:
+        monkeypatch.setenv("JUMPSTARTER_HOST", path)
         monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
         with running(pytester) as process:
             wait_for(process.stdout, "HOLDING")

@@ -147,15 +147,13 @@ class Drivers(Mapping[str, Any]):
 
     def usable(self, paths: Iterable[str]) -> list[str]:
         """Return of some paths one for each driver, the shortest at which it is there; one in all where none is."""
-        by_uuid: dict[str, list[str]] = {}
-        for path in paths:
-            by_uuid.setdefault(self.places[path].uuid, []).append(path)
-        there = (self._shortest_there(each) for each in by_uuid.values())
-        return [path for path in there if path] or [path for each in by_uuid.values() for path in each][:1]
-
-    def _shortest_there(self, paths: list[str]) -> str:
-        in_order = sorted(paths, key=len)
-        return next((path for path in in_order if not isinstance(self[path], MissingDriver)), "")
+        paths = list(paths)
+        found: dict[str, str] = {}
+        for path in sorted(paths, key=len):
+            uuid = self.places[path].uuid
+            if uuid not in found and not isinstance(self[path], MissingDriver):
+                found[uuid] = path
+        return [path for path in paths if path == found.get(self.places[path].uuid)] or paths[:1]
 
     def reported(self, module: str) -> list[str]:
         """Return the paths of drivers whose client's class is of a module, by the exporter's word: nothing is built."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -176,7 +177,7 @@ class Builder:
         return client
 
 
-class LazyChildren(MutableMapping[str, Any]):
+class LazyChildren(UserDict[str, Any]):
     """
     The children of a composite driver by name, in the place of Jumpstarter's `dict`.
 
@@ -186,44 +187,29 @@ class LazyChildren(MutableMapping[str, Any]):
     """
 
     def __init__(self, builder: Builder, nodes: dict[str, _Node]) -> None:
+        super().__init__(dict.fromkeys(nodes))  # `data`: None for what is not built
         self._builder = builder
         self._nodes = nodes
-        self._clients: dict[str, Any] = dict.fromkeys(nodes)
 
     def __getitem__(self, name: str) -> Any:
         __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
-        if (client := self._clients[name]) is not None:
+        if (client := self.data[name]) is not None:
             return client
         with self._builder.lock:
-            if (client := self._clients[name]) is None:
+            if (client := self.data[name]) is None:
                 built = self._builder.build(self._nodes[name])
-                if (client := self._clients[name]) is None:  # nobody had one built while ours was in the loop
+                if (client := self.data[name]) is None:  # nobody had one built while ours was in the loop
                     client = built
                     if not isinstance(client, MissingDriver) or not client.is_passing:
-                        self._clients[name] = client
+                        self.data[name] = client
             return client
-
-    def __setitem__(self, name: str, client: Any) -> None:
-        self._clients[name] = client
-
-    def __delitem__(self, name: str) -> None:
-        del self._clients[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._clients
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._clients)
-
-    def __len__(self) -> int:
-        return len(self._clients)
 
     def __repr__(self) -> str:
         return f"<LazyChildren: {', '.join(self)}>"
 
     def close(self) -> None:
         """Close those that were built."""
-        for client in self._clients.values():
+        for client in self.data.values():
             if client is not None:
                 client.close()
 
