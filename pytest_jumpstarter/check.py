@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,7 @@ from pytest_jumpstarter.report.sheet import Sheet
 from pytest_jumpstarter.report.versions import versions
 from pytest_jumpstarter.roles import needs_of, roles_of, wanted_of
 from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.schedule import sets_of
 from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import SETTINGS
@@ -68,9 +69,8 @@ class Check:
 
     def _run(self) -> Run:
         """Return the run that the collection started already, for `--jmp-each`, or a new one."""
-        ending = self._config.pluginmanager.get_plugin("jumpstarter-ending")
-        if ending is not None:
-            return cast("Run", ending.run)
+        if (run := self._config.stash.get(RUN, None)) is not None:
+            return run
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
         settings = self._config.stash[SETTINGS]
         return Run(

@@ -14,10 +14,13 @@ import pytest
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
 from pytest_jumpstarter.roles import ExporterName, roles_of
 from pytest_jumpstarter.settings import SETTINGS
+from pytest_jumpstarter.workers import CREW
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
     from pytest_jumpstarter.settings import Setting
+
+EACH = pytest.StashKey["Each"]()
 
 _WORKER_INPUT = "jumpstarter_each"
 
@@ -25,7 +28,7 @@ _WORKER_INPUT = "jumpstarter_each"
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """Run a test on each board of its roles that have several, unless it says itself on which."""
     settings = metafunc.config.stash[SETTINGS]
-    each = metafunc.config.pluginmanager.get_plugin("jumpstarter-each")
+    each = metafunc.config.stash.get(EACH, None)
     for role, wish in roles_of(metafunc.definition).items():
         if _is_parametrised(metafunc, role):
             continue
@@ -83,7 +86,7 @@ class Each:
         from pytest_jumpstarter.session import start_run
 
         assert self._session is not None
-        crew = self._session.config.pluginmanager.get_plugin("jumpstarter-crew")
+        crew = self._session.config.stash.get(CREW, None)
         client: Client = (crew.site if crew is not None else start_run(self._session, self._settings)).client
         return client
 

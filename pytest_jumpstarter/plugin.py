@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,19 +39,8 @@ from pytest_jumpstarter.settings import SETTINGS, Settings
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
-    from pytest_jumpstarter.live import LiveFixtures
+    from pytest_jumpstarter.report.shown import Shows
     from pytest_jumpstarter.run import Run
-
-# What a report may carry, and who shows it.
-_SHOWN_BY = {
-    "device_error": "device_errors:DeviceErrors",
-    "held": "hold:HeldDevices",
-    "retry": "retried:Retried",
-    "no_device": "no_device:NothingTested",
-    "jumpstarter": "bookkeeper:Bookkeeper",
-    "evidence": "junit_output:JunitOutput",
-}
-
 
 _USAGE_ERROR = "jumpstarter_usage_error"  # in xdist's `workeroutput`
 
@@ -87,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _register_dut(config, config.stash[SETTINGS])
     _register_crew(config, config.stash[SETTINGS])
     _register_each(config, config.stash[SETTINGS])
-    _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
+    _register_retries(config, config.stash[SETTINGS])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,9 +112,10 @@ def _register_crew(config: pytest.Config, settings: Settings) -> None:
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
     if any(setting.option.name == "each" for setting in settings.aimed()):
-        from pytest_jumpstarter.each import Each
+        from pytest_jumpstarter.each import EACH, Each
 
-        config.pluginmanager.register(Each(config), "jumpstarter-each")
+        config.stash[EACH] = each = Each(config)
+        config.pluginmanager.register(each, "jumpstarter-each")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -137,22 +126,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrise(metafunc)
 
 
-def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]) -> None:
+def _register_retries(config: pytest.Config, settings: Settings) -> None:
     if settings["retries"].value:
-        from pytest_jumpstarter.retries import Retries
+        from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, RetriedProtocol
 
-        config.pluginmanager.register(Retries(settings, roles, _live_fixtures(config)), "jumpstarter-retries")
-
-
-def _live_fixtures(config: pytest.Config) -> LiveFixtures:
-    """Return what notes the fixtures over devices from now on."""
-    from pytest_jumpstarter.live import LiveFixtures
-
-    if (live := config.pluginmanager.get_plugin("jumpstarter-live")) is None:
-        roles: set[str] = config.stash[ROLES]
-        live = LiveFixtures(roles)
-        config.pluginmanager.register(live, "jumpstarter-live")
-    return cast("LiveFixtures", live)
+        config.stash[RETRIED_PROTOCOL] = protocol = RetriedProtocol()
+        config.pluginmanager.register(protocol, "jumpstarter-retries")
 
 
 def _register_outputs(config: pytest.Config, settings: Settings) -> None:
@@ -244,9 +223,9 @@ def _prepare(session: pytest.Session) -> None:
 
         session.config.pluginmanager.register(Requirements(), "jumpstarter-requirements")
     if needs:
-        from pytest_jumpstarter.schedule import Schedule
+        from pytest_jumpstarter.schedule import SCHEDULE, Schedule
 
-        schedule = Schedule(session.config, session.items, by_role, _live_fixtures(session.config))
+        session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
     if needs and session.config.getoption("collectonly"):
         from pytest_jumpstarter.asked import Asked
@@ -259,35 +238,29 @@ def _prepare(session: pytest.Session) -> None:
 
 
 class _Herald:
-    """Waits for reports that have more to show, which may come from another process, and brings in what does."""
+    """Waits for reports with a record of ours, which may come from another process, and brings in what shows it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._shows: Shows | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Hand the report to those who show a part of it."""
-        shows = [self._show(attribute) for attribute in _SHOWN_BY if hasattr(report, attribute)]
-        for show in shows:
-            show.expect(report)
-        result = yield
-        for show in shows:
-            show.add(report)
-        return result
+        if not isinstance(getattr(report, "jumpstarter", None), dict):
+            return (yield)
+        from pytest_jumpstarter.report.shown import Shows
 
-    def _show(self, attribute: str) -> Any:
-        name = f"jumpstarter-{attribute}"
-        if not self._config.pluginmanager.has_plugin(name):
-            module, _, shows = _SHOWN_BY[attribute].partition(":")
-            show = getattr(import_module(f"pytest_jumpstarter.report.{module}"), shows)(self._config)
-            self._config.pluginmanager.register(show, name)
-        return self._config.pluginmanager.get_plugin(name)
+        self._shows = self._shows or Shows(self._config)
+        return (yield from self._shows.show(report))
 
 
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    if (schedule := request.config.pluginmanager.get_plugin("jumpstarter-schedule")) is not None:
+    from pytest_jumpstarter.schedule import SCHEDULE
+
+    if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
         schedule.wait_for_imports()
     from pytest_jumpstarter.session import start_run
 
@@ -337,10 +310,14 @@ def device_fixture(
 
 def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
     """Yield the device of a role, of which its fixture says `wish`."""
+    from pytest_jumpstarter.running.device_fixtures import device_fixtures
+    from pytest_jumpstarter.schedule import SCHEDULE
+
     role = str(request.fixturename)
     run: Run = request.getfixturevalue("jumpstarter")
+    device_fixtures(request.session).note_setup(request)
     wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
-    schedule = request.config.pluginmanager.get_plugin("jumpstarter-schedule")
+    schedule = request.config.stash.get(SCHEDULE, None)
     together = schedule.together(wanted) if schedule is not None else [wanted]
     with run.device(wanted, together) as device:
         yield device

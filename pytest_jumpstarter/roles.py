@@ -9,7 +9,7 @@ Nothing here asks the lab: this is what the suite itself, its markers and the se
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -78,6 +78,11 @@ def remember_wish(function: object, wish: Wish) -> None:
     _WISHES[_function(function)] = wish
 
 
+def is_device_fixture(fixturedef: "pytest.FixtureDef[Any]") -> bool:
+    """Return whether a fixture yields a leased device, rather than something else under the same name."""
+    return _function(fixturedef.func) in _WISHES
+
+
 def _function(function: object) -> object:
     return getattr(function, "__func__", function)
 
@@ -118,9 +123,8 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
     from pytest_jumpstarter.pytest_private import fixture_definitions
 
     for fixturedef in reversed(fixture_definitions(item, name)):
-        function = _function(fixturedef.func)  # a method, where a class defines it
-        if function in _WISHES:
-            return _WISHES[function]
+        if is_device_fixture(fixturedef):
+            return _WISHES[_function(fixturedef.func)]
         if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
             return None
     return None

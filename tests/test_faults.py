@@ -245,19 +245,21 @@ def test_after(dut, console):
     assert boards.leases() == []
 
 
-def test_console_opened_as_the_connection_broke(boards: FaultyLab, pytester: pytest.Pytester) -> None:
-    """A console that was opened a moment after the break, before anybody could see it, is a device error too."""
+def test_console_opened_before_the_connection_broke(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A console that was opened before a break and ends later is a device error, however long ago that was."""
     pytester.makepyfile(
         STEP
         + """
 import contextlib, time
 import pexpect
+from pytest_jumpstarter.device.call_window import mark_call
 def test_it(dut):
+    opened = time.monotonic()
     step("HOLDING")
     with contextlib.suppress(Exception):
         dut.power.on()   # by now the break is known
     seen_late = pexpect.EOF("as a console ends that was opened on a connection that is gone")
-    seen_late.since = time.monotonic()
+    mark_call(seen_late, opened)
     raise seen_late
 """
     )

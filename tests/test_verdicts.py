@@ -20,7 +20,7 @@ CAUSES = {
     "driver error, lease gone": ("lose(dut, jumpstarter); call_until_it_fails(dut)", DEVICE_ERROR),
     "assertion": ("assert dut is None", TEST_FAILURE),
     "assertion over a lab's error": ("raise AssertionError('x') from errors.LeaseLost('x')", TEST_FAILURE),
-    "assertion, lease gone": ("lose(dut, jumpstarter); assert dut is None", TEST_FAILURE),
+    "assertion, lease gone": ("lose(dut, jumpstarter); assert dut is None", DEVICE_ERROR),
     "console silent": ("dut.console().expect('never', timeout=0.1)", TEST_FAILURE),
     "driver refuses": ("dut.power.call('no_such_method')", TEST_FAILURE),
     "any other error": ("raise RuntimeError('exporter offline')", TEST_FAILURE),

@@ -11,34 +11,43 @@ Source: jumpstarter.v1.ExporterService DriverCall
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
 from jumpstarter.client.core import AsyncDriverClient
 from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
+from pytest_jumpstarter.device.call_window import leaves, mark_call
 from pytest_jumpstarter.device.portal import LoopNeeded, run_here
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from jumpstarter.client import DriverClient
 
+T = TypeVar("T")
+
 
 class CallingPortal:
     """
     The loop as driver clients see it: what they want done is done there, except for plain driver calls.
 
+    An error of a call is marked with the time at which the call began; see `call_window`.
+
     Args:
         portal: The loop.
-        channel: Goes to the exporter; it may connect when the first call is made.
+        channel: Goes to the exporter; it may connect when the first call is made. None: all calls go through the loop.
     """
 
-    def __init__(self, portal: BlockingPortal, channel: grpc.Channel) -> None:
+    def __init__(self, portal: BlockingPortal, channel: grpc.Channel | None) -> None:
         self._portal = portal
         self._loop_thread = portal.call(threading.get_ident)
-        self._driver_call: Any = jumpstarter_pb2_grpc.ExporterServiceStub(channel).DriverCall
+        stub: Any = jumpstarter_pb2_grpc.ExporterServiceStub(channel) if channel is not None else None
+        self._driver_call: Any = stub.DriverCall if stub is not None else None
+        self._opened: dict[int, float] = {}
 
     def call(self, function: Any, *args: Any) -> Any:
         """
@@ -47,7 +56,35 @@ class CallingPortal:
         Raises:
             DriverError: As Jumpstarter's driver client raises it.
         """
-        is_plain = getattr(function, "__func__", None) is _CALL
+        began = time.monotonic()
+        try:
+            return self._call(function, *args)
+        except Exception as exc:
+            mark_call(exc, self._opened.get(id(getattr(function, "__self__", None)), began))
+            raise
+
+    @contextmanager
+    def wrap_async_context_manager(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter and leave `manager` in the loop; the window of a call on a stream begins where that was opened."""
+        began, inside = time.monotonic(), None
+        try:
+            with self._portal.wrap_async_context_manager(manager) as opened:
+                self._opened[id(opened)] = began
+                try:
+                    yield opened
+                except BaseException as exc:
+                    inside = exc
+                    raise
+                finally:
+                    self._opened.pop(id(opened), None)
+        except Exception as exc:
+            for each in leaves(exc):
+                if each is not inside:
+                    mark_call(each, began)
+            raise
+
+    def _call(self, function: Any, *args: Any) -> Any:
+        is_plain = self._driver_call is not None and getattr(function, "__func__", None) is _CALL
         if not is_plain or threading.get_ident() == self._loop_thread:  # where the portal says what is wrong
             return self._portal.call(function, *args)
         stub = _BlockingStub(self._driver_call)

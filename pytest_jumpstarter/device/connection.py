@@ -76,8 +76,11 @@ class Connection:
             DeviceUnreachable: The exporter named `exporter` does not answer.
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
+        import grpc
+
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
-        self._call_directly(drivers, tunnel)
+        target = socket_target(tunnel.path)
+        self._watch_calls(drivers, self._stack.enter_context(grpc.secure_channel(*target, options=_INNER_OPTIONS)))
         return drivers
 
     def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> Drivers:
@@ -93,7 +96,23 @@ class Connection:
             ConfigError: The exporter does not take the passphrase, does not speak TLS, or has no certificate for us.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
-        return self._open(_over_channel(channel, self), exporter, advice)
+        drivers = self._open(_over_channel(channel, self), exporter, advice)
+        self._watch_calls(drivers, channel=None)
+        return drivers
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the channel to the exporter stands; asks nobody."""
+        import grpc
+
+        async def state() -> grpc.ChannelConnectivity:
+            assert self.channel is not None
+            return self.channel.get_state()
+
+        try:
+            return self.channel is not None and self.portal.call(state) is grpc.ChannelConnectivity.READY
+        except (RuntimeError, grpc.aio.UsageError):  # closed
+            return False
 
     def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
         """
@@ -138,12 +157,10 @@ class Connection:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
-    def _call_directly(self, drivers: Drivers, tunnel: Tunnel) -> None:
-        import grpc
-
+    def _watch_calls(self, drivers: Drivers, channel: grpc.Channel | None) -> None:
+        """Make driver clients mark the errors of their calls, and make plain calls over `channel` if there is one."""
         from pytest_jumpstarter.device.calls import CallingPortal, call_directly
 
-        channel = self._stack.enter_context(grpc.secure_channel(*socket_target(tunnel.path), options=_INNER_OPTIONS))
         portal = CallingPortal(self.portal, channel)
         call_directly(drivers.root, portal)
         drivers.each(lambda _, driver: call_directly(driver, portal))

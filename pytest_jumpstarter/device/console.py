@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -19,6 +20,7 @@ import pexpect
 from pexpect.expect import searcher_re, searcher_string
 from pexpect.fdpexpect import fdspawn
 
+from pytest_jumpstarter.device.call_window import mark_call
 from pytest_jumpstarter.errors import ConsoleFatal, DeviceUnreachable, JumpstarterError
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ class Console:
 
     def _expect(self, searcher: Any, pattern: Any, timeout: float) -> int:
         __tracebackhide__ = True
+        began = time.monotonic()
         try:
             index = int(self.spawn.expect_loop(cast("searcher_re[str]", _Watch(searcher, self.fatal)), timeout))
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
@@ -161,8 +164,8 @@ class Console:
             told = type(exc)(
                 f"console {self.name} {happened} for {_shown(pattern)}{why}\nit said:\n{_tail(self.before)}"
             )
-            if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
-                told.since = self._line.opened  # type: ignore[attr-defined]  # read by the verdict
+            # what broke since a console that ended was opened is to blame, however long ago
+            mark_call(told, self._line.opened if isinstance(told, pexpect.EOF) else began)
             raise told from None
         if index == _IS_FATAL:
             line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]

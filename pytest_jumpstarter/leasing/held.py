@@ -38,6 +38,7 @@ class Held(ABC):
         log: What the exporter says, if it is read already: since its beforeLease hook.
         failure: Why the lease could not be given back; empty if all is well.
         is_reserved: Whether it is left to people now: not extended and not given back.
+        looked: When the lab controller told last of lease and exporter, by `time.monotonic()`.
     """
 
     is_ours: bool
@@ -63,6 +64,7 @@ class Held(ABC):
         self.exporter: Exporter | None = None
         self.failure = ""
         self.is_reserved = False
+        self.looked = -math.inf
         self._client = client
         self._waiter = Waiter(client, wanted, say, since=since)
         self._listen = listen
@@ -103,11 +105,13 @@ class Held(ABC):
             TransportError: It does not answer within `timeout` seconds.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
+        began = time.monotonic()
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
             exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
         except NotFound as exc:
             return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
+        self.looked = began
         if self.lease.is_ended:
             why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
             return LeaseLost(f"lease {self.name} has ended{why}")

@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable
 
 from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
+from pytest_jumpstarter.leasing.health import LOOK_INTERVAL
 from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.units import format_duration
-
-LOOK_INTERVAL = 2.0
-"""Seconds between two looks at lease and exporter, or a sixth of the time to live if that is less."""
 
 
 class _Watched:

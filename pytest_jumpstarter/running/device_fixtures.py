@@ -1,0 +1,155 @@
+"""
+`DeviceFixtures`: the device fixtures that are set up, who looks them up, and how to end them before their scope does.
+
+Each lookup counts for the test at hand, whether pytest sets the fixture up for it or has it already, directly or by
+another fixture that stands over the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.roles import is_device_fixture
+from pytest_jumpstarter.running import RUN
+from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of, current_test
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.run import Run
+
+DEVICE_FIXTURES = pytest.StashKey["DeviceFixtures"]()
+
+_Fixture = pytest.FixtureDef[Any]
+
+
+class DeviceFixtures:
+    """
+    Knows the device fixtures, and the fixtures of wider scope than a test that stand over them.
+
+    Attributes:
+        fetched: The roles that such a fixture looked up by name: pytest would not end it with the device.
+    """
+
+    def __init__(self, config: pytest.Config, test: CurrentTest) -> None:
+        self.fetched: set[str] = set()
+        self._config = config
+        self._test = test
+        self._made: dict[str, dict[_Fixture, pytest.FixtureRequest]] = {}
+        self._over: dict[_Fixture, set[str]] = {}
+
+    def check_present(self, item: pytest.Item, roles: Iterable[str]) -> None:
+        """
+        Raise the loss of a device that a test is about to use; if the test runs again, make its devices anew instead.
+
+        Raises:
+            DeviceError: A device is lost.
+        """
+        __tracebackhide__ = True
+        run = self._config.stash.get(RUN, None)
+        healths = [run.healths[role] for role in roles if role in run.healths] if run is not None else []
+        loss = next((health.loss for health in healths if health.loss is not None and not health.is_retired), None)
+        if run is None or loss is None:
+            return
+        if attempt_of(item) == 1:
+            raise loss.with_traceback(None)
+        self.make_anew(run, roles)
+
+    def make_anew(self, run: Run, roles: Iterable[str]) -> None:
+        """End the fixtures of these devices and all that stands over them: the next lookup makes them anew."""
+        ended = run.roles_with(list(roles))
+        for role in ended:
+            self.finish(role)  # an error here comes from the loss, too
+        pytest.CallInfo.from_call(  # and here
+            partial(run.give_back, ended),
+            when="teardown",
+            reraise=(pytest.exit.Exception, KeyboardInterrupt),
+        )
+        for role in ended:
+            run.healths.pop(role, None)
+
+    def note_setup(self, request: pytest.FixtureRequest) -> None:
+        """Note a device fixture that is being set up, and its lookups from now on."""
+        fixture, role = pytest_private.fixturedef_of(request), str(request.fixturename)
+        self._made.setdefault(role, {})[fixture] = request
+        self._note(role, pytest_private.item_of(request), [request, *pytest_private.requests_above(request)])
+        pytest_private.on_lookup(fixture, lambda item, above: self._look_up(role, item, above))
+
+    def finish(self, name: str) -> list[BaseException]:
+        """End what is known by a name, after all that asked for it; return what went wrong."""
+        made = self._made.pop(name, {}).items()
+        errors: list[BaseException] = []
+        for fixture, request in sorted(made, key=lambda each: each[0].argname == name):
+            if fixture.argname != name:
+                errors += self.finish(fixture.argname)
+            call = pytest.CallInfo.from_call(
+                partial(pytest_private.finish_fixture, fixture, request),
+                when="teardown",
+                reraise=(pytest.exit.Exception, KeyboardInterrupt),
+            )
+            errors += [call.excinfo.value] if call.excinfo is not None else []
+        return errors
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: _Fixture, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+        """Watch what a fixture that outlives its test looks up by name, also long after its setup."""
+        __tracebackhide__ = True  # of an error in the fixture
+        if "request" in fixturedef.argnames and fixturedef.scope != "function":
+            pytest_private.on_getfixturevalue(request, partial(self._on_value, request))
+        return (yield)
+
+    def _look_up(self, role: str, item: pytest.Item, above: Sequence[pytest.FixtureRequest]) -> None:
+        __tracebackhide__ = True
+        devices_of(item).note(role)
+        self.check_present(item, [role])
+        self._note(role, item, above)
+
+    def _note(self, role: str, item: pytest.Item, requests: Sequence[pytest.FixtureRequest]) -> None:
+        """Note that `item` uses the device of `role`, by the fixtures of these requests, the nearest to it first."""
+        devices_of(item).note(role)
+        below = ""
+        for request in requests:
+            fixture = pytest_private.fixturedef_of(request)
+            if not is_device_fixture(fixture) and fixture.scope != "function":
+                self._note_over(role, below, fixture, request)
+            below = str(request.fixturename)
+
+    def _note_over(self, role: str, below: str, fixture: _Fixture, request: pytest.FixtureRequest) -> None:
+        """Note that a fixture stands over a device, by the fixture named `below` that it asked for."""
+        if below and below not in fixture.argnames:
+            self.fetched.add(role)
+            self._made.setdefault(below, {})[fixture] = request
+        self._over.setdefault(fixture, set()).add(role)
+        pytest_private.on_lookup(fixture, partial(self._on_standing, fixture))
+        pytest_private.on_getfixturevalue(request, partial(self._on_value, request))
+
+    def _on_standing(self, fixture: _Fixture, item: pytest.Item, above: Sequence[pytest.FixtureRequest]) -> None:
+        """Note that a test gets a fixture that stands over devices; one that is to be set up will look them up."""
+        __tracebackhide__ = True
+        if fixture.cached_result is not None:
+            for role in sorted(self._over[fixture]):
+                self._look_up(role, item, above)
+
+    def _on_value(self, request: pytest.FixtureRequest, fixture: _Fixture) -> None:
+        """Note that the fixture of `request`, which may be older than the test at hand, looked `fixture` up by name."""
+        __tracebackhide__ = True
+        roles = {fixture.argname} if is_device_fixture(fixture) else self._over.get(fixture, set())
+        above = pytest_private.fixturedef_of(request)
+        for role in sorted(roles):
+            if not is_device_fixture(above) and above.scope != "function":
+                self._note_over(role, fixture.argname, above, request)
+            if (item := self._test.item) is not None:
+                self._look_up(role, item, [])
+
+
+def device_fixtures(session: pytest.Session) -> DeviceFixtures:
+    """Return what knows the device fixtures of a session, made and registered at the first call."""
+    config = session.config
+    if DEVICE_FIXTURES not in config.stash:
+        config.stash[DEVICE_FIXTURES] = found = DeviceFixtures(config, current_test(session))
+        config.pluginmanager.register(found, "jumpstarter-device-fixtures")
+    return config.stash[DEVICE_FIXTURES]
