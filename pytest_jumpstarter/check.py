@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.outlook import Outlook, Prospect, adopted
 from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.report.sheet import Sheet
 from pytest_jumpstarter.report.versions import versions
-from pytest_jumpstarter.roles import needs_of, roles_of, wanted_of
+from pytest_jumpstarter.roles import needs_of, wanted_of
 from pytest_jumpstarter.run import Run
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.schedule import sets_of
@@ -79,7 +80,7 @@ class Check:
 
     def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Say how things stand, and return the tests that can never get their devices, with the reason."""
-        tests = [item for item in items if roles_of(item)]
+        tests = [item for item in items if devices_of(item).planned]
         self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
         look = partial(_AtLab, run, self._sheet) if run.has_leases else partial(_AtExporter, run, self._sheet)
         try:
@@ -90,12 +91,17 @@ class Check:
         return place.never(tests)
 
     def _tell(self, items: Sequence[pytest.Item], never: Mapping[pytest.Item, str]) -> None:
-        count = sum(bool(roles_of(item)) for item in items)
+        count = sum(bool(devices_of(item).planned) for item in items)
+        unseen = [item.nodeid for item in items if devices_of(item).may_look_up_more]
         self._can_all = not never
         for reason in filter(None, dict.fromkeys(never.values())):
             tests = [item.nodeid for item, why in never.items() if why == reason]
             self._sheet.reason(reason, tests)
-        if not count:
+        if unseen:
+            self._sheet.note(f"not checked: {UNSEEN}", unseen)
+        if not count and unseen:
+            self._sheet.verdict(f"no test is known to need a device; {len(unseen)} may ask for one while they run")
+        elif not count:
             self._sheet.verdict("no test needs a device")
         elif never:
             self._sheet.verdict(f"tests that need devices: {count}; {len(never)} cannot get theirs", is_bad=True)
@@ -165,12 +171,12 @@ class _AtLab:
 
     def _reason(self, item: pytest.Item, devices: Mapping[str, Wanted]) -> str:
         """Return why a test cannot have one of its devices."""
-        for role in roles_of(item):
+        for role in devices_of(item).planned:
             if role not in devices:
                 return _nonsense(item, role)
             if problem := self._prospects[devices[role]].problem:
                 return f"{role}: {problem}"
-        for role, needs in needs_of(item).items():
+        for role, needs in needs_of(item, devices_of(item).planned).items():
             for selector in map(Selector.parse, needs.labels):
                 if not any(selector.matches(each.labels) for each in self._prospects[devices[role]].matching):
                     there = f"of {devices[role]} none has {selector}, which the marker asks for"
@@ -201,7 +207,7 @@ class _AtExporter:
         never = {}
         for item in items:
             devices = _asked(item)
-            for role in roles_of(item):
+            for role in devices_of(item).planned:
                 reason = _nonsense(item, role) if role not in devices else ""
                 if not reason and devices[role] not in tried:
                     tried[devices[role]] = self._try(devices[role])
@@ -269,16 +275,16 @@ def _row(wanted: Wanted, prospect: Prospect) -> Sequence[Any]:
 def _asked(item: pytest.Item) -> dict[str, Wanted]:
     """Return what a test wants for each of its roles, as far as that makes sense."""
     asked = {}
-    for role in roles_of(item):
+    for role, wish in devices_of(item).planned.items():
         with suppress(ConfigError):
-            asked[role] = wanted_of(item, role)
+            asked[role] = wanted_of(item, role, wish)
     return asked
 
 
 def _nonsense(item: pytest.Item, role: str) -> str:
     """Return why what a test wants for a role makes no sense."""
     try:
-        wanted_of(item, role)
+        wanted_of(item, role, devices_of(item).planned[role])
     except ConfigError as exc:
         return f"{role}: {exc}"
     return ""

@@ -12,8 +12,10 @@ from functools import cached_property
 
 import pytest
 
-from pytest_jumpstarter.pytest_private import uses_request
 from pytest_jumpstarter.roles import Wish, roles_of
+
+UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
+"""Words for a test of which not all devices are known before it runs."""
 
 _DEVICES = pytest.StashKey["DevicesOf"]()
 
@@ -23,7 +25,7 @@ class DevicesOf:
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
-        self._used: dict[str, None] = {}
+        self._used: dict[str, Wish] = {}
 
     @cached_property
     def planned(self) -> Mapping[str, Wish]:
@@ -33,7 +35,12 @@ class DevicesOf:
     @property
     def roles(self) -> list[str]:
         """The roles that the test asks for, then those that it looked up besides."""
-        return list(dict.fromkeys([*self.planned, *self._used]))
+        return list(self.wishes)
+
+    @property
+    def wishes(self) -> dict[str, Wish]:
+        """What the fixtures of all these devices say, by role."""
+        return {**self.planned, **self._used}
 
     @property
     def unplanned(self) -> set[str]:
@@ -43,11 +50,13 @@ class DevicesOf:
     @property
     def may_look_up_more(self) -> bool:
         """Whether the test may ask for devices by `request.getfixturevalue`, which nobody sees before it runs."""
+        from pytest_jumpstarter.pytest_private import uses_request
+
         return uses_request(self._item)
 
-    def note(self, role: str) -> None:
-        """Note that the test looked up the device of `role`."""
-        self._used[role] = None
+    def note(self, role: str, wish: Wish) -> None:
+        """Note that the test looked up the device of `role`, of which the fixture says `wish`."""
+        self._used[role] = wish
 
     def begin(self) -> None:
         """Forget what was looked up: the test begins, perhaps once more."""

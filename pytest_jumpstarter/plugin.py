@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
@@ -31,7 +32,6 @@ from pytest_jumpstarter.roles import (
     declared_roles,
     needs_of,
     remember_wish,
-    roles_of,
     wanted_device,
 )
 from pytest_jumpstarter.settings import SETTINGS, Settings
@@ -160,7 +160,7 @@ def pytest_internalerror(excrepr: object) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests without devices first, then group by device, unless somebody else orders the tests."""
-    if _orders(config) and any(roles_of(item) for item in items):
+    if _orders(config) and any(devices_of(item).planned for item in items):
         from pytest_jumpstarter.order import arranged
 
         items[:] = arranged(items)
@@ -212,22 +212,22 @@ def _prepare(session: pytest.Session) -> None:
                 f"there are {', '.join(sorted(roles))}"
             )
     try:
-        by_role = [need for item in session.items for need in needs_of(item).items()]
+        by_role = [need for item in session.items for need in needs_of(item, devices_of(item).planned).items()]
         workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
         check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     needs = [need for _, need in by_role]
-    if any(need.requires or need.labels for need in needs):
+    if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
         from pytest_jumpstarter.needs import Requirements
 
-        session.config.pluginmanager.register(Requirements(), "jumpstarter-requirements")
+        session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
     if needs:
         from pytest_jumpstarter.schedule import SCHEDULE, Schedule
 
         session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
-    if needs and session.config.getoption("collectonly"):
+    if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
         from pytest_jumpstarter.asked import Asked
 
         session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")

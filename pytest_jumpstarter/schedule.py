@@ -140,9 +140,9 @@ class Schedule:
 def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:
     """Return what a test wants for each of its roles; what makes no sense is told when its fixture is made."""
     found = {}
-    for role in devices_of(item).planned:
+    for role, wish in devices_of(item).planned.items():
         try:
-            found[role] = wanted_of(item, role)
+            found[role] = wanted_of(item, role, wish)
         except ConfigError:
             continue
     return found

@@ -36,23 +36,35 @@ ARROWS = {
     "run": BASE | {"leasing", "settings", "signals", "site"},
     "workers": BASE | {"client", "lab", "leasing", "report", "roles", "settings", "signals", "site"},
     "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
-    "needs": BASE | {"pytest_private", "roles"},
+    "needs": BASE | {"devices_of", "pytest_private", "roles", "running"},
     "running": BASE | {"device", "devices_of", "evidence", "pytest_private", "roles", "signals"},
-    "asked": BASE | {"roles"},
-    "check": BASE | {"client", "leasing", "report", "roles", "run", "running", "schedule", "settings", "site"},
+    "asked": BASE | {"devices_of", "roles"},
+    "check": BASE
+    | {"devices_of", "client", "leasing", "report", "roles", "run", "running", "schedule", "settings", "site"},
     "drop_in": BASE | {"plugin", "roles"},
     "dut": {"plugin"},
     "each": BASE | {"leasing", "roles", "session", "settings", "workers"},
-    "order": {"pytest_private", "roles"},
+    "order": {"devices_of", "pytest_private", "roles"},
     "schedule": BASE | {"device", "devices_of", "leasing", "roles", "running", "session", "settings"},
     "session": BASE | {"devices_of", "leasing", "report", "run", "running", "settings", "signals", "site", "workers"},
     "plugin": BASE
-    | {"asked", "check", "dut", "each", "settings", "workers"}
+    | {"asked", "check", "devices_of", "dut", "each", "settings", "workers"}
     | {"hooks", "needs", "options", "order", "report", "roles", "run", "running", "schedule", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "masking", "selector", "units"}
-LOADED_ALWAYS = ("__init__", "plugin", "options", "settings", "roles", "hooks", "errors", "selector", "units")
+LOADED_ALWAYS = (
+    "__init__",
+    "plugin",
+    "options",
+    "settings",
+    "roles",
+    "devices_of",
+    "hooks",
+    "errors",
+    "selector",
+    "units",
+)
 
 
 def modules() -> list[Path]:

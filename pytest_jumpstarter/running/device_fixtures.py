@@ -7,7 +7,7 @@ another fixture that stands over the device.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.devices_of import devices_of
-from pytest_jumpstarter.roles import is_device_fixture
+from pytest_jumpstarter.roles import is_device_fixture, wish_of
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of, current_test
 
@@ -33,14 +33,17 @@ class DeviceFixtures:
 
     Attributes:
         fetched: The roles that such a fixture looked up by name: pytest would not end it with the device.
+        checks: Called with a test and a role when the test gets a device that is there already, to skip the test for
+            which it will not do.
     """
 
     def __init__(self, config: pytest.Config, test: CurrentTest) -> None:
         self.fetched: set[str] = set()
+        self.checks: list[Callable[[pytest.Item, str], object]] = []
         self._config = config
         self._test = test
         self._made: dict[str, dict[_Fixture, pytest.FixtureRequest]] = {}
-        self._over: dict[_Fixture, set[str]] = {}
+        self._over: dict[_Fixture, dict[str, _Fixture]] = {}
 
     def check_present(self, item: pytest.Item, roles: Iterable[str]) -> None:
         """
@@ -76,8 +79,8 @@ class DeviceFixtures:
         """Note a device fixture that is being set up, and its lookups from now on."""
         fixture, role = pytest_private.fixturedef_of(request), str(request.fixturename)
         self._made.setdefault(role, {})[fixture] = request
-        self._note(role, pytest_private.item_of(request), [request, *pytest_private.requests_above(request)])
-        pytest_private.on_lookup(fixture, lambda item, above: self._look_up(role, item, above))
+        self._note(fixture, pytest_private.item_of(request), [request, *pytest_private.requests_above(request)])
+        pytest_private.on_lookup(fixture, partial(self._look_up, fixture))
 
     def finish(self, name: str) -> list[BaseException]:
         """End what is known by a name, after all that asked for it; return what went wrong."""
@@ -102,28 +105,31 @@ class DeviceFixtures:
             pytest_private.on_getfixturevalue(request, partial(self._on_value, request))
         return (yield)
 
-    def _look_up(self, role: str, item: pytest.Item, above: Sequence[pytest.FixtureRequest]) -> None:
+    def _look_up(self, device: _Fixture, item: pytest.Item, above: Sequence[pytest.FixtureRequest]) -> None:
+        """Note that a test is about to get a device; a device that is there already must be all right for it."""
         __tracebackhide__ = True
-        devices_of(item).note(role)
-        self.check_present(item, [role])
-        self._note(role, item, above)
+        self._note(device, item, above)
+        self.check_present(item, [device.argname])
+        for check in self.checks if device.cached_result is not None else ():
+            check(item, device.argname)
 
-    def _note(self, role: str, item: pytest.Item, requests: Sequence[pytest.FixtureRequest]) -> None:
-        """Note that `item` uses the device of `role`, by the fixtures of these requests, the nearest to it first."""
-        devices_of(item).note(role)
+    def _note(self, device: _Fixture, item: pytest.Item, requests: Sequence[pytest.FixtureRequest]) -> None:
+        """Note that `item` uses a device, by the fixtures of these requests, the nearest to it first."""
+        if (wish := wish_of(device)) is not None:
+            devices_of(item).note(device.argname, wish)
         below = ""
         for request in requests:
             fixture = pytest_private.fixturedef_of(request)
             if not is_device_fixture(fixture) and fixture.scope != "function":
-                self._note_over(role, below, fixture, request)
+                self._note_over(device, below, fixture, request)
             below = str(request.fixturename)
 
-    def _note_over(self, role: str, below: str, fixture: _Fixture, request: pytest.FixtureRequest) -> None:
+    def _note_over(self, device: _Fixture, below: str, fixture: _Fixture, request: pytest.FixtureRequest) -> None:
         """Note that a fixture stands over a device, by the fixture named `below` that it asked for."""
         if below and below not in fixture.argnames:
-            self.fetched.add(role)
+            self.fetched.add(device.argname)
             self._made.setdefault(below, {})[fixture] = request
-        self._over.setdefault(fixture, set()).add(role)
+        self._over.setdefault(fixture, {})[device.argname] = device
         pytest_private.on_lookup(fixture, partial(self._on_standing, fixture))
         pytest_private.on_getfixturevalue(request, partial(self._on_value, request))
 
@@ -131,19 +137,19 @@ class DeviceFixtures:
         """Note that a test gets a fixture that stands over devices; one that is to be set up will look them up."""
         __tracebackhide__ = True
         if fixture.cached_result is not None:
-            for role in sorted(self._over[fixture]):
-                self._look_up(role, item, above)
+            for device in list(self._over[fixture].values()):
+                self._look_up(device, item, above)
 
     def _on_value(self, request: pytest.FixtureRequest, fixture: _Fixture) -> None:
         """Note that the fixture of `request`, which may be older than the test at hand, looked `fixture` up by name."""
         __tracebackhide__ = True
-        roles = {fixture.argname} if is_device_fixture(fixture) else self._over.get(fixture, set())
+        devices = [fixture] if is_device_fixture(fixture) else list(self._over.get(fixture, {}).values())
         above = pytest_private.fixturedef_of(request)
-        for role in sorted(roles):
+        for device in devices:
             if not is_device_fixture(above) and above.scope != "function":
-                self._note_over(role, fixture.argname, above, request)
+                self._note_over(device, fixture.argname, above, request)
             if (item := self._test.item) is not None:
-                self._look_up(role, item, [])
+                self._look_up(device, item, [])
 
 
 def device_fixtures(session: pytest.Session) -> DeviceFixtures:
