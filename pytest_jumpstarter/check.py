@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -20,8 +19,8 @@ import pytest
 
 from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
+from pytest_jumpstarter.leasing.availability import Availability, Candidates, candidates_of_lease
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.outlook import Outlook, Prospect, adopted
 from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.report.sheet import Sheet
 from pytest_jumpstarter.report.versions import versions
@@ -132,16 +131,16 @@ class _AtLab:
         self._foresee = run.foresee
         self._sheet = sheet
         self._foreseen: dict[Wanted, Wanted] = {}
-        self._prospects: dict[Wanted, Prospect] = {}
+        self._candidates: dict[Wanted, Candidates] = {}
         self._shortages: dict[tuple[Wanted, ...], str] = {}
         config = run.site.config
         for label, text, is_bad in _access(config):
             sheet.row(label, text, is_bad=is_bad)
         self._client: Client = run.client
         start = time.monotonic()
-        self._outlook = Outlook.take(self._client)
+        self._availability = Availability.ask(self._client)
         elapsed = (time.monotonic() - start) * 1000
-        sheet.row("answer", f"{len(self._outlook.exporters)} exporters, in {elapsed:.0f} ms for two calls")
+        sheet.row("answer", f"{len(self._availability.exporters)} exporters, in {elapsed:.0f} ms for two calls")
         if not (config.driver_allow or config.driver_unsafe):
             raise ConfigError(
                 f"no driver client may be used: drivers.allow of {config.source} is empty; allow jumpstarter_driver_*"
@@ -152,7 +151,7 @@ class _AtLab:
         asked = {item: _asked(item) for item in items}
         for wanted in dict.fromkeys(wanted for devices in asked.values() for wanted in devices.values()):
             self._look(wanted)
-        self._sheet.table(_COLUMNS, [_row(wanted, prospect) for wanted, prospect in self._prospects.items()])
+        self._sheet.table(_COLUMNS, [_row(wanted, candidates) for wanted, candidates in self._candidates.items()])
         sets = sets_of(asked.values())
         anywhere = {role: wanted for devices in asked.values() for role, wanted in devices.items()}
         reasons = {}
@@ -164,31 +163,31 @@ class _AtLab:
     def _look(self, wanted: Wanted) -> None:
         try:
             self._foreseen[wanted] = foreseen = self._foresee(wanted)
-            of = self._outlook.of if wanted.lease is None else partial(adopted, self._client)
-            self._prospects[wanted] = of(foreseen)
+            of = self._availability.of if wanted.lease is None else partial(candidates_of_lease, self._client)
+            self._candidates[wanted] = of(foreseen)
         except JumpstarterError as exc:
-            self._prospects[wanted] = Prospect(problem=str(exc))
+            self._candidates[wanted] = Candidates(problem=str(exc))
 
     def _reason(self, item: pytest.Item, devices: Mapping[str, Wanted]) -> str:
         """Return why a test cannot have one of its devices."""
         for role in devices_of(item).planned:
             if role not in devices:
                 return _nonsense(item, role)
-            if problem := self._prospects[devices[role]].problem:
+            if problem := self._candidates[devices[role]].problem:
                 return f"{role}: {problem}"
         for role, needs in needs_of(item, devices_of(item).planned).items():
             for selector in map(Selector.parse, needs.labels):
-                if not any(selector.matches(each.labels) for each in self._prospects[devices[role]].matching):
+                if not any(selector.matches(each.labels) for each in self._candidates[devices[role]].enabled):
                     there = f"of {devices[role]} none has {selector}, which the marker asks for"
                     return f"{role}: {there}, so that the test is always skipped; change the marker or the selector"
         return ""
 
     def _shortage(self, devices: Mapping[str, Wanted]) -> str:
         """Return why devices that are leased together cannot be had together, though each alone can."""
-        able = [wanted for wanted in devices.values() if not self._prospects[wanted].problem and wanted.lease is None]
+        able = [wanted for wanted in devices.values() if not self._candidates[wanted].problem and wanted.lease is None]
         wishes = tuple(self._foreseen[wanted] for wanted in able)
         if wishes not in self._shortages:  # of many tests it is the same
-            self._shortages[wishes] = self._outlook.shortage(wishes)
+            self._shortages[wishes] = self._availability.shortage(wishes)
         return self._shortages[wishes]
 
 
@@ -266,10 +265,10 @@ def _token(config: ClientConfig) -> tuple[str, str, bool]:
     return "token", f"good until {when}, for {words}", False
 
 
-def _row(wanted: Wanted, prospect: Prospect) -> Sequence[Any]:
-    holders = Counter(prospect.holders.values())
-    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in holders.items())
-    return wanted.role, str(wanted), len(prospect.matching), len(prospect.online), len(prospect.free), by
+def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
+    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in candidates.held_by.items())
+    counts = (len(candidates.matching), len(candidates.usable), len(candidates.free))
+    return wanted.role, str(wanted), *counts, by
 
 
 def _asked(item: pytest.Item) -> dict[str, Wanted]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.errors import ConfigError, JumpstarterError
+from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.roles import ExporterName, roles_of
 from pytest_jumpstarter.settings import SETTINGS
 from pytest_jumpstarter.workers import CREW
@@ -53,6 +53,7 @@ class Each:
     def __init__(self, config: pytest.Config) -> None:
         self._settings = config.stash[SETTINGS]
         self._known: dict[str, list[str]] = dict(getattr(config, "workerinput", {}).get(_WORKER_INPUT, {}))
+        self._disabled: dict[str, list[str]] = {}
         self._session: pytest.Session | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -66,9 +67,16 @@ class Each:
         roles = [setting.role for setting in self._settings.aimed() if setting.option.name == "each"]
         node.workerinput[_WORKER_INPUT] = {role: self.exporters(role) for role in roles}
 
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say on which exporters nothing was tested though they match."""
+        for role, names in self._disabled.items():
+            setting = self._settings.find("each", role)
+            if names and setting is not None:
+                terminalreporter.line(f"jumpstarter: {setting.source} left out what is disabled: {', '.join(names)}")
+
     def exporters(self, role: str) -> list[str]:
         """
-        Return the names of the exporters that match, asked for at the first call.
+        Return the names of the exporters that match and are not disabled, asked for at the first call.
 
         Raises:
             pytest.UsageError: None does, or they cannot be asked for.
@@ -77,7 +85,7 @@ class Each:
             setting = self._settings.find("each", role)
             assert setting is not None
             try:
-                self._known[role] = exporters_of(self._client(), setting)
+                self._known[role], self._disabled[role] = exporters_of(self._client(), setting)
             except JumpstarterError as exc:
                 raise pytest.UsageError(f"{setting.source}: {exc}") from exc
         return self._known[role]
@@ -91,20 +99,18 @@ class Each:
         return client
 
 
-def exporters_of(client: Client, setting: Setting) -> list[str]:
+def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]]:
     """
-    Return the names of the exporters that match, offline ones included.
+    Return the names of the exporters that match, offline ones included, and apart from these the disabled ones.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or all are disabled.
         RequestError: The lab controller does not tell.
     Source: jumpstarter.client.v1.ClientService ListExporters
     """
     from pytest_jumpstarter.leasing import Wanted
-    from pytest_jumpstarter.leasing.survey import what_there_is
+    from pytest_jumpstarter.leasing.availability import look_for
 
-    names = sorted(exporter.name for exporter in client.list_exporters(filter=setting.text))
-    if not names:
-        hint = what_there_is(client, Wanted(role=setting.role, selector=setting.text))
-        raise ConfigError(f"no exporter matches {setting.text}{hint}")
-    return names
+    candidates = look_for(client, Wanted(role=setting.role, selector=setting.text))
+    enabled = sorted(exporter.name for exporter in candidates.enabled)
+    return enabled, sorted({exporter.name for exporter in candidates.matching} - set(enabled))

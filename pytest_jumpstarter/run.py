@@ -127,13 +127,16 @@ class Run:
             self._events.say(self._findings.pop(0))
 
     def _connect(self, wanted: Collection[Wanted]) -> None:
-        from pytest_jumpstarter.leasing.survey import matching_exporters, what_there_is
+        from pytest_jumpstarter.leasing.availability import look_for
 
         with suppress(Exception):  # whoever needs a device is told
+            client = self.client
             for each in {(each.selector, each.exporter): each for each in wanted if each.lease is None}.values():
-                is_asked_for = each.selector is not None or each.exporter is not None
-                if not matching_exporters(self.client, each) and is_asked_for:
-                    self._findings.append(f"no exporter matches {each}{what_there_is(self.client, each)}")
+                if each.selector is not None or each.exporter is not None:
+                    try:
+                        look_for(client, each)
+                    except ConfigError as exc:
+                        self._findings.append(str(exc))
 
     @property
     def held(self) -> list[Mapping[str, Wanted]]:

@@ -12,8 +12,7 @@ The life of a lease, and the sources that devices come from.
 - `choice`: which exporter is asked for by name: the least capable that will do, and none that was at fault.
 - `lacks`: what old peers lack, told once.
 - `refusals`: what was waited for in vain once.
-- `survey`: who holds the exporters that match, for people who wait.
-- `outlook`: whether the lab can serve what is wanted, before anybody asks for a lease.
+- `availability`: which exporters match, which are free, and who holds the others. `hints`: what the lab has instead.
 - `identity`: whether a board that somebody else chose is the one that was asked for.
 - `source`: `ControllerSource`, lease mode. `given`: exporters without a lease of ours: `shell`, inside a `jmp shell`;
   `direct`, over TCP without a lab controller. All yield a `Device`.
