@@ -20,7 +20,6 @@ from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ClientConfigError,
     ConfigError,
-    DeviceError,
     JumpstarterError,
     LeaseLost,
     LeaseTimeout,
@@ -82,7 +81,7 @@ class ControllerSource:
         self._portal = Portal()
         self._warming: threading.Thread | None = None
         self._terms = terms
-        self._keeper = Keeper(ttl=terms.ttl)
+        self._keeper = Keeper(ttl=terms.ttl, healths=healths, events=events)
         client.renew = client.renew or self._token_now
         self._held: list[Held] = []
         self._is_urgent = False
@@ -201,7 +200,7 @@ class ControllerSource:
         leases = [member.held for member in members if member.held is not None]
         for held in leases:
             stack.callback(self._give_back, held, held.wanted.role)
-            self._keeper.watch(held, partial(self._on_loss, held))
+            self._keeper.watch(held)
         for held in leases:
             held.prepare()
         return leases
@@ -317,13 +316,6 @@ class ControllerSource:
         if connection.channel is not None:
             log.start(connection.channel)
         return log
-
-    def _on_loss(self, held: Held, loss: DeviceError) -> None:
-        role = held.wanted.role
-        health = self._healths.get(role)
-        if held in self._held and health is not None and health.is_of(held):
-            health.lose(loss)
-            self._events.on_loss(role, health.loss or loss)  # by now it knows which board it is about
 
     def _token_now(self) -> str | None:
         """Return the token that the client config has now."""
