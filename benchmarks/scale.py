@@ -27,9 +27,11 @@ from statistics import mean, quantiles
 from typing import TypeVar
 
 from pytest_jumpstarter.client.v1 import Client, Request, Response
-from pytest_jumpstarter.device.exporter_log import ExporterLog
+from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.choice import Choice
+from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.leasing.hold import Hold
 from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
@@ -86,22 +88,16 @@ def served(folder: Path, exporters: int) -> Iterator[Lab]:
             process.stdin.close()
 
 
-def unheard(held: Held) -> ExporterLog:
-    """Refuse to listen to a hook: these exporters have none."""
-    raise NotImplementedError(held.name)
-
-
-def unsaid(line: str) -> None:
-    """Show nothing."""
-
-
 class Scale:
     """Takes and gives back leases of one lab."""
 
     def __init__(self, lab: Lab, client: CountingClient) -> None:
         self._lab = lab
         self._client = client
-        self._names = LeaseIds().next
+        self._ids = LeaseIds()
+        self._events = Events()
+        policy = DriverPolicy(source="nobody: nothing is connected")
+        self._connector = Connector(policy=policy, consoles=ConsolePolicy(), events=self._events, healths={})
 
     def measure(self, leases: int, queue: float) -> Row:
         """Take that many leases at once and give them back, over and over if they are few; let as many wait once."""
@@ -114,6 +110,10 @@ class Scale:
                 self._all(pool, [partial(self._release, each) for each in held], row, "to release", row.release)
         row.memory_mib = resident_mib(self._lab.pid)
         return row
+
+    def close(self) -> None:
+        """End what was started beside the leases."""
+        self._connector.close()
 
     def _all(
         self, pool: ThreadPoolExecutor, jobs: Sequence[Callable[[], T]], row: Row, what: str, times: list[float]
@@ -161,10 +161,9 @@ class Scale:
             wanted,
             request,
             terms=Terms(),
-            names=self._names,
-            say=unsaid,
-            listen=unheard,
-            on_pending=lambda: None,
+            ids=self._ids,
+            events=self._events,
+            connector=self._connector,
         )
 
 
@@ -208,6 +207,7 @@ def main() -> None:
             scale = Scale(lab, client)
             scale.measure(1, 0.1)  # opens the channel
             rows = [scale.measure(int(leases), args.queue) for leases in args.leases.split(",")]
+            scale.close()
     print("\n".join(table(rows, args.queue)))
     print(f"\nThe lab with {args.exporters} idle exporters: {idle:.0f} MiB.")
 

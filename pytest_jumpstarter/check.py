@@ -20,6 +20,7 @@ import pytest
 from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
 from pytest_jumpstarter.leasing.availability import Availability, Candidates, candidates_of_lease
+from pytest_jumpstarter.leasing.connect import ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.report.sheet import Sheet
@@ -74,7 +75,11 @@ class Check:
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
         settings = self._config.stash[SETTINGS]
         return Run(
-            settings, _Requests(self._config), site=site_of(self._config, settings), ids=LeaseIds(worker="check")
+            settings,
+            _Requests(self._config),
+            site=site_of(self._config, settings),
+            ids=LeaseIds(worker="check"),
+            consoles=ConsolePolicy(),
         )
 
     def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:

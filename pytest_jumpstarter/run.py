@@ -22,7 +22,8 @@ from pytest_jumpstarter.site import Site
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device, ExporterIdentity
-    from pytest_jumpstarter.leasing.given import GivenSource
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
+    from pytest_jumpstarter.leasing.given import GivenExporter, GivenSource
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.reservation import Reach
     from pytest_jumpstarter.leasing.source import ControllerSource
@@ -38,6 +39,7 @@ class Run:
     Args:
         site: The lab.
         ids: Names for the leases of this process.
+        consoles: What holds for all consoles.
 
     Attributes:
         settings: The values in force, each with its source.
@@ -49,7 +51,9 @@ class Run:
         is_paused: Whether the fixture is torn down only to be made again.
     """
 
-    def __init__(self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds) -> None:
+    def __init__(
+        self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds, consoles: ConsolePolicy
+    ) -> None:
         self.settings = settings
         self.mode = settings.mode
         self.has_leases = self.mode in ("lab", "lease")
@@ -58,6 +62,7 @@ class Run:
         self._events = events
         self.site = site
         self._ids = ids
+        self._consoles = consoles
         self._source: ControllerSource | GivenSource | None = None
         self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
         self._failure: JumpstarterError | None = None
@@ -277,12 +282,11 @@ class Run:
             self._source.release_all()
 
     def _open_source(self) -> ControllerSource | GivenSource:
-        if self.mode == "shell":
-            from pytest_jumpstarter.leasing.shell import ShellSource
+        if not self.has_leases:
+            from pytest_jumpstarter.leasing.given import GivenSource
 
-            return ShellSource(self.settings.environ, events=self._events, healths=self.healths)
-        if self.mode == "direct":
-            return self._open_direct()
+            exporter = self._in_shell() if self.mode == "shell" else self._direct()
+            return GivenSource(exporter, events=self._events, healths=self.healths, consoles=self._consoles)
         from pytest_jumpstarter.leasing.source import ControllerSource
 
         max_hold = self.settings.find("max-hold")
@@ -294,20 +298,24 @@ class Run:
             choice=self.choice,
             ids=self._ids,
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
+            consoles=self._consoles,
         )
 
-    def _open_direct(self) -> GivenSource:
-        from pytest_jumpstarter.leasing.direct import DirectSource
+    def _in_shell(self) -> GivenExporter:
+        from pytest_jumpstarter.leasing.shell import ShellExporter
+
+        return ShellExporter(self.settings.environ)
+
+    def _direct(self) -> GivenExporter:
+        from pytest_jumpstarter.leasing.direct import DirectExporter
 
         direct, ca = self.settings["direct"], self.settings.find("direct-ca")
         try:
-            return DirectSource(
+            return DirectExporter(
                 direct.value,
                 ca=Path(ca.value) if ca else None,
                 said_by=direct.source,
                 environ=self.settings.environ,
-                events=self._events,
-                healths=self.healths,
             )
         except OptionError as exc:
             raise OptionError(f"{ca.source if ca else direct.source}: {exc}") from exc

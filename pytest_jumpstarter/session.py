@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
     from pytest_jumpstarter.leasing import LeaseRequest, Wanted
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.workers.crew import Crew
 
@@ -60,7 +61,8 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     terminal = Terminal(config, elsewhere=link.tell if link else None)
     events = HookEvents(config, terminal, current_test(session), link)
     site = site_of(config, settings, lab_elsewhere=link.lab if link else None)
-    config.stash[RUN] = run = Run(settings, events, site=site, ids=LeaseIds(run=given.get(RUN_ID, ""), worker=worker))
+    ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
+    config.stash[RUN] = run = Run(settings, events, site=site, ids=ids, consoles=_consoles(settings))
     events.healths = run.healths
     events.skips = Skips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
@@ -77,8 +79,7 @@ def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str
     """Return what makes our part of each report; register what listens to the hooks of leases and devices for it."""
     config = session.config
     test, fixtures = current_test(session), device_fixtures(session)
-    fatal = [setting.value for setting in settings.all("console-fatal")]
-    sections = Evidence(is_eager=_is_eager(settings), fatal=_patterns(fatal))
+    sections = Evidence()
     config.stash[LEASE_TIMES] = lease_times = Recorder(worker, start=test.phases[0][1])
     artifacts = None
     if (folder := settings.find("artifacts")) is not None:
@@ -109,15 +110,16 @@ def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str
     )
 
 
-def _patterns(fatal: list[str]) -> list[str] | None:
-    """Return what the settings say is fatal; None where they say nothing."""
-    return [pattern for pattern in fatal if pattern != "off"] if fatal else None
+def _consoles(settings: Settings) -> ConsolePolicy:
+    """Return what the settings say of consoles: recorded from the start only if that is asked for by name."""
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
 
-
-def _is_eager(settings: Settings) -> bool:
-    """Tell whether consoles are recorded though no test may open them."""
+    fatal = [setting.value for setting in settings.all("console-fatal")]
     console = settings["console"]
-    return not console.is_default and console.value != "off"
+    return ConsolePolicy(
+        fatal=tuple(pattern for pattern in fatal if pattern != "off") if fatal else None,
+        is_recorded=not console.is_default and console.value != "off",
+    )
 
 
 def start_crew(config: pytest.Config, settings: Settings) -> None:

@@ -63,12 +63,13 @@ class Device:
         drivers: Drivers,
         portal: BlockingPortal,
         log: ExporterLog | None = None,
+        fatal: Sequence[str] | None = None,
     ) -> None:
         self.role = role
         self.exporter = exporter
         self.lease = lease
         self.log = log
-        self.fatal: Sequence[str] | None = None
+        self.fatal = fatal
         self._client: DriverClient | None = drivers.root
         self._portal = portal
         self._drivers = drivers

@@ -15,7 +15,7 @@ The life of a lease, and the sources that devices come from.
 - `availability`: which exporters match, which are free, and who holds the others. `hints`: what the lab has instead.
 - `identity`: whether a board that somebody else chose is the one that was asked for.
 - `source`: `ControllerSource`, lease mode. `given`: exporters without a lease of ours: `shell`, inside a `jmp shell`;
-  `direct`, over TCP without a lab controller. All yield a `Device`.
+  `direct`, over TCP without a lab controller. All yield a `Device`, which `connect` makes.
 - `events`: `Events`, which is told what happens.
 
 Nothing here knows pytest.

@@ -12,11 +12,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import Connection, warm_up
+from pytest_jumpstarter.device import Device
 from pytest_jumpstarter.device.drivers import DriverPolicy
-from pytest_jumpstarter.device.exporter_log import ExporterLog
-from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ClientConfigError,
     ConfigError,
@@ -26,8 +23,9 @@ from pytest_jumpstarter.errors import (
     RequestError,
 )
 from pytest_jumpstarter.leasing.choice import Choice
+from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in_this_process
 from pytest_jumpstarter.leasing.deferral import Deferral
-from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.keeper import Keeper
@@ -40,7 +38,6 @@ from pytest_jumpstarter.origin import Origin
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.held import Held
     from pytest_jumpstarter.leasing.reservation import Reservation
 
@@ -57,6 +54,7 @@ class ControllerSource:
         terms: For how long leases are asked for, and held.
         choice: Says which exporters to avoid; None avoids none.
         healths: Where the state of each role's device is noted.
+        consoles: What holds for all consoles; None for what usually does.
     """
 
     def __init__(
@@ -69,17 +67,16 @@ class ControllerSource:
         terms: Terms,
         healths: dict[str, Health],
         choice: Choice | None = None,
+        consoles: ConsolePolicy | None = None,
     ) -> None:
         self.client = client
         self._healths = healths
         self._config = config
-        self._grpc_options = config.grpc_options
-        allowed_by = f"drivers.allow of {config.source}" if config.path else "JMP_DRIVERS_ALLOW in the environment"
-        self._policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=allowed_by)
         self._events = events
         self._ids = ids
-        self._portal = Portal()
-        self._warming: threading.Thread | None = None
+        allowed_by = f"drivers.allow of {config.source}" if config.path else "JMP_DRIVERS_ALLOW in the environment"
+        policy = DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=allowed_by)
+        self._connector = Connector(policy=policy, consoles=consoles or ConsolePolicy(), events=events, healths=healths)
         self._terms = terms
         self._keeper = Keeper(ttl=terms.ttl, healths=healths, events=events)
         client.renew = client.renew or self._token_now
@@ -113,7 +110,7 @@ class ControllerSource:
             leases = self._acquire(wanted, stack)
             for each, held in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
                 self._announce(held, each)
-            devices = {each.role: self._make(held, each, stack) for each, held in zip(wanted, leases, strict=True)}
+            devices = {held.wanted.role: self._connector.connect(held.wanted.role, held, stack) for held in leases}
             with only_in_this_process(stack), self._deferral.keep_back(leases, stack):
                 yield devices
 
@@ -126,12 +123,6 @@ class ControllerSource:
         """
         return wanted if wanted.lease is not None else _as_requested(wanted, self._request(wanted))
 
-    def _make(self, held: Held, wanted: Wanted, stack: ExitStack) -> Device:
-        """Make the device of a lease that is ready; `stack` puts it away."""
-        device = self._connect(held, self._healths[wanted.role], wanted.role, stack)
-        self._events.on_ready(device)
-        return device
-
     def _announce(self, held: Held, wanted: Wanted) -> None:
         """Tell of a lease that is ready, if its board is what is wanted."""
         self._healths[wanted.role] = Health(held)
@@ -143,7 +134,7 @@ class ControllerSource:
     def close(self) -> None:
         """Give back every lease that a fixture left behind, and end the event loop."""
         with ExitStack() as stack:
-            stack.callback(self._portal.stop)
+            stack.callback(self._connector.close)
             stack.callback(self._keeper.stop)
             for held in list(self._held):
                 stack.callback(self._give_back, held, "")
@@ -248,16 +239,11 @@ class ControllerSource:
         from pytest_jumpstarter.leasing.adopted import Adopted
         from pytest_jumpstarter.leasing.hold import Hold
 
-        ways: dict[str, Any] = {
-            "say": self._events.say,
-            "listen": self._listen_to_hook,
-            "on_pending": self._warm_up,
-            "since": since,
-        }
+        ways: dict[str, Any] = {"events": self._events, "connector": self._connector, "since": since}
         if request is None:
             held: Held = Adopted(self.client, wanted, **ways)
         else:
-            held = Hold(self.client, wanted, request, terms=self._terms, names=self._ids.next, **ways)
+            held = Hold(self.client, wanted, request, terms=self._terms, ids=self._ids, **ways)
         self._held.append(held)  # before the request leaves
         return held
 
@@ -266,56 +252,6 @@ class ControllerSource:
         assert held.exporter is not None
         if not held.is_ours:
             check_identity(wanted, held.exporter.name, held.exporter.labels, f"lease {held.name}")
-
-    def _connect(self, held: Held, health: Health, role: str, stack: ExitStack) -> Device:
-        assert held.exporter is not None
-        if self._warming is not None:
-            self._warming.join()
-        connection = Connection(self._portal, self._policy)
-        stack.callback(connection.close)
-        tunnel = self._tunnel(held)
-        drivers = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
-        log = self._follow_log(held, connection)
-        stack.callback(log.stop)
-        device = Device(
-            role=role,
-            exporter=ExporterIdentity(name=held.exporter.name, labels=held.exporter.labels),
-            lease=held.lease,
-            drivers=drivers,
-            portal=connection.portal,
-            log=log,
-        )
-        stack.callback(self._put_away, held, device)
-        stack.callback(health.retire)
-        health.attach(device, connection, tunnel)
-        return device
-
-    def _put_away(self, held: Held, device: Device) -> None:
-        if held.is_reserved:  # as the test left it, for people to see
-            device.release(f"lease {held.name} is held after a failure")
-        else:
-            put_away(device, self._events, f"lease {held.name} was given back")
-
-    def _tunnel(self, held: Held) -> Tunnel:
-        from pytest_jumpstarter.client.v1 import channel_options
-        from pytest_jumpstarter.device.tunnel import Router, Tunnel
-
-        router = Router(
-            self.client.tls.credentials, lambda endpoint: channel_options(endpoint, grpc_options=self._grpc_options)
-        )
-        return Tunnel(held.dial, router)
-
-    def _listen_to_hook(self, held: Held) -> ExporterLog:
-        log = ExporterLog(self._portal, held.wanted.role)
-        log.start_at_hook(self._tunnel(held))
-        return log
-
-    def _follow_log(self, held: Held, connection: Connection) -> ExporterLog:
-        """Read the exporter's log over the connection, or on where it is read already."""
-        log = held.log or ExporterLog(self._portal, held.wanted.role)
-        if connection.channel is not None:
-            log.start(connection.channel)
-        return log
 
     def _token_now(self) -> str | None:
         """Return the token that the client config has now."""
@@ -346,17 +282,6 @@ class ControllerSource:
         with suppress(RequestError):  # the lab controller is away: nobody can tell
             if failure := held.after_hook():
                 self._events.on_hook_failure(failure)
-
-    def _warm_up(self) -> None:
-        """Start what takes long and needs no lease: Jumpstarter's client code and the event loop."""
-        if self._warming is None:
-            self._warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
-            self._warming.start()
-
-    def _warm(self) -> None:
-        warm_up()
-        with suppress(RuntimeError):  # stopped meanwhile: the run was over sooner than the imports
-            self._portal.start()
 
 
 def _as_requested(wanted: Wanted, request: LeaseRequest) -> Wanted:

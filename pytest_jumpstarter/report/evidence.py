@@ -36,15 +36,9 @@ class Evidence:
     Watches the devices of tests.
 
     What comes between two tests belongs to the second.
-
-    Args:
-        is_eager: Whether consoles are read from the start of a lease on, before a test opens one.
-        fatal: What ends a waiting `expect` at once, see `Console.fatal`; None for what usually does.
     """
 
-    def __init__(self, *, is_eager: bool, fatal: Sequence[str] | None = None) -> None:
-        self._is_eager = is_eager
-        self._fatal = fatal
+    def __init__(self) -> None:
         self._devices: dict[str, Device] = {}
         self._gone: set[str] = set()
         self._ends: dict[Line | ExporterLog, int] = {}
@@ -69,10 +63,6 @@ class Evidence:
         """Watch the device from now on."""
         self._devices[device.role] = device
         self._gone.discard(device.role)
-        if self._fatal is not None:
-            device.fatal = tuple(self._fatal)
-        if self._is_eager:
-            device.record()
 
     @pytest.hookimpl(trylast=True)
     def pytest_jumpstarter_device_release(self, device: Device) -> None:

@@ -50,6 +50,7 @@ class Client:
         source: Where all this came from, for error messages.
 
     Attributes:
+        grpc_options: As given.
         renew: Asked for another token when the lab controller says that ours has expired; None: it never is.
         config: The client config that `from_config` made it from; None where it was made otherwise.
     """
@@ -72,6 +73,7 @@ class Client:
         self.namespace = namespace
         self.name = name
         self.tls = Tls(ca=ca, insecure=insecure_tls)
+        self.grpc_options = dict(grpc_options or {})
         self.timeout = timeout
         self.renew: Callable[[], str | None] | None = None
         self.config: ClientConfig | None = None
@@ -81,7 +83,7 @@ class Client:
             namespace=namespace,
             name=name,
             tls=self.tls,
-            grpc_options=grpc_options,
+            grpc_options=self.grpc_options,
             source=source,
         )
 
