@@ -33,8 +33,8 @@ from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.hold import Hold
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.leases import Leases
+from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.together import Member, obtain_all
 
 T = TypeVar("T")
@@ -94,10 +94,12 @@ class Scale:
     def __init__(self, lab: Lab, client: CountingClient) -> None:
         self._lab = lab
         self._client = client
-        self._ids = LeaseIds()
-        self._events = Events()
+        events = Events()
         policy = DriverPolicy(source="nobody: nothing is connected")
-        self._connector = Connector(policy=policy, consoles=ConsolePolicy(), events=self._events, healths={})
+        self._connector = Connector(policy=policy, consoles=ConsolePolicy(), events=events, healths={})
+        self._leases = Leases(
+            client, events=events, ids=LeaseIds(), terms=Terms(), healths={}, connector=self._connector
+        )
 
     def measure(self, leases: int, queue: float) -> Row:
         """Take that many leases at once and give them back, over and over if they are few; let as many wait once."""
@@ -133,38 +135,21 @@ class Scale:
         return results
 
     def _acquire(self) -> Held:
-        wanted = Wanted(role="dut", selector="board=scale")
-        request = LeaseRequest(selector="board=scale", exporter=None)
-        pick = partial(Choice().pick, self._client)
-        member = Member(wanted, request, open=self._open, drop=lambda held: held.release(), pick=pick)
-        obtain_all([member])
-        assert member.held is not None
-        member.held.prepare()
-        return member.held
+        (held,) = obtain_all([Member(Wanted(role="dut", selector="board=scale"), self._leases, Choice())])
+        held.prepare()
+        return held
 
     def _wait(self, exporter: str, patience: float) -> None:
-        wanted = Wanted(role="dut", exporter=exporter)
-        held = self._open(wanted, LeaseRequest(selector=None, exporter=exporter))
+        wanted, request = self._leases.request_for(Wanted(role="dut", exporter=exporter))
+        held = self._leases.new(wanted, request, since=time.monotonic())
         if held.obtain(patience=patience):
             raise RuntimeError(f"{exporter} was leased twice")
         held.release(confirm=False)
 
     def _release(self, held: Held) -> None:
-        held.release()
+        self._leases.drop(held)
         if held.failure:
             raise RuntimeError(held.failure)
-
-    def _open(self, wanted: Wanted, request: LeaseRequest | None) -> Held:
-        assert request is not None
-        return Hold(
-            self._client,
-            wanted,
-            request,
-            terms=Terms(),
-            ids=self._ids,
-            events=self._events,
-            connector=self._connector,
-        )
 
 
 def resident_mib(pid: int) -> float:

@@ -3,6 +3,7 @@ The life of a lease, and the sources that devices come from.
 
 - `request`: what is wanted (`Wanted`), what is asked of the lab controller (`LeaseRequest`), and lease ids.
 - `tags`: what a lease tells people about its run.
+- `leases`: `Leases`, those in our hands: made, kept alive, given back.
 - `hold`: `Hold`, a lease of ours from request to release. `adopted`: `Adopted`, somebody else's that we only use.
 - `release`: giving leases back by name, those included that a process left behind which has died.
 - `keeper`: extends leases in time and sees them end, from a thread. `health`: whether a device is still there.

@@ -69,6 +69,15 @@ class ClientConfig:
             path, words = _current(variables)
         return cls._from(Document(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
 
+    def read_token(self) -> str | None:
+        """Return the token that the file has now; None without a file, or while it is being written."""
+        if self.path is None:
+            return None
+        try:
+            return type(self).load(self.path).token
+        except ClientConfigError:
+            return None
+
     @classmethod
     def _from(cls, document: Document, source: str, path: Path | None) -> Self:
         metadata, drivers = document.section("metadata"), document.section("drivers")
