@@ -114,6 +114,7 @@ class Held(Access):
         assert self.lease is not None
         with self._or_given_back():
             self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
+            self.looked = time.monotonic()
 
     def open(self, connection: Connection) -> Drivers:
         """Open a tunnel to the exporter, and return the driver clients over it."""
