@@ -12,6 +12,7 @@ from functools import cached_property
 
 import pytest
 
+from pytest_jumpstarter.errors import DeviceError
 from pytest_jumpstarter.roles import Wish, roles_of
 
 UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
@@ -21,9 +22,15 @@ _DEVICES = pytest.StashKey["DevicesOf"]()
 
 
 class DevicesOf:
-    """The devices of one test, by role."""
+    """
+    The devices of one test, by role.
+
+    Attributes:
+        failure: Why a device could not be had when the test asked for it; None if all could.
+    """
 
     def __init__(self, item: pytest.Item) -> None:
+        self.failure: DeviceError | None = None
         self._item = item
         self._used: dict[str, Wish] = {}
 
@@ -61,6 +68,7 @@ class DevicesOf:
     def begin(self) -> None:
         """Forget what was looked up: the test begins, perhaps once more."""
         self._used.clear()
+        self.failure = None
 
 
 def devices_of(item: pytest.Item) -> DevicesOf:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -315,11 +316,14 @@ def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Devic
 
     role = str(request.fixturename)
     run: Run = request.getfixturevalue("jumpstarter")
-    device_fixtures(request.session).note_setup(request)
+    fixtures = device_fixtures(request.session)
+    fixtures.note_setup(request)
     wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
     schedule = request.config.stash.get(SCHEDULE, None)
     together = schedule.together(wanted) if schedule is not None else [wanted]
-    with run.device(wanted, together) as device:
+    with ExitStack() as stack:
+        with fixtures.noting_failure(request):
+            device = stack.enter_context(run.device(wanted, together))
         yield device
 
 

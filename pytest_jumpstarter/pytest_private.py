@@ -73,12 +73,15 @@ def finish_fixture(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRe
 
 
 def on_lookup(
-    fixturedef: pytest.FixtureDef[Any], on_request: Callable[[pytest.Item, Sequence[pytest.FixtureRequest]], object]
+    fixturedef: pytest.FixtureDef[Any],
+    on_request: Callable[[pytest.Item, Sequence[pytest.FixtureRequest]], object],
+    on_failure: Callable[[pytest.Item, Exception], object],
 ) -> None:
     """
     Call `on_request` before each lookup of a fixture, whether it is to be set up or stands already.
 
-    It is given the test, and the requests of the fixtures that lead to this one, the nearest first.
+    It is given the test, and the requests of the fixtures that lead to this one, the nearest first; `on_failure` is
+    given the error of a lookup that failed, also where pytest has kept it from the setup.
     Reason: pytest tells of a fixture's setup only; a test that gets one that stands leaves no trace.
     """
     if getattr(fixturedef, "jumpstarter_watched", False):
@@ -88,7 +91,11 @@ def on_lookup(
     def watched(request: Any) -> Any:
         __tracebackhide__ = True
         on_request(request._pyfuncitem, requests_above(request))
-        return execute(request)
+        try:
+            return execute(request)
+        except Exception as exc:
+            on_failure(request._pyfuncitem, exc)
+            raise
 
     fixturedef.execute = watched  # type: ignore[method-assign]  # of this one fixture
     fixturedef.jumpstarter_watched = True  # type: ignore[attr-defined]

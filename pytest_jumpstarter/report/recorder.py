@@ -152,12 +152,13 @@ class Recorder:
             self._note(times)
 
     def _devices(self, item: pytest.Item) -> list[DeviceFacts]:
-        """Return the devices of the test, but for those that went back before it began."""
-        roles = devices_of(item).roles
+        """Return the devices of the test, but for those that went back before it began and that it does not miss."""
+        devices = devices_of(item)
         return [
             self._device(role)
             for role, record in self._records.items()
-            if role in roles and (record["released"] or self._setup_start) >= self._setup_start
+            if role in devices.roles
+            and (devices.failure is not None or (record["released"] or self._setup_start) >= self._setup_start)
         ]
 
     def _device(self, role: str) -> DeviceFacts:

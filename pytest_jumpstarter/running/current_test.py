@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
-from pytest_jumpstarter.errors import DeviceError
 
 CURRENT_TEST = pytest.StashKey["CurrentTest"]()
 
@@ -76,12 +75,6 @@ class CurrentTest:
     def was_repeated(self, call: pytest.CallInfo[None]) -> bool:
         """Return whether a plugin ran the phase again while its report was being made."""
         return self._repeats.get(str(call.when), 0) > 0
-
-    @property
-    def setup_fault(self) -> DeviceError | None:
-        """The device error that ended the last setup, if one did; a plugin may go on to the call all the same."""
-        error = self._last_error.get("setup")
-        return error if isinstance(error, DeviceError) else None
 
     def pytest_enter_pdb(self) -> None:
         """Note that there is a debugger's prompt; with `--pdb` there may be one at any time."""

@@ -7,7 +7,8 @@ another fixture that stands over the device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.errors import DeviceError
 from pytest_jumpstarter.roles import is_device_fixture, wish_of
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of, current_test
@@ -80,7 +82,21 @@ class DeviceFixtures:
         fixture, role = pytest_private.fixturedef_of(request), str(request.fixturename)
         self._made.setdefault(role, {})[fixture] = request
         self._note(fixture, pytest_private.item_of(request), [request, *pytest_private.requests_above(request)])
-        pytest_private.on_lookup(fixture, partial(self._look_up, fixture))
+        pytest_private.on_lookup(fixture, partial(self._look_up, fixture), self.note_failure)
+
+    @contextmanager
+    def noting_failure(self, request: pytest.FixtureRequest) -> Iterator[None]:
+        """Note if the device that is set up for a request cannot be had."""
+        try:
+            yield
+        except Exception as exc:
+            self.note_failure(pytest_private.item_of(request), exc)
+            raise
+
+    def note_failure(self, item: pytest.Item, error: Exception) -> None:
+        """Note that a test did not get a device it asked for, whatever it makes of the error."""
+        if isinstance(error, DeviceError):
+            devices_of(item).failure = error
 
     def finish(self, name: str) -> list[BaseException]:
         """End what is known by a name, after all that asked for it; return what went wrong."""
@@ -130,7 +146,7 @@ class DeviceFixtures:
             self.fetched.add(device.argname)
             self._made.setdefault(below, {})[fixture] = request
         self._over.setdefault(fixture, {})[device.argname] = device
-        pytest_private.on_lookup(fixture, partial(self._on_standing, fixture))
+        pytest_private.on_lookup(fixture, partial(self._on_standing, fixture), self.note_failure)
         pytest_private.on_getfixturevalue(request, partial(self._on_value, request))
 
     def _on_standing(self, fixture: _Fixture, item: pytest.Item, above: Sequence[pytest.FixtureRequest]) -> None:

@@ -71,7 +71,7 @@ class Retries:
             self._end_attempt(report, record)
             return
         is_rerun = fault is not None and call.when != "teardown" and self._may_retry(item, fault)
-        if self._reason or is_rerun:
+        if is_rerun or (self._reason and (call.when == "call" or report.failed or self._exporters(item))):
             self._tell(item, record)
         if fault is not None and is_rerun:
             report.outcome = "rerun"  # type: ignore[assignment]  # the word that pytest-rerunfailures introduced

@@ -6,7 +6,7 @@ A phase of a test is a device error in three cases:
 - It ended with a known error of ours, or with an error that a lost connection explains: a console or driver call that
   failed while lease, exporter or tunnel was at fault. A connection that broke and came back counts only for the call
   that ran at that time. An error that no call of ours raised is judged by the present state alone.
-- A board of the test was lost for good by the end of the phase, whatever the test made of it.
+- A board of the test was not to be had, or was lost for good by the end of the phase, whatever the test made of it.
 - A hook (`pytest_jumpstarter_classify_error`) says so.
 
 An `AssertionError` is never a device error by itself.
@@ -84,8 +84,8 @@ class Verdicts:
         fault = device_error(error, healths) if error is not None and is_failure else None
         if fault is None and not is_ending:
             fault = lost_for_good(healths, self._test.began(call), is_failure=is_failure)
-        if fault is None and call.when == "call" and is_failure:
-            fault = self._test.setup_fault
+        if fault is None and call.when != "teardown":
+            fault = devices_of(item).failure
         if fault is None and is_failure and not isinstance(error, AssertionError):
             reason = item.config.hook.pytest_jumpstarter_classify_error(error=error, item=item)
             fault = DeviceError(reason) if reason else None
