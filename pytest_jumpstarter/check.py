@@ -133,7 +133,7 @@ class _AtLab:
     """
 
     def __init__(self, run: Run, sheet: Sheet) -> None:
-        self._foresee = run.foresee
+        self._run = run
         self._sheet = sheet
         self._foreseen: dict[Wanted, Wanted] = {}
         self._candidates: dict[Wanted, Candidates] = {}
@@ -167,7 +167,7 @@ class _AtLab:
 
     def _look(self, wanted: Wanted) -> None:
         try:
-            self._foreseen[wanted] = foreseen = self._foresee(wanted)
+            self._foreseen[wanted] = foreseen = self._run.begin().foresee(wanted)
             of = self._availability.of if wanted.lease is None else partial(candidates_of_lease, self._client)
             self._candidates[wanted] = of(foreseen)
         except JumpstarterError as exc:
@@ -232,7 +232,7 @@ class _AtExporter:
         except JumpstarterError as exc:
             return f"{wanted.role}: {exc}"
         finally:
-            self._run.give_back([wanted.role])
+            self._run.sets.end([wanted.role])
 
 
 def _versions() -> Iterator[tuple[str, str]]:

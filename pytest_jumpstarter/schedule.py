@@ -24,10 +24,15 @@ from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from pytest_jumpstarter.device import ExporterIdentity
     from pytest_jumpstarter.leasing import Wanted
+    from pytest_jumpstarter.leasing.events import Events
     from pytest_jumpstarter.run import Run
 
 SCHEDULE = pytest.StashKey["Schedule"]()
+
+_LET_GO_FIRST = 10.0
+"""Seconds for another process to take what we gave back for it."""
 
 
 class Schedule:
@@ -93,7 +98,7 @@ class Schedule:
         self._now = self._position.get(item, self._now)
         self._warm_up(item.session)
         devices = self._wanted[self._now]
-        for held in self._run.held if self._run is not None else ():
+        for held in self._run.sets.wanted if self._run is not None else ():
             if any(held[role] != devices[role] for role in held.keys() & devices.keys()):
                 self._give_back(held)
 
@@ -103,7 +108,7 @@ class Schedule:
         self._unplanned |= devices_of(item).unplanned
         result = yield
         if self._run is not None and nextitem is not None and not self._run.is_paused:
-            for held in self._run.held:
+            for held in self._run.sets.wanted:
                 if held.keys() & (self._fixtures.fetched | self._unplanned):
                     continue
                 if not self._knows_future:
@@ -114,10 +119,10 @@ class Schedule:
 
     def _give_way(self, run: Run, held: Mapping[str, Wanted]) -> None:
         """Give devices back for a while, if another worker has waited too long for one of them."""
-        exporters = run.exporters_of(held)
-        if other := run.wanted_by(exporters):
+        exporters = run.sets.exporters_of(held)
+        if other := run.events.wanted_by(exporters):
             self._give_back(held)
-            run.let_go_first(other, exporters)
+            _let_go_first(run.events, other, exporters)
 
     @property
     def _run(self) -> Run | None:
@@ -132,9 +137,18 @@ class Schedule:
         """End the fixtures over these devices, then give the devices back; the first error goes on."""
         assert self._run is not None
         errors = [error for role in held for error in self._fixtures.finish(role)]
-        self._run.give_back(held)
+        self._run.sets.end(held)
         if errors:
             raise errors[0]
+
+
+def _let_go_first(events: Events, other: str, exporters: Sequence[ExporterIdentity]) -> None:
+    """Wait until another process of this run has what we gave back, for some seconds at most."""
+    from pytest_jumpstarter.leasing.waiting import attempts
+
+    for _ in attempts(_LET_GO_FIRST):
+        if events.wanted_by(exporters) != other:
+            return
 
 
 def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:

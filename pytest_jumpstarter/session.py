@@ -250,12 +250,12 @@ class Ending:
         try:
             return (yield)
         except Exception as exc:
-            if not self.run.received:
+            if not self.run.stop.received:
                 raise
             self._terminal.say(f"in teardown, after the boards were given back: {type(exc).__name__}: {exc}")
             return None
         finally:
-            if self.run.received:
-                session.exitstatus = 128 + self.run.received
+            if self.run.stop.received:
+                session.exitstatus = 128 + self.run.stop.received
             elif self._terminal.failures and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = EXIT_CODE

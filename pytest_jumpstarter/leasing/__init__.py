@@ -8,7 +8,7 @@ The life of a lease, and the sources that devices come from.
 - `release`: giving leases back by name, those included that a process left behind which has died.
 - `keeper`: extends leases in time and sees them end, from a thread. `health`: whether a device is still there.
 - `waiting`: the patience all of it shares: poll until Ready, until the exporter is ready, until Dial goes through.
-- `reservation`: `Reservation`, a lease that is left to people. `deferral`: boards whose way back waits.
+- `reservation`: `Reservation`, a lease that is left to people.
 - `together`: the leases of a set, all of them or none. `sets`: the sets of devices in our hands.
 - `choice`: which exporter is asked for by name: the least capable that will do, and none that was at fault.
 - `lacks`: what old peers lack, told once.

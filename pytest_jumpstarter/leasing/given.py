@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import grpc
 
     from pytest_jumpstarter.client.v1 import Lease
+    from pytest_jumpstarter.leasing.reservation import Reservation
 
 
 class GivenExporter(Access):
@@ -122,8 +123,6 @@ class GivenSource:
         consoles: What holds for all consoles.
     """
 
-    leases: list[Lease] = []  # noqa: RUF012 - there is none, ever
-
     def __init__(
         self,
         exporter: GivenExporter,
@@ -156,9 +155,18 @@ class GivenSource:
             with only_in_this_process(stack):
                 yield devices
 
+    @property
+    def leases(self) -> list[Lease]:
+        """None: they are somebody else's."""
+        return []
+
     def foresee(self, wanted: Wanted) -> Wanted:
         """Return what is wanted as it is: no hook changes it, for there is no lease."""
         return wanted
+
+    def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:  # noqa: ARG002
+        """Leave nothing to people: whoever gave the exporter decides on that."""
+        return [], []
 
     def release_all(self) -> None:
         """Do nothing: whoever gave the exporter takes it back."""

@@ -11,7 +11,6 @@ from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.errors import LeaseTimeout
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in_this_process
-from pytest_jumpstarter.leasing.deferral import Deferral
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
@@ -62,7 +61,6 @@ class ControllerSource:
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
         self._refusals = Refusals()
-        self._deferral = Deferral()
         self._lacks = Lacks(client, events.say)
 
     @contextmanager
@@ -84,7 +82,7 @@ class ControllerSource:
             for each, held in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
                 self._announce(held, each)
             devices = {held.wanted.role: self._connector.connect(held.wanted.role, held, stack) for held in leases}
-            with only_in_this_process(stack), self._deferral.keep_back(leases, stack):
+            with only_in_this_process(stack):
                 yield devices
 
     def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[Held]:
@@ -132,19 +130,9 @@ class ControllerSource:
         """
         return self._leases.request_for(wanted)[0]
 
-    def defer(self, roles: Collection[str]) -> bool:
-        """Let the boards of these roles not go back until `undefer` or `reserve`; tell whether there are any."""
-        return self._deferral.begin([held for held in self._leases.held if held.wanted.role in roles and held.exporter])
-
-    def undefer(self) -> None:
-        """Give back what would have gone back meanwhile."""
-        self._deferral.end()
-
-    def reserve(self, duration: float) -> tuple[list[Reservation], list[str]]:
-        """Leave the deferred boards to people, for `duration` seconds; return those, and why others cannot be."""
-        reserved = self._leases.reserve([held.wanted.role for held in self._deferral.held], duration)
-        self._deferral.end()
-        return reserved
+    def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
+        """Leave the boards of some roles to people, for `duration` seconds; return those, and why others cannot be."""
+        return self._leases.reserve(roles, duration)
 
     def release_all(self) -> None:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
@@ -155,7 +143,6 @@ class ControllerSource:
         with ExitStack() as stack:
             stack.callback(self._connector.close)
             stack.callback(self._leases.close)
-            stack.callback(self._deferral.end)
 
 
 def _policy(config: ClientConfig) -> DriverPolicy:

@@ -66,11 +66,11 @@ class DeviceFixtures:
 
     def make_anew(self, run: Run, roles: Iterable[str]) -> None:
         """End the fixtures of these devices and all that stands over them: the next lookup makes them anew."""
-        ended = run.roles_with(list(roles))
+        ended = run.sets.roles_with(list(roles))
         for role in ended:
             self.finish(role)  # an error here comes from the loss, too
         pytest.CallInfo.from_call(  # and here
-            partial(run.give_back, ended),
+            partial(run.sets.end, ended),
             when="teardown",
             reraise=(pytest.exit.Exception, KeyboardInterrupt),
         )

@@ -40,9 +40,9 @@ class HoldOnFailure:
         """See a test fail, and let its device not go back until that is logged."""
         if self._failed is not None and call.when == "setup":  # nobody logged it
             self._let_go()
-        is_first = self._failed is None and not self._is_done and not self._run.received
+        is_first = self._failed is None and not self._is_done and not self._run.stop.received
         is_failure = "device_error" not in record and _is_test_failure(report, call)
-        if is_first and is_failure and self._run.defer(devices_of(item).roles):
+        if is_first and is_failure and self._run.sets.postpone(devices_of(item).roles):
             self._session, self._failed = item.session, report
             record["held"] = []
 
@@ -62,7 +62,7 @@ class HoldOnFailure:
 
     def _let_go(self) -> None:
         self._failed = None
-        self._run.undefer()
+        self._run.sets.end_postponed()
 
 
 def _is_test_failure(report: pytest.TestReport, call: pytest.CallInfo[None]) -> bool:

@@ -101,7 +101,7 @@ class Pipeline:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Find the fault, before a plugin that runs failed tests again sees the failure."""
         report = yield
-        self._fault = self._verdicts.find(item, call, is_ending=bool(self._run.received))
+        self._fault = self._verdicts.find(item, call, is_ending=bool(self._run.stop.received))
         if self._fault is not None and self._retries is not None:
             self._retries.keep_from_others(item)
         return report
@@ -114,7 +114,7 @@ class Pipeline:
         report = yield
         fault = self._fault
         if self._test.was_repeated(call):
-            fault = self._verdicts.find(item, call, is_ending=bool(self._run.received))
+            fault = self._verdicts.find(item, call, is_ending=bool(self._run.stop.received))
         else:
             self._short_errors.shorten(item, call, report)
         record: Record = {"format": FORMAT, "worker": self._worker, "attempt": attempt_of(item), "devices": []}

@@ -89,7 +89,7 @@ class Retries:
 
     def _may_retry(self, item: pytest.Item, fault: DeviceError) -> bool:
         """Return whether another device, or the same anew, may be had."""
-        if self._run.received or item.session.shouldstop or item.stash.get(_RETRIES, 0) >= self._limit:
+        if self._run.stop.received or item.session.shouldstop or item.stash.get(_RETRIES, 0) >= self._limit:
             return False
         roles = devices_of(item).roles
         is_given = not self._run.has_leases or any(self._settings.find("lease", role) for role in roles)
