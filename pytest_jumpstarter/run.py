@@ -164,9 +164,27 @@ class Run:
         return reach
 
     def close(self) -> None:
-        """Give back whatever is still held, then stop the embedded lab; a second call, or a child's, does nothing."""
-        if os.getpid() != self._process or self.is_paused:
+        """
+        Give back whatever is still held, and signals; a second call, or a child's, does nothing.
+
+        The lab controller is not left before `finish`: a plugin may run the last test again, and with it begin anew.
+        """
+        if os.getpid() == self._process and not self.is_paused and not self.sets.postponed:
+            self._give_back_all()
+
+    def finish(self) -> None:
+        """Give back what `close` left, and leave the lab controller, once people have no lease in the embedded lab."""
+        if os.getpid() != self._process:
             return
+        self.is_paused = False
+        with ExitStack() as stack:
+            stack.callback(self._leave)
+            self._give_back_all()
+            if self._held is not None and self.site.has_lab:
+                self.events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
+                self._wait_for_people(self._held)
+
+    def _give_back_all(self) -> None:
         source = self.source
         try:
             if source is not None:
@@ -179,21 +197,6 @@ class Run:
         finally:
             self.stop.wait_released()  # for a signal that came meanwhile
             self.source = None  # and not before, for its thread gives back by it
-            if self._held is None or not self.site.has_lab:
-                self._leave()
-
-    def finish(self) -> None:
-        """Close, and let the embedded lab go on for as long as people have a lease in it."""
-        if os.getpid() != self._process:
-            return
-        self.is_paused = False
-        self.close()
-        try:
-            if self._held is not None and self.site.has_lab:
-                self.events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
-                self._wait_for_people(self._held)
-        finally:
-            self._leave()
 
     def _leave(self) -> None:
         """Leave the lab controller; stop it if it is ours."""

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
 import pytest
+from conftest import exporter_document
 
 from pytest_jumpstarter.client.v1 import Lease
 
@@ -357,6 +358,51 @@ def test_beside_rerunfailures(suite: pytest.Pytester, active_leases: ActiveLease
     result.stdout.fnmatch_lines(["*= 2 passed, 3 rerun, 1 device error in *"])
     assert result.ret == 8
     assert active_leases() == []
+
+
+@pytest.fixture
+def torn_down(pytester: pytest.Pytester) -> pytest.Pytester:
+    """Return a suite whose last test fails before its setup, so that all fixtures end before it runs again."""
+    pytester.makeconftest(
+        """
+        import pytest
+        attempts = []
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            attempts.append(item.name)
+            assert attempts != ["test_first", "test_last"], "the bench is not ready"
+        """
+    )
+    pytester.makepyfile(
+        """
+        leases = set()
+        def test_first(dut):
+            leases.add(dut.lease.name)
+        def test_last(dut, jumpstarter):
+            dut.power.on()
+            leases.add(dut.lease.name)
+            assert [jumpstarter.client.get_lease(name).is_ended for name in sorted(leases)] == [True, False]
+            assert [lease.name for lease in jumpstarter.leases] == [dut.lease.name]
+        """
+    )
+    return pytester
+
+
+def test_run_begins_again(suite: pytest.Pytester, torn_down: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A last test that pytest-rerunfailures runs again after all boards went back gets one again, and it goes back."""
+    result = suite.runpytest("--reruns=1")
+    result.stdout.fnmatch_lines(["*= 2 passed, 1 rerun in *"])
+    assert result.ret == 0
+    assert active_leases() == []
+
+
+def test_run_begins_again_in_the_embedded_lab(torn_down: pytest.Pytester) -> None:
+    """The embedded lab is still there for a last test that runs again, and its board is free."""
+    (torn_down.path / "lab.yaml").write_text(exporter_document("board-1", "kind: dut"))
+    result = torn_down.runpytest("--jmp-lab=lab.yaml", "--jmp-selector=kind=dut", "--reruns=1")
+    result.stdout.fnmatch_lines(["*= 2 passed, 1 rerun in *"])
+    assert result.ret == 0
 
 
 def test_without_the_option_nothing_is_registered(suite: pytest.Pytester) -> None:
