@@ -10,6 +10,7 @@ Source: jumpstarter.v1.ExporterService DriverCall
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
-from jumpstarter.client.core import AsyncDriverClient
+from jumpstarter.client.core import AsyncDriverClient, DriverInvalidArgument, DriverMethodNotImplemented
 from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
 from pytest_jumpstarter.device.call_window import leaves, mark_call
@@ -37,6 +38,9 @@ class CallingPortal:
 
     An error of a call is marked with the time at which the call began; see `call_window`.
 
+    Attributes:
+        last_failure: When a call failed last for another reason than its own words, by `time.monotonic()`.
+
     Args:
         portal: The loop.
         channel: Goes to the exporter; it may connect when the first call is made. None: all calls go through the loop.
@@ -48,6 +52,7 @@ class CallingPortal:
         stub: Any = jumpstarter_pb2_grpc.ExporterServiceStub(channel) if channel is not None else None
         self._driver_call: Any = stub.DriverCall if stub is not None else None
         self._opened: dict[int, float] = {}
+        self.last_failure = -math.inf
 
     def call(self, function: Any, *args: Any) -> Any:
         """
@@ -60,7 +65,7 @@ class CallingPortal:
         try:
             return self._call(function, *args)
         except Exception as exc:
-            mark_call(exc, self._opened.get(id(getattr(function, "__self__", None)), began))
+            self._note(exc, self._opened.get(id(getattr(function, "__self__", None)), began))
             raise
 
     @contextmanager
@@ -80,8 +85,13 @@ class CallingPortal:
         except Exception as exc:
             for each in leaves(exc):
                 if each is not inside:
-                    mark_call(each, began)
+                    self._note(each, began)
             raise
+
+    def _note(self, error: BaseException, began: float) -> None:
+        mark_call(error, began)
+        if not isinstance(error, (DriverMethodNotImplemented, DriverInvalidArgument)):
+            self.last_failure = time.monotonic()
 
     def _call(self, function: Any, *args: Any) -> Any:
         is_plain = self._driver_call is not None and getattr(function, "__func__", None) is _CALL

@@ -6,6 +6,7 @@ Two ways to the exporter: through a tunnel of our own, or over a channel straigh
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,7 @@ from pytest_jumpstarter.errors import (
 if TYPE_CHECKING:
     import grpc
 
+    from pytest_jumpstarter.device.calls import CallingPortal
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 CONNECT_TIMEOUT = 30.0
@@ -66,6 +68,7 @@ class Connection:
         self._policy = policy
         self._stack = ExitStack()
         self._drivers: Drivers | None = None
+        self._calls: CallingPortal | None = None
         self.channel: grpc.aio.Channel | None = None
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> Drivers:
@@ -157,11 +160,16 @@ class Connection:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
+    @property
+    def last_failure(self) -> float:
+        """When a driver call failed last, by `time.monotonic()`; minus infinity if none did."""
+        return self._calls.last_failure if self._calls is not None else -math.inf
+
     def _watch_calls(self, drivers: Drivers, channel: grpc.Channel | None) -> None:
         """Make driver clients mark the errors of their calls, and make plain calls over `channel` if there is one."""
         from pytest_jumpstarter.device.calls import CallingPortal, call_directly
 
-        portal = CallingPortal(self.portal, channel)
+        self._calls = portal = CallingPortal(self.portal, channel)
         call_directly(drivers.root, portal)
         drivers.each(lambda _, driver: call_directly(driver, portal))
 

@@ -86,22 +86,21 @@ class Health:
         self._connection = None
         self.retired = time.monotonic()
 
-    def loss_during(self, began: float, *, is_failure: bool) -> DeviceError | None:
+    def loss_during(self, began: float) -> DeviceError | None:
         """
         Return why the device was lost for good by the end of a phase of a test, or None if it was not.
 
-        Nobody is asked after a short phase that ended well, unless a connection broke during it. After a longer one,
-        or a failure, lease and exporter are looked at once, if the watch has not done so since the phase began.
+        Nobody is asked after a short phase, unless a connection broke or a call failed during it. After a longer one
+        lease and exporter are looked at once, if the watch has not done so since the phase began.
 
         Args:
             began: When the phase began, by `time.monotonic()`.
-            is_failure: Whether the phase ended with an error.
         """
         if self.loss is not None or self.is_retired:
             return self.loss
-        if self._is_broken_since(began):
+        if self._is_suspected_since(began):
             self._confirm()
-        elif is_failure or time.monotonic() - began > LOOK_INTERVAL:
+        elif time.monotonic() - began > LOOK_INTERVAL:
             self._look_once(began)
         return self.loss
 
@@ -123,11 +122,12 @@ class Health:
             return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
         return self.loss
 
-    def _is_broken_since(self, began: float) -> bool:
-        """Return whether the connection to the exporter broke; one without a tunnel may have been idle before."""
-        if self._tunnel is not None:
-            return self._tunnel.last_break > began
-        return self._connection is not None and not self._connection.is_ready
+    def _is_suspected_since(self, began: float) -> bool:
+        """Return whether the connection broke or a call failed; a connection without a tunnel may have been idle."""
+        if self._connection is None:
+            return False
+        is_broken = self._tunnel.last_break > began if self._tunnel is not None else not self._connection.is_ready
+        return is_broken or self._connection.last_failure > began
 
     def _look_once(self, began: float) -> None:
         """Look at lease and exporter, or at the exporter itself where there is no lease, unless the watch just did."""

@@ -88,6 +88,10 @@ class Sets:
             if not found.users and self._is_lost(found):  # the next fixture gets another
                 self.end([wanted.role])
 
+    def is_used(self, role: str) -> bool:
+        """Return whether a fixture has a device of the set that a role is in, rather than only the set being held."""
+        return any(each.users for each in self._sets if role in each.wanted)
+
     def roles_with(self, roles: Collection[str]) -> list[str]:
         """Return these roles, and those whose devices are held together with theirs."""
         more = [role for each in self._sets if each.wanted.keys() & set(roles) for role in each.wanted]

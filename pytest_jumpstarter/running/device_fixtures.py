@@ -49,20 +49,23 @@ class DeviceFixtures:
 
     def check_present(self, item: pytest.Item, roles: Iterable[str]) -> None:
         """
-        Raise the loss of a device that a test is about to use; if the test runs again, make its devices anew instead.
+        Raise the loss of a device that a test is about to use, and that a fixture of wider scope still has.
+
+        If no fixture has it, or the test runs again, it is made anew instead.
 
         Raises:
             DeviceError: A device is lost.
         """
         __tracebackhide__ = True
-        run = self._config.stash.get(RUN, None)
-        healths = [run.healths[role] for role in roles if role in run.healths] if run is not None else []
-        loss = next((health.loss for health in healths if health.loss is not None and not health.is_retired), None)
-        if run is None or loss is None:
+        if (run := self._config.stash.get(RUN, None)) is None:
             return
-        if attempt_of(item) == 1:
-            raise loss.with_traceback(None)
-        self.make_anew(run, roles)
+        for role in roles:
+            health = run.healths.get(role)
+            if health is None or health.loss is None or health.is_retired:
+                continue
+            if attempt_of(item) == 1 and run.sets.is_used(role):
+                raise health.loss.with_traceback(None)
+            self.make_anew(run, [role])
 
     def make_anew(self, run: Run, roles: Iterable[str]) -> None:
         """End the fixtures of these devices and all that stands over them: the next lookup makes them anew."""

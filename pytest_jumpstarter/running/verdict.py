@@ -83,7 +83,7 @@ class Verdicts:
         healths = self.healths_of(item).values()
         fault = device_error(error, healths) if error is not None and is_failure else None
         if fault is None and not is_ending:
-            fault = lost_for_good(healths, self._test.began(call), is_failure=is_failure)
+            fault = lost_for_good(healths, self._test.began(call))
         if fault is None and call.when != "teardown":
             fault = devices_of(item).failure
         if fault is None and is_failure and not isinstance(error, AssertionError):
@@ -113,9 +113,9 @@ def device_error(error: BaseException, healths: Iterable[Health]) -> DeviceError
     return next(filter(None, (health.fault_since(began) for health in healths)), None)
 
 
-def lost_for_good(healths: Iterable[Health], began: float, *, is_failure: bool) -> DeviceError | None:
+def lost_for_good(healths: Iterable[Health], began: float) -> DeviceError | None:
     """Return the loss of the first of these devices that is lost for good, or None if all are there."""
-    return next(filter(None, (health.loss_during(began, is_failure=is_failure) for health in healths)), None)
+    return next(filter(None, (health.loss_during(began) for health in healths)), None)
 
 
 def facts_of(fault: DeviceError, said: str) -> DeviceErrorFacts:
@@ -131,10 +131,10 @@ def facts_of(fault: DeviceError, said: str) -> DeviceErrorFacts:
 
 def what_the_test_said(report: pytest.TestReport, error: BaseException | None, fault: DeviceError) -> str:
     """Return what the test ended with, where that hides the fault; empty if it failed by the fault."""
-    if error is not None and (error is fault or device_error(error, ()) is fault):
-        said = ""
-    elif report.skipped or hasattr(report, "wasxfail"):
+    if report.skipped or hasattr(report, "wasxfail"):
         said = f"{'xfail' if hasattr(report, 'wasxfail') else 'skipped'}: {_reason(report)}"
+    elif error is not None and (error is fault or device_error(error, ()) is fault):
+        said = ""
     elif error is None:
         said = "passed" if report.passed else str(report.longrepr)
     elif _is_suspicious(error):
