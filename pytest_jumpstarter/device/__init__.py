@@ -9,7 +9,8 @@ The device in a test's hands, and the way to it.
 - `calls`: plain driver calls, made in the thread that waits for them.
 - `device`: `Device`, the stable handle that a fixture yields.
 - `exporter_log`: what the exporter says: its drivers, its hooks, itself.
-- `line`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, in pexpect's words.
+- `shared_port`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, used like a
+  pexpect session.
 
 Nothing here knows pytest, leases or the lab controller.
 """

@@ -2,7 +2,7 @@
 `Console`: a serial console in pexpect's words.
 
 pexpect reads from one end of a socket pair in the test's thread; at the other end two tasks in the portal's loop copy
-to and from the line (line.py), which takes the board's output off the wire whether a test reads or not.
+to and from the shared port (shared_port.py), which takes the board's output off the wire whether a test reads or not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
     from anyio.from_thread import BlockingPortal
 
-    from pytest_jumpstarter.device.line import Line, Port
+    from pytest_jumpstarter.device.shared_port import PortStream, SharedPort
 
 CHUNK_BYTES = 1 << 16
 FATAL = (
@@ -50,7 +50,7 @@ class Console:
     text in `before`, `after` and `match`. Text is UTF-8; bytes that are not are shown as U+FFFD.
 
     Args:
-        begin: The position in the line's recording from which on it is read.
+        begin: The position in the port's recording at which reading starts.
 
     Attributes:
         name: Words for this console in messages.
@@ -60,16 +60,16 @@ class Console:
     """
 
     def __init__(
-        self, line: Line, portal: BlockingPortal, *, begin: int, name: str, fatal: Sequence[str] | None = None
+        self, port: SharedPort, portal: BlockingPortal, *, begin: int, name: str, fatal: Sequence[str] | None = None
     ) -> None:
         self.name = name
         self.fatal = FATAL if fatal is None else tuple(fatal)
-        self._line = line
+        self._port = port
         self._reasons: list[str] = []
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
-            self._task, _ = portal.start_task(_copy, line, begin, far, self._reasons.append)
+            self._task, _ = portal.start_task(_copy, port, begin, far, self._reasons.append)
         except Exception as exc:
             self._end.close()
             far.close()
@@ -162,7 +162,7 @@ class Console:
                 f"console {self.name} {happened} for {_shown(pattern)}{why}\nit said:\n{_tail(self.before)}"
             )
             if isinstance(told, pexpect.EOF):  # what broke since is to blame, however long ago
-                told.since = self._line.opened  # type: ignore[attr-defined]  # read by the verdict
+                told.since = self._port.opened  # type: ignore[attr-defined]  # read by the verdict
             raise told from None
         if index == _IS_FATAL:
             line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]
@@ -203,29 +203,29 @@ class _Watch:
 
 
 async def _copy(
-    line: Line, begin: int, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
+    port: SharedPort, begin: int, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
 ) -> None:
-    """Copy between the line and our end of the pair until either closes; say why the line ended."""
+    """Copy between the port and our end of the socket pair until either closes; report why the port ended."""
     from anyio import create_task_group
 
     far.setblocking(False)
     with far:
-        port = await line.port(begin)
+        stream = await port.open_stream(begin)
         task_status.started()
         async with create_task_group() as group:
-            group.start_soon(_from_board, port, far, on_end)
-            await _to_board(far, port)
+            group.start_soon(_from_board, stream, far, on_end)
+            await _to_board(far, stream)
             group.cancel_scope.cancel()
 
 
-async def _from_board(port: Port, far: socket.socket, on_end: Callable[[str], None]) -> None:
+async def _from_board(stream: PortStream, far: socket.socket, on_end: Callable[[str], None]) -> None:
     from anyio import BrokenResourceError, EndOfStream
 
     loop = asyncio.get_running_loop()
     try:
         with suppress(EndOfStream, OSError):
             while True:
-                await loop.sock_sendall(far, await port.receive())
+                await loop.sock_sendall(far, await stream.receive())
         on_end("")
     except BrokenResourceError as exc:
         on_end(_words(exc.__cause__ or exc))
@@ -233,13 +233,13 @@ async def _from_board(port: Port, far: socket.socket, on_end: Callable[[str], No
         far.shutdown(socket.SHUT_WR)
 
 
-async def _to_board(far: socket.socket, port: Port) -> None:
+async def _to_board(far: socket.socket, stream: PortStream) -> None:
     from anyio import BrokenResourceError, ClosedResourceError
 
     loop = asyncio.get_running_loop()
     with suppress(BrokenResourceError, ClosedResourceError, OSError):
         while data := await loop.sock_recv(far, CHUNK_BYTES):
-            await port.send(data)
+            await stream.send(data)
 
 
 def _words(exc: BaseException) -> str:

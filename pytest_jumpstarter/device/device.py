@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device.console import Console
     from pytest_jumpstarter.device.exporter_log import ExporterLog
-    from pytest_jumpstarter.device.line import Line
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 _CONSOLE_NAMES = ("console", "serial", "uart")
 _SERIAL_PORT = "jumpstarter_driver_pyserial.client"
@@ -73,10 +73,10 @@ class Device:
         self._portal = portal
         self._drivers = drivers
         self._consoles: dict[str, Console] = {}
-        self._lines: dict[object, Line] = {}
+        self._ports: dict[object, SharedPort] = {}
         self._released = ""
         self._loss: DeviceError | None = None
-        drivers.each(self._share_line)
+        drivers.each(self._share_port)
         for path in drivers.usable(drivers.reported(_SERIAL_PORT)):
             _ = drivers[path]  # now, so that a board that was switched on does not talk while its client is imported
 
@@ -134,27 +134,27 @@ class Device:
         from pytest_jumpstarter.device.console import Console
 
         found = self._console_path(path)
-        line = self._line(found)
-        begin = line.since
+        port = self._port(found)
+        begin = port.since
         if found in self._consoles and not self._consoles[found].is_open:
             self._consoles.pop(found).close()
-            begin = line.ended
+            begin = port.ended
         if found not in self._consoles:
             self._consoles[found] = Console(
-                line, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal
+                port, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal
             )
         return self._consoles[found]
 
     def record(self) -> None:
-        """Begin to read every console that a test could mean, before one does; see `Line.failure`."""
+        """Start to record every console before a test opens it; a failure is noted in `SharedPort.failure`."""
         for path in self._console_candidates():
             with suppress(ConfigError):  # of a driver that is missing
-                self._portal.call(self._line(path).record)
+                self._portal.call(self._port(path).record)
 
     @property
-    def lines(self) -> list[Line]:
-        """The consoles that were read, and what came out of each; they outlive the lease."""
-        return [line for line in self._lines.values() if line.opened or line.failure]
+    def serial_ports(self) -> list[SharedPort]:
+        """The serial ports that were opened, with their recordings, which outlive the lease."""
+        return [port for port in self._ports.values() if port.opened or port.failure]
 
     def lose(self, loss: DeviceError) -> None:
         """From now on raise `loss` at every use; the first loss counts."""
@@ -167,8 +167,8 @@ class Device:
         for console in self._consoles.values():
             console.close()
         self._consoles.clear()
-        for line in self._lines.values():
-            line.close(self._portal)
+        for port in self._ports.values():
+            port.close(self._portal)
 
     def __str__(self) -> str:
         return f"{self.role} ({self.exporter.name})" if self.exporter.name else self.role
@@ -177,22 +177,22 @@ class Device:
         state = f"released: {self._released}" if self._client is None else f"drivers: {', '.join(self._drivers)}"
         return f"<Device {self} {state}>"
 
-    def _share_line(self, path: str, driver: Any) -> None:
-        """Let all who open a serial port share it, for it has one reader."""
+    def _share_port(self, path: str, driver: Any) -> None:
+        """Share a serial port among all who open it, because it has one reader."""
         if derives_from(driver, _SERIAL_PORT):
-            self._line(path, driver).share(driver)
+            self._port(path, driver).share(driver)
 
-    def _line(self, path: str, driver: Any = None) -> Line:
-        """Return the line of the driver at `path`, which may stand at several (`ref:`)."""
-        from pytest_jumpstarter.device.line import Line
+    def _port(self, path: str, driver: Any = None) -> SharedPort:
+        """Return the shared port of the driver at `path`; one driver may be at several paths (`ref:`)."""
+        from pytest_jumpstarter.device.shared_port import SharedPort
 
         places = self._drivers.places
         uuid = places[path].uuid
-        if uuid not in self._lines:
+        if uuid not in self._ports:
             shortest = min((each for each, place in places.items() if place.uuid == uuid), key=len)
             opener = self._drivers[path] if driver is None else driver  # one that is missing raises why
-            self._lines[uuid] = Line(opener, shortest)
-        return self._lines[uuid]
+            self._ports[uuid] = SharedPort(opener, shortest)
+        return self._ports[uuid]
 
     def _console_path(self, path: str | None) -> str:
         if path is not None:

@@ -18,8 +18,8 @@ from pytest_jumpstarter.report.ledger import clean
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_log import ExporterLog
-    from pytest_jumpstarter.device.line import Line
     from pytest_jumpstarter.device.recording import Recording
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 LINES = 200
 _BYTES = 32_768
@@ -46,7 +46,7 @@ class Evidence:
         self._fatal = fatal
         self._devices: dict[str, Device] = {}
         self._gone: set[str] = set()
-        self._ends: dict[Line | ExporterLog, int] = {}
+        self._ends: dict[SharedPort | ExporterLog, int] = {}
         self._phases = [("setup", time.time())]  # we come in the middle of one
 
     def devices(self, item: pytest.Item) -> list[Device]:
@@ -112,20 +112,20 @@ class Evidence:
             report.sections.extend(sections)
             report.evidence = [title for title, _ in sections]  # type: ignore[attr-defined]  # what plugins add
         if call.when == "teardown":
-            self._ends = {line: line.recording.end for device in devices for line in device.lines}
+            self._ends = {line: line.recording.end for device in devices for line in device.serial_ports}
             self._ends |= {device.log: device.log.end for device in devices if device.log is not None}
         return report
 
     def _sections(self, device: Device) -> Iterator[tuple[str, str]]:
-        for line in device.lines:
-            title = f"console of {device}" + (f", {line.path}" if len(device.lines) > 1 else "")
+        for line in device.serial_ports:
+            title = f"console of {device}" + (f", {line.path}" if len(device.serial_ports) > 1 else "")
             yield title, self._console(line, f"lease {device.lease.name}" if device.lease is not None else "")
 
         if device.log is not None and (records := device.log.since_test()):
             said = [(each.moment, line) for each in records[-LINES:] for line in clean(str(each)).split("\n")]
             yield f"exporter log of {device}", "\n".join(self._in_phases(said[-LINES:]))
 
-    def _console(self, line: Line, lease: str) -> str:
+    def _console(self, line: SharedPort, lease: str) -> str:
         said = list(stamped(line.recording, line.since))[-LINES:]
         if not said and line.failure:
             return line.failure

@@ -1,5 +1,5 @@
 """
-`Line`: the one reader of a serial port, and the ports that it offers to everybody else.
+`SharedPort`: the one reader of a serial port, and the ports that it offers to everybody else.
 
 Two readers of one serial port steal from each other. So the driver's stream is opened once, when first needed, and read
 until the board goes back; what comes is recorded, and whoever opens the console, a driver that does so by itself
@@ -27,7 +27,7 @@ _CHUNK_BYTES = 1 << 16
 _OPEN_TIMEOUT = 10.0
 
 
-class Line:
+class SharedPort:
     """
     The stream of one console driver, shared.
 
@@ -58,24 +58,24 @@ class Line:
         self._opening = asyncio.Lock()
 
     def share(self, driver: Any) -> None:
-        """Let everybody who opens the stream of `driver`, a client of the same console, follow this line."""
+        """Let everybody who opens the stream of `driver`, a client of the same console, read from this port."""
         driver.stream_async = self.stream_async
 
     @asynccontextmanager
     async def stream_async(self, method: str = _METHOD) -> AsyncIterator[Any]:
         """Open the console as a driver client does; what comes from now on can be read."""
         if method == _METHOD:
-            async with await self.port() as port:
-                yield port
-        else:
-            async with self._open(method) as stream:
+            async with await self.open_stream() as stream:
                 yield stream
+        else:
+            async with self._open(method) as other:
+                yield other
 
-    async def port(self, position: int | None = None) -> Port:
+    async def open_stream(self, position: int | None = None) -> PortStream:
         """Return a stream that begins at `position`, or with what comes from now on."""
         begin = self.recording.end if position is None else position
         await self.open()
-        return Port(self, begin)
+        return PortStream(self, begin)
 
     async def open(self) -> None:
         """
@@ -153,21 +153,21 @@ class Line:
         await self._stream.send(data)
 
 
-class Port(ObjectStream[bytes]):
+class PortStream(ObjectStream[bytes]):
     """A console as one of several sees it, with a position of its own."""
 
-    def __init__(self, line: Line, position: int) -> None:
-        self._line = line
+    def __init__(self, port: SharedPort, position: int) -> None:
+        self._port = port
         self._position = position
 
     async def receive(self) -> bytes:
         """Wait for output of the board."""
-        self._position, data = await self._line.read(self._position)
+        self._position, data = await self._port.read(self._position)
         return data
 
     async def send(self, item: bytes) -> None:
         """Send to the board."""
-        await self._line.write(item)
+        await self._port.write(item)
 
     async def send_eof(self) -> None:
         """Do nothing: others go on writing."""
