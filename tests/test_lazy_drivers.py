@@ -21,8 +21,8 @@ from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceRe
 from standalone import serving_drivers
 
 from pytest_jumpstarter.device.connection import Advice, Connection
+from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder, LazyChildren, _tree
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
-from pytest_jumpstarter.device.lazy import BadReport, Builder, LazyChildren, _tree
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import ConfigError, DriverMissing
 
@@ -279,7 +279,7 @@ def test_a_root_that_is_no_composite() -> None:
     """It is built with all below it, as Jumpstarter does."""
     with served(rack()) as drivers:
         seen: list[str] = []
-        drivers.each(lambda path, _: seen.append(path))
+        drivers.watch_built(lambda path, _: seen.append(path))
         assert seen == list(drivers) == ["power"]
         root = cast(Any, drivers.root)
         assert root.power is drivers["power"]
@@ -290,7 +290,7 @@ def test_a_driver_with_children_that_is_no_composite() -> None:
     """It is built with all below it when it, or one of them, is first looked up."""
     with served(cast(Any, Composite)(children={"rack": rack(), "spare": rack()})) as drivers:
         seen: list[str] = []
-        drivers.each(lambda path, _: seen.append(path))
+        drivers.watch_built(lambda path, _: seen.append(path))
         assert seen == []
         drivers["rack.power"].on()
         assert seen == ["rack", "rack.power"]
@@ -449,7 +449,7 @@ def test_two_threads_get_the_same_client() -> None:
             built.append(object())
             return built[-1]
 
-    children = LazyChildren(cast(Builder, Waiting()), cast(Any, {"power": SimpleNamespace()}))
+    children = LazyChildren(cast(DriverBuilder, Waiting()), cast(Any, {"power": SimpleNamespace()}))
     got: list[object] = []
     threads = [threading.Thread(target=lambda: got.append(children["power"])) for _ in range(2)]
     threads[0].start()
@@ -496,5 +496,5 @@ def test_tree_of_reports() -> None:
 )
 def test_reports_that_are_no_tree(reports: list[DriverInstanceReport], words: str) -> None:
     """An exporter that reports nonsense is told from one that is away."""
-    with pytest.raises(BadReport, match=words):
+    with pytest.raises(BadDriverReport, match=words):
         _tree(reports)

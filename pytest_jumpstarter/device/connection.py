@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
-from pytest_jumpstarter.device.lazy import BadReport, Builder
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -132,7 +132,7 @@ class Connection:
         """Ask the exporter what drivers it has; in the portal's loop."""
         self.channel = channel
         stack = self._stack.enter_context(ExitStack())  # left after the clients were closed, whenever they were built
-        return await Builder(channel, self.portal, stack, self._policy).read_drivers()
+        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers()
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
@@ -146,7 +146,7 @@ class Connection:
         channel = self._stack.enter_context(grpc.secure_channel(*socket_target(tunnel.path), options=_INNER_OPTIONS))
         portal = CallingPortal(self.portal, channel)
         call_directly(drivers.root, portal)
-        drivers.each(lambda _, driver: call_directly(driver, portal))
+        drivers.watch_built(lambda _, driver: call_directly(driver, portal))
 
     def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice | None) -> Drivers:
         try:
@@ -170,7 +170,7 @@ def _explain(exc: BaseException, exporter: str, advice: Advice | None) -> None:
         return  # some of ours are ConnectionErrors too
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
-    if isinstance(exc, BadReport):
+    if isinstance(exc, BadDriverReport):
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc

@@ -76,7 +76,7 @@ class Device:
         self._ports: dict[object, SharedPort] = {}
         self._released = ""
         self._loss: DeviceError | None = None
-        drivers.each(self._share_port)
+        drivers.watch_built(self._share_port)
         for path in drivers.usable(drivers.reported(_SERIAL_PORT)):
             _ = drivers[path]  # now, so that a board that was switched on does not talk while its client is imported
 

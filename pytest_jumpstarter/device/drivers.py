@@ -85,7 +85,7 @@ class MissingDriver:
         """Do nothing: there is nothing to close."""
 
 
-class Place(NamedTuple):
+class DriverPlace(NamedTuple):
     """
     Where a driver stands in the tree, as the exporter reports it.
 
@@ -111,7 +111,7 @@ class Drivers(Mapping[str, Any]):
     Args:
         root: The driver client that is the parent of all.
         places: The place of each by its path.
-        built: Those that are built already; who builds another calls `on_built`.
+        built: Those that are built already; who builds another calls `add_built`.
 
     Attributes:
         root: As given.
@@ -120,7 +120,7 @@ class Drivers(Mapping[str, Any]):
         is_closed: Whether none is built any more.
     """
 
-    def __init__(self, root: Any, places: Mapping[str, Place], built: Mapping[str, Any]) -> None:
+    def __init__(self, root: Any, places: Mapping[str, DriverPlace], built: Mapping[str, Any]) -> None:
         self.root = root
         self.places = places
         self.built = dict(built)
@@ -163,13 +163,13 @@ class Drivers(Mapping[str, Any]):
         """Return the paths of drivers that are built, and whose class is of a module or derives from one that is."""
         return [path for path, client in self.built.items() if derives_from(client, module)]
 
-    def each(self, watcher: Callable[[str, Any], None]) -> None:
+    def watch_built(self, watcher: Callable[[str, Any], None]) -> None:
         """Call `watcher` with path and client of each driver that is built, now or later."""
         self._watchers.append(watcher)
         for path, client in self.built.items():
             watcher(path, client)
 
-    def on_built(self, built: Mapping[str, Any]) -> None:
+    def add_built(self, built: Mapping[str, Any]) -> None:
         """Show the watchers what was built, before anybody has it."""
         for path, client in built.items():
             for watcher in self._watchers:

@@ -18,7 +18,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_jumpstarter.device.drivers import CLIENT_LABEL, DriverPolicy, Drivers, MissingDriver, Place, mark_missing
+from pytest_jumpstarter.device.drivers import (
+    CLIENT_LABEL,
+    DriverPlace,
+    DriverPolicy,
+    Drivers,
+    MissingDriver,
+    mark_missing,
+)
 from pytest_jumpstarter.device.portal import LoopNeeded, run_here
 from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
 
@@ -33,7 +40,7 @@ _COMPOSITE = "jumpstarter_driver_composite.client.CompositeClient"
 
 
 @dataclass(slots=True)
-class _Node:
+class _ReportedDriver:
     """
     A driver in an exporter's report.
 
@@ -44,7 +51,7 @@ class _Node:
 
     report: DriverInstanceReport
     path: str = ""
-    children: dict[str, _Node] = field(default_factory=dict)
+    children: dict[str, _ReportedDriver] = field(default_factory=dict)
 
     @property
     def class_path(self) -> str:
@@ -56,16 +63,16 @@ class _Node:
         """Whether its client only holds those of its children, so that these may wait."""
         return self.class_path == _COMPOSITE
 
-    def walk(self) -> Iterator[_Node]:
+    def walk(self) -> Iterator[_ReportedDriver]:
         """Yield it and all below it, in the order of the exporter: parents first."""
         yield self
         for child in self.children.values():
             yield from child.walk()
 
-    def places(self) -> Iterator[tuple[str, Place]]:
+    def places(self) -> Iterator[tuple[str, DriverPlace]]:
         """Yield path and place of all below it, in that order."""
         for name, child in self.children.items():
-            yield child.path, Place(self.path, name, child.report.uuid, child.class_path)
+            yield child.path, DriverPlace(self.path, name, child.report.uuid, child.class_path)
             yield from child.places()
 
     def clients(self, client: Any) -> Iterator[tuple[str, Any]]:
@@ -78,11 +85,11 @@ class _Node:
                 yield from child.clients(client.children[name])
 
 
-class BadReport(Exception):
+class BadDriverReport(Exception):
     """Say what is wrong with an exporter's report of its drivers."""
 
 
-class Builder:
+class DriverBuilder:
     """
     Builds the driver clients of an exporter.
 
@@ -111,7 +118,7 @@ class Builder:
         Raises:
             grpc.aio.AioRpcError: It does not answer.
             ImportError: The root's client cannot be imported.
-            BadReport: What it reports is no tree of drivers.
+            BadDriverReport: What it reports is no tree of drivers.
         """
         from google.protobuf import empty_pb2
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
@@ -123,7 +130,7 @@ class Builder:
         self._drivers = Drivers(client, dict(root.places()), built)
         return self._drivers
 
-    def build(self, node: _Node) -> Any:
+    def build(self, node: _ReportedDriver) -> Any:
         """
         Return the client of a driver, or what says on first use why it is not there.
 
@@ -143,10 +150,10 @@ class Builder:
             reason = f"{node.class_path} for driver {node.path!r} fails: {type(exc).__name__}: {exc}"
             return MissingDriver(DriverMissing(reason), is_passing=True)
         if not isinstance(client, MissingDriver):
-            self._drivers.on_built({node.path: client} if node.is_composite else dict(node.clients(client)))
+            self._drivers.add_built({node.path: client} if node.is_composite else dict(node.clients(client)))
         return client
 
-    def _made(self, node: _Node) -> Any:
+    def _made(self, node: _ReportedDriver) -> Any:
         try:
             return run_here(self._make(node))
         except RuntimeError as exc:
@@ -159,14 +166,14 @@ class Builder:
         finally:
             self.lock.acquire()
 
-    async def _make(self, node: _Node) -> Any:
+    async def _make(self, node: _ReportedDriver) -> Any:
         from jumpstarter.client.client import client_from_channel
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2
 
         nodes = [node] if node.is_composite else node.walk()
         response = jumpstarter_pb2.GetReportResponse(reports=[each.report for each in nodes])  # copies them
         response.reports[0].ClearField("parent_uuid")
-        channel: Any = _Answered(self._channel, response)
+        channel: Any = _ChannelWithReport(self._channel, response)
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
         with _without_warnings():
             client: Any = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
@@ -186,7 +193,7 @@ class LazyChildren(UserDict[str, Any]):
         nodes: What the exporter reported of each.
     """
 
-    def __init__(self, builder: Builder, nodes: dict[str, _Node]) -> None:
+    def __init__(self, builder: DriverBuilder, nodes: dict[str, _ReportedDriver]) -> None:
         super().__init__(dict.fromkeys(nodes))  # `data`: None for what is not built
         self._builder = builder
         self._nodes = nodes
@@ -214,7 +221,7 @@ class LazyChildren(UserDict[str, Any]):
                 client.close()
 
 
-class _Answered:
+class _ChannelWithReport:
     """A channel to an exporter on which the next request for its report has its answer already."""
 
     def __init__(self, channel: Channel, response: Any) -> None:
@@ -254,23 +261,23 @@ def _without_warnings() -> Iterator[None]:
         logger.removeFilter(is_other)
 
 
-def _tree(reports: Sequence[DriverInstanceReport]) -> _Node:
+def _tree(reports: Sequence[DriverInstanceReport]) -> _ReportedDriver:
     """
     Return the root of what an exporter reports: it comes first, and each driver after the one that it belongs to.
 
     A driver may stand at several places (`ref:`); those that belong to it belong to the place reported last.
 
     Raises:
-        BadReport: It reports none, or one that belongs to none.
+        BadDriverReport: It reports none, or one that belongs to none.
     """
     if not reports:
-        raise BadReport("it reports no drivers")
-    root = _Node(reports[0])
+        raise BadDriverReport("it reports no drivers")
+    root = _ReportedDriver(reports[0])
     latest = {root.report.uuid: root}
     for report in reports[1:]:
         if report.parent_uuid not in latest:
-            raise BadReport(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
+            raise BadDriverReport(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
         parent, name = latest[report.parent_uuid], report.labels[_NAME_LABEL]
-        node = _Node(report, f"{parent.path}.{name}" if parent.path else name)
+        node = _ReportedDriver(report, f"{parent.path}.{name}" if parent.path else name)
         parent.children[name] = latest[report.uuid] = node
     return root
