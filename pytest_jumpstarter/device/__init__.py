@@ -7,7 +7,7 @@ The device that a test gets, and the connection to its exporter.
 - `connection`: connects to an exporter, through a tunnel or over a channel, and reads its drivers.
 - `drivers`: the driver clients of a device by their dotted paths, and clear errors for those that cannot be used.
 - `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.
-- `calls`: makes plain driver calls in the thread that waits for their result.
+- `blocking_calls`: makes plain driver calls in the thread that waits for their result.
 - `device`: `Device`, the stable handle that a fixture yields.
 - `console`: `Console`, which is used like a pexpect session.
 - `shared_port`: the only reader of a serial port; everybody else reads from it. `recording`: its output on disk.

@@ -46,7 +46,7 @@ class Advice(NamedTuple):
 
 def warm_up() -> None:
     """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
-    import pytest_jumpstarter.device.calls
+    import pytest_jumpstarter.device.blocking_calls
     import pytest_jumpstarter.device.tunnel  # noqa: F401
 
     with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
@@ -77,7 +77,7 @@ class Connection:
             DriverMissing, DriverNotAllowed: Nothing of the device can be used.
         """
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
-        self._call_directly(drivers, tunnel)
+        self._use_blocking_calls(drivers, tunnel)
         return drivers
 
     def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> Drivers:
@@ -138,15 +138,15 @@ class Connection:
         """Close every stream and channel; a second call does nothing."""
         self._stack.close()
 
-    def _call_directly(self, drivers: Drivers, tunnel: Tunnel) -> None:
+    def _use_blocking_calls(self, drivers: Drivers, tunnel: Tunnel) -> None:
         import grpc
 
-        from pytest_jumpstarter.device.calls import CallingPortal, call_directly
+        from pytest_jumpstarter.device.blocking_calls import BlockingCallPortal, use_blocking_calls
 
         channel = self._stack.enter_context(grpc.secure_channel(*socket_target(tunnel.path), options=_INNER_OPTIONS))
-        portal = CallingPortal(self.portal, channel)
-        call_directly(drivers.root, portal)
-        drivers.watch_built(lambda _, driver: call_directly(driver, portal))
+        portal = BlockingCallPortal(self.portal, channel)
+        use_blocking_calls(drivers.root, portal)
+        drivers.watch_built(lambda _, driver: use_blocking_calls(driver, portal))
 
     def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice | None) -> Drivers:
         try:

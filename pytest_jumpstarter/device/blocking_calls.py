@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jumpstarter.client import DriverClient
 
 
-class CallingPortal:
+class BlockingCallPortal:
     """
     The loop as driver clients see it: what they want done is done there, except for plain driver calls.
 
@@ -66,7 +66,7 @@ _CALL: Any = AsyncDriverClient.call_async
 """What every driver client makes its plain calls with: it awaits one call of its stub."""
 
 
-def call_directly(driver: DriverClient, portal: CallingPortal) -> None:
+def use_blocking_calls(driver: DriverClient, portal: BlockingCallPortal) -> None:
     """Let a driver client make its plain calls in the thread that waits for them."""
     driver.portal = portal  # type: ignore[assignment]
 
