@@ -20,9 +20,9 @@ from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
 from standalone import serving_drivers
 
-from pytest_jumpstarter.device.connection import Advice, Connection
 from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder, LazyChildren, _tree
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
+from pytest_jumpstarter.device.exporter_connection import ExporterConnection, TlsAdvice
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import ConfigError, DriverMissing
 
@@ -259,14 +259,14 @@ def served(root: Any) -> Iterator[Drivers]:
     with serving_drivers(root) as path, ExitStack() as stack:
         portal = Portal()
         stack.callback(portal.stop)
-        connection = Connection(portal, DriverPolicy(unsafe=True, source="the test"))
+        connection = ExporterConnection(portal, DriverPolicy(unsafe=True, source="the test"))
         stack.callback(connection.close)
         yield connection.open_channel(
             lambda: grpc.aio.secure_channel(
                 f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
             ),
             exporter="it",
-            advice=Advice(plain_text="", authority=""),
+            advice=TlsAdvice(plain_text="", authority=""),
         )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_connection import CONNECT_TIMEOUT, TlsAdvice
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.given import GivenSource
@@ -20,7 +20,7 @@ from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 PLAIN_TEXT = "grpc://"
 """Before an endpoint: no TLS."""
@@ -80,9 +80,9 @@ class DirectSource(GivenSource):
         with super().devices(wanted) as devices:
             yield devices
 
-    def _connect(self, connection: Connection) -> Drivers:
+    def _connect(self, connection: ExporterConnection) -> Drivers:
         exporter = f"the exporter at {self.where}"
-        advice = Advice(
+        advice = TlsAdvice(
             plain_text=f"{PLAIN_TEXT}{self._endpoint} allows that",
             authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
         )

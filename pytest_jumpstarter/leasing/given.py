@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, channel_options
 from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import Connection
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events, only_in_this_process, put_away
@@ -74,7 +74,7 @@ class GivenSource(ABC):
         check_identity(wanted, identity.name, identity.labels, self.where)
         self._warn_of_unknown(wanted, identity)
         with ExitStack() as stack:
-            connection = Connection(self._portal, self._policy())
+            connection = ExporterConnection(self._portal, self._policy())
             stack.callback(connection.close)
             drivers = self._connect(connection)
             exporter = replace(identity, name=identity.name or self.nameless)
@@ -94,7 +94,7 @@ class GivenSource(ABC):
         """Return what is wanted as it is: no hook changes it, for there is no lease."""
         return wanted
 
-    def _follow_log(self, connection: Connection, role: str, stack: ExitStack) -> ExporterLog | None:
+    def _follow_log(self, connection: ExporterConnection, role: str, stack: ExitStack) -> ExporterLog | None:
         if not self.reads_log or connection.channel is None:
             return None
         log = ExporterLog(self._portal, role)
@@ -110,7 +110,7 @@ class GivenSource(ABC):
         self._portal.stop()
 
     @abstractmethod
-    def _connect(self, connection: Connection) -> Drivers:
+    def _connect(self, connection: ExporterConnection) -> Drivers:
         """Return the driver clients."""
 
     @property

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.exporter_connection import ExporterConnection, warm_up
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
@@ -108,7 +108,7 @@ class ControllerSource:
         Lease all or none, connect, yield by role; then put away and give back, in that order, whatever happens.
 
         Raises:
-            ConfigError, DeviceError, RequestError: See `obtain_all`, `Held.prepare`, `Connection.open_tunnel`.
+            ConfigError, DeviceError, RequestError: See `obtain_all`, `Held.prepare`, `ExporterConnection.open_tunnel`.
         """
         with ExitStack() as stack:
             leases = self._acquire(wanted, stack)
@@ -272,7 +272,7 @@ class ControllerSource:
         assert held.exporter is not None
         if self._warming is not None:
             self._warming.join()
-        connection = Connection(self._portal, self._policy)
+        connection = ExporterConnection(self._portal, self._policy)
         stack.callback(connection.close)
         tunnel = self._tunnel(held)
         drivers = connection.open_tunnel(tunnel, exporter=f"exporter {held.exporter.name}")
@@ -311,7 +311,7 @@ class ControllerSource:
         log.start_at_hook(self._tunnel(held))
         return log
 
-    def _follow_log(self, held: Held, connection: Connection) -> ExporterLog:
+    def _follow_log(self, held: Held, connection: ExporterConnection) -> ExporterLog:
         """Read the exporter's log over the connection, or on where it is read already."""
         log = held.log or ExporterLog(self._portal, held.wanted.role)
         if connection.channel is not None:

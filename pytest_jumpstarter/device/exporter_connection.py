@@ -31,7 +31,7 @@ CONNECT_TIMEOUT = 30.0
 """Seconds for the exporter to describe itself; gRPC's own handshake gives up after about 20."""
 
 
-class Advice(NamedTuple):
+class TlsAdvice(NamedTuple):
     """
     What to do where an exporter's TLS is not what was expected.
 
@@ -53,7 +53,7 @@ def warm_up() -> None:
         import jumpstarter_driver_composite.client  # noqa: F401
 
 
-class Connection:
+class ExporterConnection:
     """
     The way to a device's driver clients, from `open_…` to `close()`.
 
@@ -80,7 +80,7 @@ class Connection:
         self._use_blocking_calls(drivers, tunnel)
         return drivers
 
-    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: Advice) -> Drivers:
+    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: TlsAdvice) -> Drivers:
         """
         Return the driver clients over a channel, which `channel` makes in the portal's loop.
 
@@ -148,7 +148,7 @@ class Connection:
         use_blocking_calls(drivers.root, portal)
         drivers.watch_built(lambda _, driver: use_blocking_calls(driver, portal))
 
-    def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: Advice | None) -> Drivers:
+    def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: TlsAdvice | None) -> Drivers:
         try:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(drivers.close)
@@ -162,7 +162,7 @@ class Connection:
         return drivers
 
 
-def _explain(exc: BaseException, exporter: str, advice: Advice | None) -> None:
+def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> None:
     """Raise the error of ours that `exc` amounts to; return where it is one already, or none."""
     import grpc
 
@@ -180,7 +180,7 @@ def _explain(exc: BaseException, exporter: str, advice: Advice | None) -> None:
         raise mistake or DeviceUnreachable(f"{exporter} does not answer: {details}") from exc
 
 
-def _mistake(error: object, details: str, exporter: str, advice: Advice) -> ConfigError | None:
+def _mistake(error: object, details: str, exporter: str, advice: TlsAdvice) -> ConfigError | None:
     """Return the error that trying again would not mend, if it is one."""
     import grpc
 
@@ -198,7 +198,7 @@ def _mistake(error: object, details: str, exporter: str, advice: Advice) -> Conf
 
 
 @asynccontextmanager
-async def _over_tunnel(tunnel: Tunnel, connection: Connection) -> AsyncIterator[Drivers]:
+async def _over_tunnel(tunnel: Tunnel, connection: ExporterConnection) -> AsyncIterator[Drivers]:
     import grpc
 
     try:
@@ -221,7 +221,9 @@ def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
 
 
 @asynccontextmanager
-async def _over_channel(channel: Callable[[], grpc.aio.Channel], connection: Connection) -> AsyncIterator[Drivers]:
+async def _over_channel(
+    channel: Callable[[], grpc.aio.Channel], connection: ExporterConnection
+) -> AsyncIterator[Drivers]:
     from anyio import fail_after
 
     async with channel() as opened:
