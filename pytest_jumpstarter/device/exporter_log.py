@@ -1,7 +1,7 @@
 """
 What the exporter says during a lease: its drivers, its hooks, itself.
 
-Source: jumpstarter.v1.ExporterService LogStream; one reader a lease, since each record goes to one reader only
+Source: jumpstarter.v1.ExporterService LogStream; one reader a lease, since each entry goes to one reader only
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _QUIET, _SETTLED = 0.15, 0.5  # an exporter looks for news each 50 ms
 _HOOKS = {"before_lease_hook": "beforeLease hook", "after_lease_hook": "afterLease hook"}
 
 
-class Record(NamedTuple):
+class LogEntry(NamedTuple):
     """
     One thing that the exporter said.
 
@@ -65,13 +65,13 @@ class ExporterLog:
 
     Attributes:
         end: The number of records that came.
-        since: The record at which the test under way began.
+        since: The entry at which the test under way began.
     """
 
     def __init__(self, portal: Portal, role: str) -> None:
         self._portal = portal
         self._role = role
-        self._records: deque[tuple[int, Record]] = deque(maxlen=_KEPT)
+        self._entries: deque[tuple[int, LogEntry]] = deque(maxlen=_KEPT)
         self._last = 0.0
         self._tunnel: Tunnel | None = None
         self._at_hook: Future[None] | None = None
@@ -93,9 +93,9 @@ class ExporterLog:
         """Begin to read over the device's own connection, unless we do already; then when that has ended."""
         self._reading = self._portal.start().start_task_soon(self._follow, channel)
 
-    def since_test(self) -> list[Record]:
+    def since_test(self) -> list[LogEntry]:
         """Return what came since the test under way began, as far as it is kept."""
-        return [record for number, record in list(self._records) if number >= self.since]
+        return [entry for number, entry in list(self._entries) if number >= self.since]
 
     def settle(self) -> None:
         """Wait a moment for what the exporter said just now."""
@@ -108,7 +108,7 @@ class ExporterLog:
         if self._at_hook is not None:
             with suppress(Exception):
                 self._at_hook.result(LAST_WORDS_TIMEOUT)
-        said = [record.message for _, record in list(self._records) if record.source == "before_lease_hook"]
+        said = [entry.message for _, entry in list(self._entries) if entry.source == "before_lease_hook"]
         return "".join(f"\n    {line}" for line in said[-_LAST_WORDS:])
 
     def stop(self) -> None:
@@ -155,12 +155,12 @@ class ExporterLog:
         async for entry in jumpstarter_pb2_grpc.ExporterServiceStub(channel).LogStream(empty_pb2.Empty()):
             source = names.get(entry.source, "system")
             level = entry.severity if isinstance(logging.getLevelName(entry.severity), int) else "INFO"
-            self._keep(Record(time.time(), level, source, entry.message[:_CHARACTERS]))
+            self._keep(LogEntry(time.time(), level, source, entry.message[:_CHARACTERS]))
 
-    def _keep(self, record: Record) -> None:
-        self._records.append((self.end, record))
+    def _keep(self, entry: LogEntry) -> None:
+        self._entries.append((self.end, entry))
         self.end += 1
         self._last = time.monotonic()
-        hook = f"{_HOOKS[record.source]}: " if record.source in _HOOKS else ""
-        logger = logging.getLogger(f"{LOGGER}.{self._role}.{record.source}")
-        logger.log(logging.getLevelName(record.level), "%s%s", hook, record.message)
+        hook = f"{_HOOKS[entry.source]}: " if entry.source in _HOOKS else ""
+        logger = logging.getLogger(f"{LOGGER}.{self._role}.{entry.source}")
+        logger.log(logging.getLevelName(entry.level), "%s%s", hook, entry.message)

@@ -19,13 +19,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 from jumpstarter_protocol import router_pb2, router_pb2_grpc
 
 from pytest_jumpstarter.device.socket_end import SocketEnd
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Route
 
 FRAME_BYTES = 1 << 18
 """Above this a flash gets no faster: it costs memory, and CPU time as the data fall out of the cache."""
@@ -41,20 +44,8 @@ _GRPC_NONSENSE = "Internal error from Core"
 """The details of a stream whose end grpc.aio met in the middle of a write: the router's own words are lost."""
 
 
-class Route(Protocol):
-    """Where the lab controller sends us: a router, and a token for one stream."""
-
-    @property
-    def endpoint(self) -> str:
-        """Host and port of the router."""
-
-    @property
-    def token(self) -> str:
-        """What opens one stream there."""
-
-
-class Router:
-    """The channels to routers, one each, shared by all streams of one tunnel."""
+class RouterChannels:
+    """The channels to routers, one for each router, shared by all streams of one tunnel."""
 
     def __init__(
         self,
@@ -116,7 +107,7 @@ class Tunnel:
         last_reason: Why.
     """
 
-    def __init__(self, dial: Callable[[threading.Event], Route], router: Router) -> None:
+    def __init__(self, dial: Callable[[threading.Event], Route], router: RouterChannels) -> None:
         self._dial = dial
         self._router = router
         self._first: Route | None = None

@@ -299,9 +299,9 @@ class ControllerSource:
 
     def _tunnel(self, held: Held) -> Tunnel:
         from pytest_jumpstarter.client.v1 import channel_options
-        from pytest_jumpstarter.device.tunnel import Router, Tunnel
+        from pytest_jumpstarter.device.tunnel import RouterChannels, Tunnel
 
-        router = Router(
+        router = RouterChannels(
             self.client.tls.credentials, lambda endpoint: channel_options(endpoint, grpc_options=self._grpc_options)
         )
         return Tunnel(held.dial, router)
