@@ -12,10 +12,10 @@ from typing import Any, Self
 from grpc import StatusCode
 
 from pytest_jumpstarter.client.v1.config import ClientConfig
-from pytest_jumpstarter.client.v1.connection import Connection
-from pytest_jumpstarter.client.v1.creation import Creation
+from pytest_jumpstarter.client.v1.controller_connection import ControllerConnection
 from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route
 from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
+from pytest_jumpstarter.client.v1.lease_creation import LeaseCreation
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.secret import Token
@@ -75,7 +75,7 @@ class Client:
         self.timeout = timeout
         self.renew: Callable[[], str | None] | None = None
         self.config: ClientConfig | None = None
-        self._connection = Connection(
+        self._connection = ControllerConnection(
             endpoint,
             token=token,
             namespace=namespace,
@@ -256,7 +256,7 @@ class Client:
             lease["allow_disabled"] = True
         body = {"parent": self._parent, "lease_id": lease_id, "lease": lease}
         request = Request("CreateLease", body, timeout=timeout)
-        return Creation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
+        return LeaseCreation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
 
     def update_lease(
         self,

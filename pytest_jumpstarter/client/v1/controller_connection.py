@@ -17,7 +17,7 @@ from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
 from pytest_jumpstarter.errors import ClientConfigError
 
 
-class Connection:
+class ControllerConnection:
     """
     One way to one lab controller as one client; safe to use from several threads.
 

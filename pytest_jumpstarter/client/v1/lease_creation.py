@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from pytest_jumpstarter.client.v1.connection import Connection
+from pytest_jumpstarter.client.v1.controller_connection import ControllerConnection
 from pytest_jumpstarter.client.v1.facts import Lease
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 _PAUSES = (0.2, 0.5, 1.0)  # seconds before each look for a lease that may or may not exist
 
 
-class Creation:
+class LeaseCreation:
     """One lease on its way into being."""
 
-    def __init__(self, client: Client, connection: Connection) -> None:
+    def __init__(self, client: Client, connection: ControllerConnection) -> None:
         self._client = client
         self._connection = connection
 
