@@ -16,7 +16,7 @@ import trustme
 
 from pytest_jumpstarter.client.v1 import Client, ClientConfig
 from pytest_jumpstarter.client.v1.config import config_home
-from pytest_jumpstarter.client.v1.document import Environment
+from pytest_jumpstarter.client.v1.config_table import Environment
 from pytest_jumpstarter.errors import ClientConfigError
 
 from .controller import TOKEN

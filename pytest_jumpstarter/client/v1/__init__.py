@@ -7,7 +7,7 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
         for exporter in client.list_exporters(filter="board=rpi4"):
             print(exporter.name, exporter.status)
 
-- `config` finds the client config; `document` reads its fields.
+- `config` finds the client config; `config_table` reads its fields from file and environment.
 - `tls` and `controller_connection` connect to the lab controller.
 - `service` reads what the service offers from its descriptors.
 - `request` checks a call before it is sent: `build` makes its message, `rules` compares it with the service's rules.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pytest_jumpstarter.client.v1.document import Document, Environment, read_yaml
+from pytest_jumpstarter.client.v1.config_table import ConfigTable, Environment, read_yaml
 from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing
@@ -64,28 +64,28 @@ class ClientConfig:
         if source is not None:
             path, words = _named(source, variables)
         elif variables.names_a_client():
-            return cls._from(Document({}, variables, "the environment"), "JMP_* variables in the environment", None)
+            return cls._from(ConfigTable({}, variables, "the environment"), "JMP_* variables in the environment", None)
         else:
             path, words = _current(variables)
-        return cls._from(Document(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
+        return cls._from(ConfigTable(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
 
     @classmethod
-    def _from(cls, document: Document, source: str, path: Path | None) -> Self:
-        metadata, drivers = document.section("metadata"), document.section("drivers")
+    def _from(cls, table: ConfigTable, source: str, path: Path | None) -> Self:
+        metadata, drivers = table.section("metadata"), table.section("drivers")
         allow = drivers.texts("allow")
         config = cls(
-            endpoint=document.text("endpoint"),
-            token=document.secret("token"),
+            endpoint=table.text("endpoint"),
+            token=table.secret("token"),
             namespace=metadata.text("namespace"),
             name=metadata.text("name"),
-            tls=_tls(document),
-            grpc_options=document.section("grpcOptions").options(),
+            tls=_tls(table),
+            grpc_options=table.section("grpcOptions").options(),
             driver_allow=allow,
             driver_unsafe=drivers.flag("unsafe") or "UNSAFE" in allow,
             source=source,
             path=path,
         )
-        _check_endpoint(config.endpoint, document)
+        _check_endpoint(config.endpoint, table)
         return config
 
 
@@ -141,14 +141,14 @@ def _known(environ: Mapping[str, str]) -> str:
     return f"the clients in {folder} are {', '.join(aliases)}" if aliases else f"there are no clients in {folder}"
 
 
-def _tls(document: Document) -> Tls:
-    section = document.section("tls")
-    forced = any(document.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
+def _tls(table: ConfigTable) -> Tls:
+    section = table.section("tls")
+    forced = any(table.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
     return Tls(ca=section.pem("ca"), insecure=section.flag("insecure") or forced)
 
 
-def _check_endpoint(endpoint: str, document: Document) -> None:
+def _check_endpoint(endpoint: str, table: ConfigTable) -> None:
     try:
         split_endpoint(endpoint)
     except ClientConfigError as error:
-        raise ClientConfigError(f"{error} ({document.origin('endpoint')})") from error
+        raise ClientConfigError(f"{error} ({table.origin('endpoint')})") from error

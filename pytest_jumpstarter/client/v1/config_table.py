@@ -36,7 +36,7 @@ class Environment(dict[str, str]):
 
     def names_a_client(self) -> bool:
         """Tell whether Jumpstarter takes the client config from here: namespace and name are what it asks for."""
-        metadata = Document({}, self, "the environment").section("metadata")
+        metadata = ConfigTable({}, self, "the environment").section("metadata")
         return metadata.has("namespace") and metadata.has("name")
 
     def _folded(self) -> dict[str, str]:
@@ -48,20 +48,20 @@ class Environment(dict[str, str]):
 
 def read_yaml(path: Path, kind: str) -> dict[str, Any]:
     """Return the table in a file of Jumpstarter's `kind`, tokens hidden."""
-    document = _parse(path)
-    if not isinstance(document, dict):
-        del document  # a traceback with local variables would show it, and a token may be in it
+    table = _parse(path)
+    if not isinstance(table, dict):
+        del table  # a traceback with local variables would show it, and a token may be in it
         raise ClientConfigError(f"{path} is not a {kind}: it holds no table of fields")
     for name in ("token", "refresh_token"):
-        if not isinstance(document.get(name), str | None):
-            del document
+        if not isinstance(table.get(name), str | None):
+            del table
             raise ClientConfigError(f"{name} in {path} is not a token: it must be printable ASCII without spaces")
-        if document.get(name) is not None:
-            document[name] = Token(document[name])
+        if table.get(name) is not None:
+            table[name] = Token(table[name])
     for name, wanted in (("apiVersion", _API_VERSION), ("kind", kind)):
-        if document.get(name, wanted) != wanted:
-            raise ClientConfigError(f"{path} is not a {kind}: its {name} is {document[name]!r}, not {wanted!r}")
-    return document
+        if table.get(name, wanted) != wanted:
+            raise ClientConfigError(f"{path} is not a {kind}: its {name} is {table[name]!r}, not {wanted!r}")
+    return table
 
 
 def _parse(path: Path) -> Any:
@@ -81,7 +81,7 @@ def _parse(path: Path) -> Any:
         raise ClientConfigError(f"{path} is not YAML{place}: {problem or type(error).__name__}") from None
 
 
-class Document:
+class ConfigTable:
     """One table of a client config; reads fields by type and says where each came from."""
 
     def __init__(
