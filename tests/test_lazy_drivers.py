@@ -145,7 +145,7 @@ def test_asked_for_too_late(own: pytest.Pytester) -> None:
         def kept():
             kept = []
             yield kept
-            with pytest.raises(DeviceReleased, match="driver 'rack.shelf.echo' was not asked for while"):
+            with pytest.raises(DeviceReleased, match="driver 'rack.shelf.echo' was first used after"):
                 kept[0].echo.stream()
             print("ASKED TOO LATE")
         def test_it(kept, dut):
@@ -363,7 +363,7 @@ def test_a_constructor_that_fails() -> None:
     with served(cast(Any, Composite)(children={"old": FailsOften(), "power": cast(Any, MockPower)()})) as drivers:
         FailsOftenClient.failures = 0
         for number in (1, 2):
-            with pytest.raises(DriverMissing, match=f"'old' fails: RuntimeError: firmware {number} is too old"):
+            with pytest.raises(DriverMissing, match=f"'old': .* fails: RuntimeError: firmware {number} is too old"):
                 drivers["old"].use()
         drivers["power"].on()
 
@@ -490,7 +490,7 @@ def test_tree_of_reports() -> None:
     ("reports", "words"),
     [
         ([], "it reports no drivers"),
-        ([report("r", "", ""), report("x", "?", "lost")], "it reports a driver 'lost' that belongs to none before it"),
+        ([report("r", "", ""), report("x", "?", "lost")], "it reports driver 'lost' without its parent before it"),
     ],
     ids=["nothing", "an orphan"],
 )

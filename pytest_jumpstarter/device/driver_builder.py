@@ -1,9 +1,9 @@
 """
-Driver clients that are built when they are first asked for.
+Driver clients that are built when they are first looked up.
 
-To build one is to import its class and whatever its package imports, which for some is 0.2 s and 30 MiB; and a board
-may have many that a test never touches. So what belongs to a composite driver waits until somebody asks for it. It is
-built by Jumpstarter's own code then, from what the exporter reported when it was reached.
+To build a client, its class and all that its package imports must be imported, which for some takes 0.2 s and 30 MiB;
+and a board may have many drivers that a test never uses. So the children of a composite driver are built when they are
+first looked up, by Jumpstarter's own code, from what the exporter reported when it was connected.
 
 Source: jumpstarter.v1.ExporterService GetReport
 """
@@ -13,13 +13,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections import UserDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device.drivers import (
     CLIENT_LABEL,
+    Driver,
     DriverPlace,
     DriverPolicy,
     Drivers,
@@ -32,21 +33,22 @@ from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, Jumpstarter
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from grpc.aio import Channel
-    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
+    from jumpstarter.client import DriverClient
+    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
 
 _NAME_LABEL = "jumpstarter.dev/name"
 _COMPOSITE = "jumpstarter_driver_composite.client.CompositeClient"
-"""The class that only holds its children; others may want theirs from the start."""
+"""The class that only holds its children; other classes may use their children when they are built."""
 
 
 @dataclass(slots=True)
 class _ReportedDriver:
     """
-    A driver in an exporter's report.
+    One driver at one place in an exporter's report.
 
     Attributes:
         path: Its dotted path; empty for the root.
-        children: The drivers that belong to it, by name.
+        children: Its child drivers by name.
     """
 
     report: DriverInstanceReport
@@ -60,23 +62,23 @@ class _ReportedDriver:
 
     @property
     def is_composite(self) -> bool:
-        """Whether its client only holds those of its children, so that these may wait."""
+        """Whether its client only holds its children, so that these can be built later."""
         return self.class_path == _COMPOSITE
 
     def walk(self) -> Iterator[_ReportedDriver]:
-        """Yield it and all below it, in the order of the exporter: parents first."""
+        """Yield this driver and all below it in the order of the report: parents first."""
         yield self
         for child in self.children.values():
             yield from child.walk()
 
     def places(self) -> Iterator[tuple[str, DriverPlace]]:
-        """Yield path and place of all below it, in that order."""
+        """Yield the paths and places of all drivers below it, in the same order."""
         for name, child in self.children.items():
             yield child.path, DriverPlace(self.path, name, child.report.uuid, child.class_path)
             yield from child.places()
 
-    def clients(self, client: Any) -> Iterator[tuple[str, Any]]:
-        """Yield path and client of it and of all below it, where `client` was built with these."""
+    def clients(self, client: Driver) -> Iterator[tuple[str, DriverClient]]:
+        """Yield the paths and clients of this driver and of all below it that `client` was built with."""
         if isinstance(client, MissingDriver):
             return
         yield self.path, client
@@ -86,21 +88,21 @@ class _ReportedDriver:
 
 
 class BadDriverReport(Exception):
-    """Say what is wrong with an exporter's report of its drivers."""
+    """An exporter's report of its drivers is broken."""
 
 
 class DriverBuilder:
     """
-    Builds the driver clients of an exporter.
+    Builds the driver clients of one exporter.
 
     Args:
-        channel: Goes to the exporter.
-        portal: The loop in which they do what they do.
-        stack: Closes their streams.
+        channel: The channel to the exporter.
+        portal: The portal to the loop in which the clients work.
+        stack: Closes the clients' streams when it is closed.
         policy: Which classes may be imported.
 
     Attributes:
-        lock: Lets one thread at a time build a client.
+        lock: Held by the thread that builds a client: one at a time.
     """
 
     def __init__(self, channel: Channel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy) -> None:
@@ -113,12 +115,12 @@ class DriverBuilder:
 
     async def read_drivers(self) -> Drivers:
         """
-        Ask the exporter what drivers it has; to be awaited in the portal's loop.
+        Ask the exporter for its drivers; must be awaited in the portal's loop.
 
         Raises:
-            grpc.aio.AioRpcError: It does not answer.
-            ImportError: The root's client cannot be imported.
-            BadDriverReport: What it reports is no tree of drivers.
+            grpc.aio.AioRpcError: The exporter does not answer.
+            BadDriverReport: What it reports is not a tree of drivers.
+            DriverMissing, DriverNotAllowed, ImportError: The client of the root driver cannot be imported.
         """
         from google.protobuf import empty_pb2
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
@@ -126,88 +128,93 @@ class DriverBuilder:
         response = await jumpstarter_pb2_grpc.ExporterServiceStub(self._channel).GetReport(empty_pb2.Empty())
         root = _tree(response.reports)
         client = await self._make(root)
+        if isinstance(client, MissingDriver):
+            raise client.error
         built = {} if root.is_composite else {path: below for path, below in root.clients(client) if path}
         self._drivers = Drivers(client, dict(root.places()), built)
         return self._drivers
 
-    def build(self, node: _ReportedDriver) -> Any:
+    def build(self, node: _ReportedDriver) -> Driver:
         """
-        Return the client of a driver, or what says on first use why it is not there.
+        Return the client of a driver, or a `MissingDriver` with the reason if it cannot be built.
 
-        It is built in the thread that wants it, and takes nothing from the loop, where consoles are read.
+        It is built in the thread that looks it up, so that the loop goes on reading consoles.
         """
         assert self._drivers is not None
         if self._drivers.is_closed:
-            return MissingDriver(DeviceReleased(f"driver {node.path!r} was not asked for while the device was ours"))
+            return MissingDriver(DeviceReleased(f"driver {node.path!r} was first used after the device was released"))
         try:
             client = self._made(node)
-        except JumpstarterError:  # of a lost device, which a signal may bring
+        except JumpstarterError:  # a signal handler may raise that the device is lost
             raise
         except Exception as exc:
-            objections = (self._policy.objection(each.path, each.class_path) for each in node.walk())
+            objections = (self._policy.objection(driver.path, driver.class_path) for driver in node.walk())
             if (objection := next(filter(None, objections), None)) is not None:
                 return MissingDriver(objection)
-            reason = f"{node.class_path} for driver {node.path!r} fails: {type(exc).__name__}: {exc}"
-            return MissingDriver(DriverMissing(reason), is_passing=True)
+            reason = f"driver {node.path!r}: creating {node.class_path} fails: {type(exc).__name__}: {exc}"
+            return MissingDriver(DriverMissing(reason), is_temporary=True)
         if not isinstance(client, MissingDriver):
             self._drivers.add_built({node.path: client} if node.is_composite else dict(node.clients(client)))
         return client
 
-    def _made(self, node: _ReportedDriver) -> Any:
+    def _made(self, node: _ReportedDriver) -> Driver:
         try:
             return run_here(self._make(node))
         except RuntimeError as exc:
             if not isinstance(exc, LoopNeeded) and "event loop" not in str(exc):
                 raise
-        # Another Jumpstarter's way waits, or the client's constructor wants the loop, where somebody may wait for us.
+        # Other releases of Jumpstarter wait here, or the client's constructor needs the loop. A task of the loop may be
+        # waiting for our lock, so it is released meanwhile.
         self.lock.release()
         try:
             return self._portal.call(self._make, node)
         finally:
             self.lock.acquire()
 
-    async def _make(self, node: _ReportedDriver) -> Any:
+    async def _make(self, node: _ReportedDriver) -> Driver:
         from jumpstarter.client.client import client_from_channel
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2
 
         nodes = [node] if node.is_composite else node.walk()
-        response = jumpstarter_pb2.GetReportResponse(reports=[each.report for each in nodes])  # copies them
+        response = jumpstarter_pb2.GetReportResponse(reports=[driver.report for driver in nodes])  # copies them
         response.reports[0].ClearField("parent_uuid")
-        channel: Any = _ChannelWithReport(self._channel, response)
+        channel: Channel = _ChannelWithReport(self._channel, response)  # type: ignore[assignment]  # by __getattr__
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
         with _without_warnings():
-            client: Any = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
-        client = mark_missing(client, node.path, self._policy)
+            new = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
+        client = mark_missing(new, node.path, self._policy)
         if node.is_composite and not isinstance(client, MissingDriver):
-            client.children = children = LazyChildren(self, node.children)
-            client.close = children.close  # its own would have all of them built, also when it is garbage
+            children = LazyChildren(self, node.children)
+            client.children = children  # type: ignore[assignment]  # a dict to those who use it
+            # Its own `close` would build all children, also when it is called by the garbage collector.
+            client.close = children.close  # type: ignore[method-assign]
         return client
 
 
-class LazyChildren(UserDict[str, Any]):
+class LazyChildren(UserDict[str, "Driver | None"]):
     """
-    The children of a composite driver by name, in the place of Jumpstarter's `dict`.
+    The children of a composite driver by name; it replaces Jumpstarter's `dict`.
 
     Args:
-        builder: Builds them.
-        nodes: What the exporter reported of each.
+        builder: Builds the clients.
+        nodes: What the exporter reported of each child.
     """
 
     def __init__(self, builder: DriverBuilder, nodes: dict[str, _ReportedDriver]) -> None:
-        super().__init__(dict.fromkeys(nodes))  # `data`: None for what is not built
+        super().__init__(dict.fromkeys(nodes))  # None in `data`: not built
         self._builder = builder
         self._nodes = nodes
 
-    def __getitem__(self, name: str) -> Any:
-        __tracebackhide__ = True  # of a driver that is not there, pytest shows the test's line
+    def __getitem__(self, name: str) -> Driver:
+        __tracebackhide__ = True  # for a driver that does not exist, pytest shows the line of the test
         if (client := self.data[name]) is not None:
             return client
         with self._builder.lock:
             if (client := self.data[name]) is None:
                 built = self._builder.build(self._nodes[name])
-                if (client := self.data[name]) is None:  # nobody had one built while ours was in the loop
+                if (client := self.data[name]) is None:  # else another thread built it while ours was in the loop
                     client = built
-                    if not isinstance(client, MissingDriver) or not client.is_passing:
+                    if not isinstance(client, MissingDriver) or not client.is_temporary:
                         self.data[name] = client
             return client
 
@@ -215,40 +222,41 @@ class LazyChildren(UserDict[str, Any]):
         return f"<LazyChildren: {', '.join(self)}>"
 
     def close(self) -> None:
-        """Close those that were built."""
+        """Close the clients that were built."""
         for client in self.data.values():
             if client is not None:
                 client.close()
 
 
 class _ChannelWithReport:
-    """A channel to an exporter on which the next request for its report has its answer already."""
+    """A channel to an exporter that answers the next GetReport itself, with `response`."""
 
-    def __init__(self, channel: Channel, response: Any) -> None:
+    def __init__(self, channel: Channel, response: GetReportResponse) -> None:
         self._channel = channel
         self._responses = [response]
 
-    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Return the method, as a channel does."""
-        asked = self._channel.unary_unary(method, *args, **kwargs)
+    def unary_unary(self, method: str, *args: object, **kwargs: object) -> Callable[..., Awaitable[object]]:
+        """Return what calls the method, as a channel does."""
+        new_call: Callable[..., Callable[..., Awaitable[object]]] = self._channel.unary_unary
+        remote = new_call(method, *args, **kwargs)
         if not method.endswith("/GetReport"):
-            return asked
+            return remote
 
-        async def answer(response: Any) -> Any:
+        async def answer(response: GetReportResponse) -> GetReportResponse:
             return response
 
-        def get_report(*args: Any, **kwargs: Any) -> Any:
-            return answer(self._responses.pop()) if self._responses else asked(*args, **kwargs)
+        def get_report(*args: object, **kwargs: object) -> Awaitable[object]:
+            return answer(self._responses.pop()) if self._responses else remote(*args, **kwargs)
 
         return get_report
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._channel, name)
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` tells, if it matters, and how."""
+    """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` raises them if they matter."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("Driver client ")
@@ -263,12 +271,12 @@ def _without_warnings() -> Iterator[None]:
 
 def _tree(reports: Sequence[DriverInstanceReport]) -> _ReportedDriver:
     """
-    Return the root of what an exporter reports: it comes first, and each driver after the one that it belongs to.
+    Return the root of the drivers in a report: the root comes first, and each driver after its parent.
 
-    A driver may stand at several places (`ref:`); those that belong to it belong to the place reported last.
+    A driver may be at several places (`ref:`); its children are at the place that was reported last.
 
     Raises:
-        BadDriverReport: It reports none, or one that belongs to none.
+        BadDriverReport: There is no driver, or one without a parent before it.
     """
     if not reports:
         raise BadDriverReport("it reports no drivers")
@@ -276,7 +284,7 @@ def _tree(reports: Sequence[DriverInstanceReport]) -> _ReportedDriver:
     latest = {root.report.uuid: root}
     for report in reports[1:]:
         if report.parent_uuid not in latest:
-            raise BadDriverReport(f"it reports a driver {report.labels[_NAME_LABEL]!r} that belongs to none before it")
+            raise BadDriverReport(f"it reports driver {report.labels[_NAME_LABEL]!r} without its parent before it")
         parent, name = latest[report.parent_uuid], report.labels[_NAME_LABEL]
         node = _ReportedDriver(report, f"{parent.path}.{name}" if parent.path else name)
         parent.children[name] = latest[report.uuid] = node

@@ -1,17 +1,17 @@
 """
-From a socket to a tree of driver clients, built with Jumpstarter's own code.
+The connection to one exporter, and its driver clients, which Jumpstarter's own code builds.
 
-Two ways to the exporter: through a tunnel of our own, or over a channel straight to it.
+It goes either through a tunnel (`open_tunnel`) or over a channel straight to the exporter (`open_channel`).
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder
-from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -24,20 +24,21 @@ from pytest_jumpstarter.errors import (
 
 if TYPE_CHECKING:
     import grpc
+    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import GetReportResponse
 
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 CONNECT_TIMEOUT = 30.0
-"""Seconds for the exporter to describe itself; gRPC's own handshake gives up after about 20."""
+"""Seconds for the exporter to report its drivers; gRPC's handshake gives up after about 20."""
 
 
 class TlsAdvice(NamedTuple):
     """
-    What to do where an exporter's TLS is not what was expected.
+    What an error message recommends if the TLS of an exporter is not as expected.
 
     Attributes:
-        plain_text: It speaks none.
-        authority: Its certificate is not trusted.
+        plain_text: For an exporter that does not use TLS.
+        authority: For a certificate that is not trusted.
     """
 
     plain_text: str
@@ -45,20 +46,20 @@ class TlsAdvice(NamedTuple):
 
 
 def warm_up() -> None:
-    """Import what building driver clients needs (0.4 s and more), so that it is done when the board is there."""
+    """Import what building driver clients needs, which takes 0.4 s or more, while waiting for a board."""
     import pytest_jumpstarter.device.blocking_calls
     import pytest_jumpstarter.device.tunnel  # noqa: F401
 
-    with suppress(ImportError):  # the root of nearly every exporter; who lacks it is told when a board needs it
+    with suppress(ImportError):  # nearly every exporter's root driver needs it; if one does, its absence is an error
         import jumpstarter_driver_composite.client  # noqa: F401
 
 
 class ExporterConnection:
     """
-    The way to a device's driver clients, from `open_…` to `close()`.
+    The connection to one exporter, from `open_…` to `close()`.
 
     Attributes:
-        channel: What driver clients use, once the exporter was asked what drivers it has.
+        channel: The channel of the driver clients; None until the exporter was asked for its drivers.
     """
 
     def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
@@ -70,11 +71,15 @@ class ExporterConnection:
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> Drivers:
         """
-        Return the driver clients over `tunnel`.
+        Connect through `tunnel` and return the driver clients.
+
+        Args:
+            tunnel: The tunnel; it is closed with this connection.
+            exporter: The name of the exporter in error messages.
 
         Raises:
-            DeviceUnreachable: The exporter named `exporter` does not answer.
-            DriverMissing, DriverNotAllowed: Nothing of the device can be used.
+            DeviceUnreachable: The exporter does not answer.
+            DriverMissing, DriverNotAllowed: The client of the root driver cannot be used, so nothing can.
         """
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
         self._use_blocking_calls(drivers, tunnel)
@@ -82,31 +87,31 @@ class ExporterConnection:
 
     def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: TlsAdvice) -> Drivers:
         """
-        Return the driver clients over a channel, which `channel` makes in the portal's loop.
+        Connect over a channel and return the driver clients.
 
         Args:
-            channel: Makes the channel; it is closed with this connection.
-            exporter: Words for the exporter in error messages.
-            advice: What these say of TLS.
+            channel: Called in the portal's loop to make the channel, which is closed with this connection.
+            exporter: The name of the exporter in error messages.
+            advice: What error messages recommend about TLS.
 
         Raises:
-            ConfigError: The exporter does not take the passphrase, does not speak TLS, or has no certificate for us.
+            ConfigError: The exporter refuses the passphrase, does not use TLS, or its certificate is not trusted.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
         return self._open(_over_channel(channel, self), exporter, advice)
 
     def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
         """
-        Ask the exporter to describe itself again, over a new connection if the old one broke.
+        Check that the exporter still answers and was not restarted; reconnect if the connection broke.
 
         Args:
-            timeout: Seconds in which it must have been reached and have answered.
-            exporter: Words for the exporter in the answer.
+            timeout: Seconds for connecting and the answer.
+            exporter: The name of the exporter in the error.
 
         Returns:
-            ExporterOffline: It is another process than the one we were connected to.
-            DeviceUnreachable: It does not answer.
-            None: It does.
+            ExporterOffline: The exporter was restarted since we connected.
+            DeviceUnreachable: The exporter does not answer.
+            None: All is well.
         """
         import grpc
         from google.protobuf import empty_pb2
@@ -115,8 +120,10 @@ class ExporterConnection:
             return None
         client = self._drivers.root
 
-        async def ask() -> Any:
-            return await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
+        async def ask() -> GetReportResponse:
+            report: GetReportResponse
+            report = await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
+            return report
 
         try:
             response = self.portal.call(ask)
@@ -125,13 +132,13 @@ class ExporterConnection:
         except Exception as exc:
             return DeviceUnreachable(f"{exporter} cannot be asked: {type(exc).__name__}: {exc}")
         if str(client.uuid) not in {report.uuid for report in response.reports}:
-            return ExporterOffline(f"{exporter} restarted: its drivers are not those of this lease")
+            return ExporterOffline(f"{exporter} was restarted: its drivers are not those of this lease")
         return None
 
     async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
-        """Ask the exporter what drivers it has; in the portal's loop."""
+        """Ask the exporter for its drivers; must be awaited in the portal's loop."""
         self.channel = channel
-        stack = self._stack.enter_context(ExitStack())  # left after the clients were closed, whenever they were built
+        stack = self._stack.enter_context(ExitStack())  # closed after the clients, even those that are built later
         return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers()
 
     def close(self) -> None:
@@ -152,8 +159,6 @@ class ExporterConnection:
         try:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(drivers.close)
-            if isinstance(drivers.root, MissingDriver):
-                raise drivers.root.error
         except BaseException as exc:
             self.close()
             _explain(exc, exporter, advice)
@@ -163,11 +168,11 @@ class ExporterConnection:
 
 
 def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> None:
-    """Raise the error of ours that `exc` amounts to; return where it is one already, or none."""
+    """Raise the error of this package that `exc` means; return if it already is one, or means none."""
     import grpc
 
     if isinstance(exc, JumpstarterError):
-        return  # some of ours are ConnectionErrors too
+        return  # checked first, since some of ours are an OSError too
     if isinstance(exc, TimeoutError):
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
     if isinstance(exc, BadDriverReport):
@@ -181,19 +186,19 @@ def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> Non
 
 
 def _mistake(error: object, details: str, exporter: str, advice: TlsAdvice) -> ConfigError | None:
-    """Return the error that trying again would not mend, if it is one."""
+    """Return the configuration error that `error` means; None if trying again may help."""
     import grpc
 
     if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        return ConfigError(f"{exporter} refuses us: {details}; JMP_GRPC_PASSPHRASE must hold its own")
-    if "WRONG_VERSION_NUMBER" in details:  # what TLS makes of an answer in plain text
+        return ConfigError(f"{exporter} refuses us: {details}; JMP_GRPC_PASSPHRASE must be its passphrase")
+    if "WRONG_VERSION_NUMBER" in details:  # the TLS error for an answer in plain text
         return ConfigError(f"{exporter} speaks plain text, not TLS; {advice.plain_text}")
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return ConfigError(f"the TLS certificate of {exporter} is not trusted; {advice.authority}")
     if "Hostname Verification Check failed" in details or "is not in peer certificate" in details:
-        return ConfigError(f"the TLS certificate of {exporter} is for another host; use the name that it was made for")
+        return ConfigError(f"the TLS certificate of {exporter} is for another host; use the one in the certificate")
     if "security handshaker" in details:
-        return ConfigError(f"the certificates to check {exporter} by are broken: they must be PEM")
+        return ConfigError(f"the CA certificates for {exporter} are broken: they must be PEM")
     return None
 
 
@@ -214,7 +219,7 @@ async def _over_tunnel(tunnel: Tunnel, connection: ExporterConnection) -> AsyncI
 
 
 def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
-    """Return what a channel to the unix socket at `path` is made with."""
+    """Return target and credentials of a channel to the unix socket at `path`."""
     import grpc
 
     return f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
@@ -232,8 +237,8 @@ async def _over_channel(
         yield drivers
 
 
-# A broken tunnel is dialled again by the next call, so waiting long before that helps nobody.
-_INNER_OPTIONS: list[tuple[str, Any]] = [
+# The next call dials a broken tunnel again, so a long wait before reconnecting would not help.
+_INNER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
