@@ -130,7 +130,7 @@ class ExporterConnection:
         except grpc.aio.AioRpcError as exc:
             return DeviceUnreachable(f"{exporter} does not answer within {timeout:.0f}s: {exc.details()}")
         except Exception as exc:
-            return DeviceUnreachable(f"{exporter} cannot be asked: {type(exc).__name__}: {exc}")
+            return DeviceUnreachable(f"{exporter} cannot be checked: {type(exc).__name__}: {exc}")
         if str(client.uuid) not in {report.uuid for report in response.reports}:
             return ExporterOffline(f"{exporter} was restarted: its drivers are not those of this lease")
         return None
