@@ -1,4 +1,4 @@
-"""What the lab vouches with: a certificate authority made at start, and the keys that sign its tokens."""
+"""Certificates and tokens of the lab: a certificate authority that is created at start, and keys to sign tokens."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _AUDIENCE = "jumpstarter"
 _ROUTER_ISSUER = "https://jumpstarter.dev/stream"
 _ROUTER_AUDIENCE = "https://jumpstarter.dev/router"
 _CERTIFICATE_LIFETIME = timedelta(days=365)
-_CLOCK_SKEW = timedelta(days=1)  # a peer's clock may be behind by so much
+_CLOCK_SKEW = timedelta(days=1)  # how much the clock of a peer may be behind
 
 
 class TokenRejected(Exception):
-    """Say, in the controller's own words, why a token is not accepted."""
+    """A token is not accepted; the text is that of the production controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """
-    All secrets of one lab: PEM, but for `router`, which is a shared secret.
+    The keys and certificates of one lab: PEM, except `router`, which is a shared secret.
 
     Attributes:
-        token: Signs the tokens of clients and exporters.
-        router: Signs the tokens of streams.
-        ca: The authority's certificate.
-        chain: The server's certificate, then the authority's.
-        server: The server's key.
+        token: The key that signs the tokens of clients and exporters.
+        router: The secret that signs the tokens of streams.
+        ca: The certificate of the authority.
+        chain: The certificate of the server, then that of the authority.
+        server: The key of the server.
     """
 
     token: bytes
@@ -52,7 +52,7 @@ class Keys:
 
     @classmethod
     def make(cls) -> Self:
-        """Return new keys; the authority's own is thrown away, for it has signed all that it will ever sign."""
+        """Return new keys; that of the authority is not kept, because it signs nothing else."""
         name, ca_key, server_key = "pytest-jumpstarter lab CA", _key(), _key()
         ca = _certificate(name, ca_key, name, ca_key, is_ca=True).public_bytes(serialization.Encoding.PEM)
         server = _certificate("localhost", server_key, name, ca_key, is_ca=False)
@@ -67,10 +67,10 @@ class Keys:
 
 class Authority:
     """
-    Certificates and tokens of one lab; all keys live in memory and end with it.
+    Certificates and tokens of one lab; all keys are only in memory.
 
-    The server's certificate is good for `127.0.0.1`, `::1` and `localhost`. It is served together with the
-    authority's own, so that a client that trusts on first use finds the root in what it was shown.
+    The certificate of the server is valid for `127.0.0.1`, `::1` and `localhost`. The server also sends that of the
+    authority, so that a client that trusts on first use gets the root too.
     """
 
     def __init__(self, *, client_token_lifetime: float = TOKEN_LIFETIME, keys: Keys | None = None) -> None:
@@ -82,11 +82,11 @@ class Authority:
 
     @property
     def ca(self) -> str:
-        """The authority's certificate as configs carry it: PEM in base64."""
+        """The certificate of the authority as in configs: PEM in base64."""
         return base64.b64encode(self.keys.ca).decode()
 
     def issue(self, subject: str) -> tuple[str, float]:
-        """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and when it ends."""
+        """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and its expiry."""
         now = time.time()
         claims = {"iss": _ISSUER, "aud": [_AUDIENCE], "sub": subject, "iat": int(now), "jti": secrets.token_hex(8)}
         expiry = now + (self._client_token_lifetime if subject.startswith("client:") else TOKEN_LIFETIME)
@@ -97,8 +97,8 @@ class Authority:
         Return the subject of `token`.
 
         Raises:
-            TokenRejected: It is malformed, not ours, or has run out.
-        Source: the texts are those of Kubernetes' OIDC authenticator
+            TokenRejected: The token is malformed, not ours, or has expired.
+        Source: the texts are those of the OIDC authenticator of Kubernetes
         """
         try:
             claims = jwt.decode(
@@ -122,7 +122,7 @@ class Authority:
         return str(claims["sub"])
 
     def issue_router(self, stream_id: str) -> str:
-        """Return the token with which the two ends of one stream open it at the router."""
+        """Return a token with which both ends open one stream at the router."""
         now = int(time.time())
         claims = {"iss": _ROUTER_ISSUER, "aud": [_ROUTER_AUDIENCE], "sub": stream_id, "iat": now, "nbf": now}
         expiry = now + int(ROUTER_TOKEN_LIFETIME)
@@ -133,7 +133,7 @@ class Authority:
         Return the stream id of a router token.
 
         Raises:
-            TokenRejected: It is malformed, not ours, or has run out.
+            TokenRejected: The token is malformed, not ours, or has expired.
         """
         try:
             claims = jwt.decode(
