@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import base64
-import ipaddress
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Self
 
 import jwt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+import trustme
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 TOKEN_LIFETIME = 365 * 86400.0
 ROUTER_TOKEN_LIFETIME = 30 * 60.0
@@ -23,8 +21,6 @@ _ISSUER = "https://localhost:8085"
 _AUDIENCE = "jumpstarter"
 _ROUTER_ISSUER = "https://jumpstarter.dev/stream"
 _ROUTER_AUDIENCE = "https://jumpstarter.dev/router"
-_CERTIFICATE_LIFETIME = timedelta(days=365)
-_CLOCK_SKEW = timedelta(days=1)  # how much the clock of a peer may be behind
 
 
 class TokenRejected(Exception):
@@ -53,15 +49,15 @@ class Keys:
     @classmethod
     def make(cls) -> Self:
         """Return new keys; that of the authority is not kept, because it signs nothing else."""
-        name, ca_key, server_key = "pytest-jumpstarter lab CA", _key(), _key()
-        ca = _certificate(name, ca_key, name, ca_key, is_ca=True).public_bytes(serialization.Encoding.PEM)
-        server = _certificate("localhost", server_key, name, ca_key, is_ca=False)
+        ca = trustme.CA(organization_name="pytest-jumpstarter", organization_unit_name="embedded lab")
+        server = ca.issue_cert("localhost", "127.0.0.1", "::1")
+        chain = b"".join(certificate.bytes() for certificate in (*server.cert_chain_pems, ca.cert_pem))
         return cls(
-            token=_pem(_key()),
+            token=_new_key(),
             router=secrets.token_bytes(32),
-            ca=ca,
-            chain=server.public_bytes(serialization.Encoding.PEM) + ca,
-            server=_pem(server_key),
+            ca=ca.cert_pem.bytes(),
+            chain=chain,
+            server=server.private_key_pem.bytes(),
         )
 
 
@@ -154,33 +150,7 @@ def _expiry(token: str) -> str:
     return f"{datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
-def _key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
+def _new_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, is_ca: bool
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _CERTIFICATE_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-    )
-    if not is_ca:
-        addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False
-        )
-    return builder.sign(issuer_key, hashes.SHA256())
