@@ -7,9 +7,9 @@ imported by the `jumpstarter` fixture, when the first test asks for a device.
 One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
 devices at hand (leasing/sets.py) or asks a source (leasing/source.py), which acquires a `Hold` (leasing/hold.py) for
 each member, all or none (leasing/together.py), through the `Client` (client/v1) of the run's lab (site.py), and
-connects a `Device` (device/): its driver clients are made when they are looked up (device/lazy.py), and their calls go
-through the tunnel (device/calls.py). The set ends with its last test (schedule.py), or with the run: leaving the
-source's context manager gives the boards back.
+connects a `Device` (leasing/connect.py, device/): its driver clients are made when they are looked up
+(device/driver_builder.py), and their calls go through the tunnel (device/blocking_calls.py). The set ends with its last
+test (schedule.py), or with the run: leaving the source's context manager gives the boards back.
 """
 
 from __future__ import annotations

@@ -184,6 +184,6 @@ def _import_all() -> None:
     with suppress(Exception):  # whoever needs a device is told
         import pytest_jumpstarter.leasing.source
         import pytest_jumpstarter.session  # noqa: F401
-        from pytest_jumpstarter.device.connection import warm_up
+        from pytest_jumpstarter.device.exporter_connection import warm_up
 
         warm_up()

@@ -29,7 +29,7 @@ ARROWS = {
     "leasing": BASE | {"origin", "client", "device"},
     "pytest_private": set(),
     "signals": set(),
-    "devices_of": {"pytest_private", "roles"},
+    "devices_of": {"errors", "pytest_private", "roles"},
     "evidence": set(),
     "report": BASE | {"devices_of", "evidence", "origin", "pytest_private"},
     "site": BASE | {"client", "lab", "settings"},

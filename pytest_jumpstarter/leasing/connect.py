@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import Connection, warm_up
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_connection import ExporterConnection, warm_up
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.leasing.events import Events
@@ -71,12 +71,12 @@ class Access(ABC):
         """Words for why a device can no longer be used."""
 
     @abstractmethod
-    def open(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
         """
         Open `connection`, and return the driver clients.
 
         Raises:
-            DeviceUnreachable, ConfigError: See `Connection`.
+            DeviceUnreachable, ConfigError: See `ExporterConnection`.
         """
 
 
@@ -122,7 +122,7 @@ class Connector:
         """
         if self._warming is not None:
             self._warming.join()
-        connection = Connection(self._portal, self._policy)
+        connection = ExporterConnection(self._portal, self._policy)
         stack.callback(connection.close)
         drivers = access.open(connection)
         log = self._follow_log(role, access, connection, stack)
@@ -148,7 +148,9 @@ class Connector:
         """End the event loop."""
         self._portal.stop()
 
-    def _follow_log(self, role: str, access: Access, connection: Connection, stack: ExitStack) -> ExporterLog | None:
+    def _follow_log(
+        self, role: str, access: Access, connection: ExporterConnection, stack: ExitStack
+    ) -> ExporterLog | None:
         """Read what the exporter says over the connection, or on where it is read already."""
         if not access.reads_log or connection.channel is None:
             return None

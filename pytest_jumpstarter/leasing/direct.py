@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
-from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_connection import CONNECT_TIMEOUT, TlsAdvice
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
 from pytest_jumpstarter.leasing.given import GivenExporter
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 PLAIN_TEXT = "grpc://"
 """Before an endpoint: no TLS."""
@@ -78,10 +78,10 @@ class DirectExporter(GivenExporter):
             )
         super().check(wanted)
 
-    def open(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
         """Open a channel to the address."""
         exporter = f"the exporter at {self.where}"
-        advice = Advice(
+        advice = TlsAdvice(
             plain_text=f"{PLAIN_TEXT}{self._endpoint} allows that",
             authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
         )

@@ -10,7 +10,7 @@ from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, Jumpstarte
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
     from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.held import Held
 
@@ -39,7 +39,7 @@ class Health:
         self.loss: DeviceError | None = None
         self.retired = math.inf
         self._held = held
-        self._connection: Connection | None = None
+        self._connection: ExporterConnection | None = None
         self._tunnel: Tunnel | None = None
         self._silence: JumpstarterError | None = None
 
@@ -52,7 +52,7 @@ class Health:
         """Tell whether this is the health of the device under that lease."""
         return self._held is held
 
-    def attach(self, device: Device, connection: Connection, tunnel: Tunnel | None = None) -> None:
+    def attach(self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None) -> None:
         """
         Watch over `device` from now on.
 

@@ -27,8 +27,8 @@ from pytest_jumpstarter.leasing.reservation import Reservation
 from pytest_jumpstarter.leasing.waiting import Waiter
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.device.connection import Connection
     from pytest_jumpstarter.device.drivers import Drivers
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 EXTEND_TIMEOUT = 5.0
@@ -116,7 +116,7 @@ class Held(Access):
             self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
             self.looked = time.monotonic()
 
-    def open(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
         """Open a tunnel to the exporter, and return the driver clients over it."""
         self.tunnel = self._new_tunnel()
         return connection.open_tunnel(self.tunnel, exporter=f"exporter {self.identity.name}")
@@ -216,7 +216,7 @@ class Held(Access):
         self.log = self._connector.listen_to_hook(self.wanted.role, self._new_tunnel())
 
     def _new_tunnel(self) -> Tunnel:
-        from pytest_jumpstarter.device.tunnel import Router, Tunnel
+        from pytest_jumpstarter.device.tunnel import RouterChannels, Tunnel
 
         options = partial(channel_options, grpc_options=self._client.grpc_options)
-        return Tunnel(self.dial, Router(self._client.tls.credentials, options))
+        return Tunnel(self.dial, RouterChannels(self._client.tls.credentials, options))

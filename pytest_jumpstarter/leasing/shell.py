@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls
-from pytest_jumpstarter.device.connection import Advice, socket_target
+from pytest_jumpstarter.device.exporter_connection import TlsAdvice, socket_target
 from pytest_jumpstarter.leasing.given import GivenExporter
 
 if TYPE_CHECKING:
     import grpc
 
-    from pytest_jumpstarter.device.connection import Connection
     from pytest_jumpstarter.device.drivers import Drivers
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 _INSECURE_VARIABLES = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
-_ADVICE = Advice(
+_ADVICE = TlsAdvice(
     plain_text="JMP_GRPC_INSECURE=1 allows that",
     authority="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=FILE trusts the certificate authority in FILE",
 )
@@ -34,7 +34,7 @@ class ShellExporter(GivenExporter):
     place = "JUMPSTARTER_HOST"
     reads_log = False
 
-    def open(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
         """Open a channel to where JUMPSTARTER_HOST says."""
         host = self._environ["JUMPSTARTER_HOST"]
         return connection.open_channel(

@@ -26,8 +26,8 @@ from pytest_jumpstarter.report.evidence import Evidence
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_log import ExporterLog
-    from pytest_jumpstarter.device.line import Line
     from pytest_jumpstarter.device.recording import Recording
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 TIMEOUT = 10.0
 """Seconds for all hooks that collect evidence of one test."""
@@ -82,7 +82,7 @@ class _Shelf:
         self.notes: list[str] = []
         self.is_closed = False
         self._left = FOLDER_BYTES
-        self._written: dict[Line | ExporterLog, int] = {}
+        self._written: dict[SharedPort | ExporterLog, int] = {}
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of a hook, if there is time and room."""
@@ -96,12 +96,12 @@ class _Shelf:
 
     def take(self, device: Device, role: str, *, has_console: bool) -> None:
         """Write down what a device said, or what it said since this was called before."""
-        for line in device.lines if has_console else []:
-            self._take_console(line, named("console.log", role, line.path if len(device.lines) > 1 else ""))
+        for line in device.serial_ports if has_console else []:
+            self._take_console(line, named("console.log", role, line.path if len(device.serial_ports) > 1 else ""))
         if device.log is not None and device.log.end > device.log.since:
             self._take_log(device, device.log)
 
-    def _take_console(self, line: Line, name: str) -> None:
+    def _take_console(self, line: SharedPort, name: str) -> None:
         position, end = self._written.get(line, line.since), line.recording.end
         if position >= end:
             return

@@ -20,8 +20,8 @@ from pytest_jumpstarter.report.ledger import clean
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_log import ExporterLog
-    from pytest_jumpstarter.device.line import Line
     from pytest_jumpstarter.device.recording import Recording
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 Phases = Sequence[tuple[str, float]]
 """The phases of a test so far, each with the Unix time at which it began."""
@@ -41,7 +41,7 @@ class Evidence:
     def __init__(self) -> None:
         self._devices: dict[str, Device] = {}
         self._gone: set[str] = set()
-        self._ends: dict[Line | ExporterLog, int] = {}
+        self._ends: dict[SharedPort | ExporterLog, int] = {}
 
     def devices(self, item: pytest.Item) -> list[Device]:
         """Return the devices that the test had, the one that went back in its teardown included."""
@@ -94,12 +94,12 @@ class Evidence:
             record["sections"] = [title for title, _ in sections]
         if call.when == "teardown":
             devices = self.devices(item)
-            self._ends = {line: line.recording.end for device in devices for line in device.lines}
+            self._ends = {line: line.recording.end for device in devices for line in device.serial_ports}
             self._ends |= {device.log: device.log.end for device in devices if device.log is not None}
 
     def _sections(self, device: Device, phases: Phases) -> Iterator[tuple[str, str]]:
-        for line in device.lines:
-            title = f"console of {device}" + (f", {line.path}" if len(device.lines) > 1 else "")
+        for line in device.serial_ports:
+            title = f"console of {device}" + (f", {line.path}" if len(device.serial_ports) > 1 else "")
             lease = f"lease {device.lease.name}" if device.lease is not None else ""
             yield title, "\n".join(_console(line, lease, phases))
         if device.log is not None and (records := device.log.since_test()):
@@ -107,7 +107,7 @@ class Evidence:
             yield f"exporter log of {device}", "\n".join(_in_phases(said[-LINES:], phases))
 
 
-def _console(line: Line, lease: str, phases: Phases) -> Iterator[str]:
+def _console(line: SharedPort, lease: str, phases: Phases) -> Iterator[str]:
     """Yield what a console said during a test, or why there is nothing."""
     said = list(stamped(line.recording, line.since))[-LINES:]
     if said:

@@ -22,7 +22,7 @@ import pytest
 
 from pytest_jumpstarter.device.call_window import call_began, leaves
 from pytest_jumpstarter.devices_of import devices_of
-from pytest_jumpstarter.errors import DeviceError, TransportError
+from pytest_jumpstarter.errors import DeviceError, JumpstarterError, TransportError
 from pytest_jumpstarter.evidence.record import DeviceErrorFacts
 from pytest_jumpstarter.running.current_test import CurrentTest
 
@@ -151,14 +151,18 @@ def _reason(report: pytest.TestReport) -> str:
 
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, as helpers of a suite do; the chain has an end."""
+    """
+    Yield an error and what it was raised from, as helpers of a suite do.
+
+    An assertion, and an error of ours that is no device error, has a verdict of its own, whatever led to it.
+    """
     seen: set[int] = set()
-    while error is not None and id(error) not in seen and not isinstance(error, AssertionError):
-        seen.add(id(error))
-        yield error
-        if error.__cause__ is None:
-            return
-        error = error.__cause__
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen and not isinstance(cause, AssertionError):
+        seen.add(id(cause))
+        yield cause
+        has_verdict = isinstance(cause, JumpstarterError) and not isinstance(cause, DeviceError)
+        cause = None if has_verdict else cause.__cause__
 
 
 def _is_suspicious(error: BaseException) -> bool:
