@@ -5,9 +5,10 @@ A suite that asks for no device pays for an option table and nothing else: whate
 imported by the `jumpstarter` fixture, when the first test asks for a device.
 
 One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
-devices at hand (leasing/sets.py) or asks a source (leasing/source.py), which acquires a `Hold` (leasing/hold.py) for
-each member, all or none (leasing/together.py), through the `Client` (client/v1) of the run's lab (site.py), and
-connects a `Device` (leasing/connect.py, device/): its driver clients are made when they are looked up
+devices at hand (leasing/sets.py) or asks a source (leasing/source.py). The source acquires the leases of all members
+or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `Hold` (leasing/hold.py), and is
+waited for (leasing/waiting.py) through the `Client` (client/v1) of the run's lab (site.py). Then the source has a
+`Connector` (leasing/connect.py) make the `Device` (device/): driver clients are made when they are looked up
 (device/driver_builder.py), and their calls go through the tunnel (device/blocking_calls.py). The set ends with its last
 test (schedule.py), or with the run: leaving the source's context manager gives the boards back.
 """
