@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     _Searcher: TypeAlias = searcher_re[str] | searcher_string[str]
 
 Exact: TypeAlias = str | type[pexpect.EOF | pexpect.TIMEOUT]
-"""What `expect_exact` waits for."""
+"""A pattern of `expect_exact`."""
 
 Pattern: TypeAlias = Exact | re.Pattern[str]
-"""What `expect` waits for."""
+"""A pattern of `expect`."""
 
 _Pattern = TypeVar("_Pattern", bound=Pattern)
 

@@ -21,7 +21,7 @@ Driver: TypeAlias = "DriverClient | MissingDriver"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverPolicy:
     """
-    Which driver clients may be imported, according to the client config.
+    The rules of the client config for which driver clients may be imported.
 
     Attributes:
         allow: Patterns for class paths, with `*` and `?`, such as `jumpstarter_driver_*`.

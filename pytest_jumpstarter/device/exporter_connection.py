@@ -36,7 +36,7 @@ CONNECT_TIMEOUT = 30.0
 
 class TlsAdvice(NamedTuple):
     """
-    What an error message recommends if the TLS of an exporter is not as expected.
+    Recommendations for error messages about the TLS of an exporter.
 
     Attributes:
         plain_text: For an exporter that does not use TLS.

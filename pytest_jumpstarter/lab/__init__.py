@@ -30,7 +30,6 @@ The lab process::
 For tests of failures only::
 
     faults.py          a lab that fails on demand: cut streams, expired tokens, a wrong clock
-    snapshot.py        the state that such a lab restores after it was killed
 
 An exporter process (one per exporter)::
 

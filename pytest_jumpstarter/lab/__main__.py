@@ -42,6 +42,7 @@ async def _main(options: argparse.Namespace, lifeline: socket.socket | None) -> 
             token_lifetime=options.token_lifetime,
             start_timeout=options.start_timeout,
             faults=options.faults,
+            snapshot=options.snapshot,
         ),
         on_ready=lambda endpoint: _tell(lifeline, f"ready {endpoint}"),
         is_over=is_over,
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--temporary", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--faults", type=Path, help=argparse.SUPPRESS)  # see faults.py
+    parser.add_argument("--snapshot", help=argparse.SUPPRESS)  # see faults.py
     return parser
 
 

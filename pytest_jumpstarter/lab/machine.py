@@ -22,7 +22,7 @@ _HELP = "commands: help, version, led [on|off], reboot, exit"
 
 class Line:
     """
-    The serial line out of the board.
+    The output of the board's serial line.
 
     There is one reader at a time, as on a real port: a new one replaces the old. Unread output is kept for the next
     reader, up to 64 KiB: a stream may be opened a moment after power on, and the boot log must not be lost.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import sys
 import tempfile
@@ -38,6 +39,7 @@ class Options:
     token_lifetime: float
     start_timeout: float
     faults: Path | None = None
+    snapshot: str | None = None
 
 
 async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: asyncio.Event) -> None:
@@ -111,7 +113,8 @@ def _server(documents: Sequence[Document], clients: Sequence[str], options: Opti
     if options.faults is not None:
         from pytest_jumpstarter.lab.faults import FaultyServer
 
-        return FaultyServer(model, options.faults, offline_after=options.offline_after)
+        snapshot = importlib.import_module(options.snapshot) if options.snapshot is not None else None
+        return FaultyServer(model, options.faults, offline_after=options.offline_after, snapshot=snapshot)
     authority = Authority(client_token_lifetime=options.token_lifetime)
     return Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
 

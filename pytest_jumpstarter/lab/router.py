@@ -67,7 +67,8 @@ class Router(grpc.GenericRpcHandler):
         """Return the handler of the only method, with frames as bytes."""
         if details.method != _METHOD:
             return None
-        return grpc.stream_stream_rpc_method_handler(cast(Callable[..., Any], self._stream))
+        stream = cast(Callable[..., Any], self._stream)  # the types of gRPC know no handler that reads by itself
+        return grpc.stream_stream_rpc_method_handler(stream)
 
     @answering
     async def _stream(self, _frames: object, context: Context) -> None:
@@ -127,6 +128,6 @@ async def _until_over(copies: list[asyncio.Task[None]], gone: asyncio.Task[Any])
 
 
 async def _copy(source: Context, target: Context) -> None:
-    read = cast(Callable[[], Awaitable[Any]], source.read)
+    read = cast(Callable[[], Awaitable[Any]], source.read)  # the types of gRPC do not know EOF as a result
     while (frame := await read()) is not grpc.aio.EOF:
         await target.write(frame)

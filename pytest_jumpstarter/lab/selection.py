@@ -1,8 +1,8 @@
 """
 Which exporter a lease gets, or why it gets none.
 
-Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are copied from it. This lab has no
-access policies, so every exporter is approved for every client.
+Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are those that clients get from it.
+This lab has no access policies, so every exporter is approved for every client.
 """
 
 from __future__ import annotations

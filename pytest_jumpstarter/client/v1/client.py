@@ -242,17 +242,11 @@ class Client:
         Raises:
             AlreadyExists: `lease_id` was used before, or belongs to another client.
         """
-        lease: dict[str, Any] = {
-            "selector": selector,
-            "exporter_name": exporter_name,
-            "duration": duration,
-            "begin_time": begin_time,
-            "end_time": end_time,
-        }
-        if tags and self.supports("Lease.tags"):
-            lease["tags"] = tags
-        if context and self.supports("Lease.context"):
-            lease["context"] = context
+        lease: dict[str, Any] = {"selector": selector, "exporter_name": exporter_name, "duration": duration}
+        lease |= {"begin_time": begin_time, "end_time": end_time}
+        for name, value in (("tags", tags), ("context", context)):
+            if value and self.supports(f"Lease.{name}"):
+                lease[name] = value
         if allow_disabled:
             self._need("Lease.allow_disabled")
             lease["allow_disabled"] = True

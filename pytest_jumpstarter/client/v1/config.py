@@ -25,7 +25,7 @@ _INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """What a client needs to know: the lab controller, its own identity, and which driver clients may run here."""
+    """A client config: the address of the lab controller, the identity of the client, and the allowed drivers."""
 
     endpoint: str
     token: str = field(repr=False)
