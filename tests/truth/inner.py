@@ -21,6 +21,9 @@ from pytest_jumpstarter.client.v1 import Client
 from .harm import FOLDER, LAB
 
 DEVICE_ERROR = "device error"
+OTHER_ENDS = {"failed", "error", "errors", "skipped", "xfailed", "xpassed"}
+"""In which a lost board may hide."""
+
 EXIT_CODE = 8
 _TIMEOUT = 240.0
 _HIDDEN = ("JMP_", "JUMPSTARTER_", "PYTEST_", "CI", "BUILD_NUMBER", "FORCE_COLOR", "PY_COLORS", "GITHUB_")
@@ -56,6 +59,11 @@ class Seen:
     def last(self) -> str:
         """The last line of pytest's own."""
         return next((line for line in reversed(self.output.splitlines()) if line.startswith("=")), self.output)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What that line counts."""
+        return {word: int(count) for count, word in re.findall(r"(\d+) ([a-z][a-z ]*?)(?=,| in )", self.last)}
 
     @cached_property
     def run(self) -> dict[str, Any]:
@@ -206,9 +214,9 @@ def assert_device_error(seen: Seen, test: str, *, role: str = "dut", exporter: s
     head = next(number for number, line in enumerate(lines) if line.startswith(f"DEVICE ERROR {test} ("))
     assert lines[head + 1].startswith(f"  device error on {fault['exporter']} (lease {fault['lease']}): ")
     case = seen.case(test)
-    assert [(each.tag, each.get("type")) for each in case if each.tag not in ("properties", "system-out")] == [
+    assert {(each.tag, each.get("type")) for each in case if each.tag not in ("properties", "system-out")} == {
         ("error", DEVICE_ERROR)
-    ]
+    }
     properties = seen.properties(test)
     assert properties[f"jumpstarter.{role}.exporter"] == fault["exporter"]
     assert properties[f"jumpstarter.{role}.lease"] == fault["lease"]
