@@ -18,7 +18,8 @@ def run(suite: pytest.Pytester, neighbours: str) -> Callable[..., list[str]]:
     """Return what runs the suite there and returns the lines of its output, once it has seen all plugins loaded."""
 
     def run(*args: str) -> list[str]:
-        command = [neighbours, "-m", "pytest", "-p", "no:cacheprovider", *args]
+        # pytest-retry heeds the same mark as pytest-rerunfailures, so of the two there is one
+        command = [neighbours, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:pytest-retry", *args]
         finished = subprocess.run(command, cwd=suite.path, capture_output=True, text=True, timeout=120, check=False)
         lines = finished.stdout.splitlines()
         loaded = next((line for line in lines if line.startswith("plugins: ")), "")
