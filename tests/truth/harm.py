@@ -64,6 +64,13 @@ def lose_once(device: Any) -> None:
     device.power.on()
 
 
+def lose_to_somebody(device: Any) -> NoReturn:
+    """Lose the lease to another client, who has waited for this board and keeps it, and meet the loss in a call."""
+    with _client(OTHER) as client:
+        client.create_lease(lease_id=f"other-{secrets.token_hex(4)}", exporter_name=device.exporter.name, duration=120)
+    lose_in_a_call(device)
+
+
 def sleep_through(device: Any) -> None:
     """Lose the lease, and sleep longer than the watch's interval with `--jmp-ttl=6s`, touching nothing."""
     lose(device)
@@ -86,12 +93,6 @@ def transfer_away(device: Any) -> NoReturn:
     with _client() as client:
         client.update_lease(device.lease.name, duration=3, client=OTHER)
     touch(device)
-
-
-def occupy(selector: str) -> str:
-    """Lease a board as another client of the lab, for longer than a test waits; return the lease's name."""
-    with Client.from_config(Path(os.environ[LAB]).with_name(f"{OTHER}.yaml")) as client:
-        return client.create_lease(lease_id=f"other-{secrets.token_hex(4)}", selector=selector, duration=60).name
 
 
 def broken_call(device: Any) -> Exception:
@@ -132,5 +133,5 @@ def _cut_during(name: str) -> None:
     cut()
 
 
-def _client() -> Client:
-    return Client.from_config(os.environ[LAB])
+def _client(name: str = "default") -> Client:
+    return Client.from_config(Path(os.environ[LAB]).with_name(f"{name}.yaml"))
