@@ -22,16 +22,18 @@ class Asked:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Write a line for each test that needs a device, or may ask for one while it runs."""
-        if terminalreporter.verbosity < 0:
+        lines = [f"{item.nodeid}: {words}" for item in self._items if (words := _devices(item))]
+        if terminalreporter.verbosity < 0 or not lines:
             return
         terminalreporter.section("jumpstarter: devices")
-        for item in self._items:
-            devices = devices_of(item)
-            words = [_words(item, role, wish) for role, wish in devices.planned.items()]
-            if devices.may_look_up_more:
-                words.append(UNSEEN)
-            if words:
-                terminalreporter.write_line(f"{item.nodeid}: {', '.join(words)}")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+def _devices(item: pytest.Item) -> str:
+    devices = devices_of(item)
+    unseen = [UNSEEN] if devices.may_look_up_more else []
+    return ", ".join([*(_words(item, role, wish) for role, wish in devices.planned.items()), *unseen])
 
 
 def _words(item: pytest.Item, role: str, wish: Wish) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Literal
 
 import pytest
 
@@ -17,6 +18,9 @@ from pytest_jumpstarter.roles import Wish, roles_of
 
 UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
 """Words for a test of which not all devices are known before it runs."""
+
+RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
+"""By which the record on a report of a test with devices is known (evidence/record.py), also where none ever comes."""
 
 _DEVICES = pytest.StashKey["DevicesOf"]()
 

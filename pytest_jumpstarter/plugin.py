@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
@@ -249,7 +249,8 @@ class _Herald:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Hand the report to those who show a part of it."""
-        if not isinstance(getattr(report, "jumpstarter", None), dict):
+        record = getattr(report, "jumpstarter", None)
+        if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
             return (yield)
         from pytest_jumpstarter.report.shown import Shows
 

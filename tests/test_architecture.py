@@ -30,7 +30,7 @@ ARROWS = {
     "pytest_private": set(),
     "signals": set(),
     "devices_of": {"errors", "pytest_private", "roles"},
-    "evidence": set(),
+    "evidence": {"devices_of"},
     "report": BASE | {"devices_of", "evidence", "origin", "pytest_private"},
     "site": BASE | {"client", "lab", "settings"},
     "run": BASE | {"leasing", "settings", "signals", "site"},

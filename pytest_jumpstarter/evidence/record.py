@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Required, TypedDict
 
-FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
+from pytest_jumpstarter.devices_of import RECORD_FORMAT
 
 
 class DeviceFacts(TypedDict):
@@ -97,4 +97,4 @@ class Record(TypedDict, total=False):
 def record_of(report: object) -> Record | None:
     """Return our record on a report; None if there is none, or something else under its name."""
     found = getattr(report, "jumpstarter", None)
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None  # type: ignore[return-value]  # by its format
+    return found if isinstance(found, dict) and found.get("format") == RECORD_FORMAT else None  # type: ignore[return-value]  # by its format

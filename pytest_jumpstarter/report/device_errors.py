@@ -48,6 +48,7 @@ class DeviceErrors(Shown):
             self._reports.append(report)
             pytest_private.junit_error(self._config, self._junit_element, CATEGORY)
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest's subtests, which have words of their own
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import DeviceError
-from pytest_jumpstarter.evidence.record import FORMAT, Record, record_of
+from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of
 from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test_said
 from pytest_jumpstarter.signals import give_lines
@@ -117,7 +117,7 @@ class Pipeline:
             fault = self._verdicts.find(item, call, is_ending=bool(self._run.stop.received))
         else:
             self._short_errors.shorten(item, call, report)
-        record: Record = {"format": FORMAT, "worker": self._worker, "attempt": attempt_of(item), "devices": []}
+        record: Record = {"format": RECORD_FORMAT, "worker": self._worker, "attempt": attempt_of(item), "devices": []}
         if fault is not None:
             self._condemn(item, call, report, record, fault)
         if self._retries is not None:
