@@ -23,7 +23,7 @@ _PHASES = ("setup", "call", "teardown")
 _LINES, _CHARACTERS = 200, 32_768  # of one section
 _TEXT_LIMIT = 8_000_000  # characters of all sections together
 _ALWAYS_KEPT = ("console of ", "exporter log of ")
-_WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "failed", "error", "device error")
+_WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "retried", "failed", "error", "device error")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 

@@ -149,7 +149,7 @@ def test_lost_each_time(dut):
 @pytest.mark.parametrize("name", OTHERS)
 def test_last_attempt_counts(bench: Bench, request: pytest.FixtureRequest, name: str) -> None:
     """The verdict is that of the last attempt: no loss of the first hides a failure, and no failure hides a loss."""
-    seen = run(bench, request, name, CROSSING)
+    seen = run(bench, request, name, CROSSING, "--jmp-scope=function")
     expected = {"failed": 1, DEVICE_ERROR: 2, "passed": 1, "skipped": 1, RERUNNING[name].again: 5}
     assert counts(seen) == expected, seen.last
     assert seen.code == pytest.ExitCode.TESTS_FAILED
