@@ -89,6 +89,12 @@ class Pipeline:
             self._artifacts.begin()
         self._fixtures.check_present(item, devices_of(item).planned)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """End a test again whose setup failed for want of a device, where a plugin goes on to the call all the same."""
+        if isinstance(error := self._test.setup_error, DeviceError):
+            raise error.with_traceback(None)
+
     @pytest.hookimpl(specname="pytest_runtest_makereport")
     def pytest_runtest_makereport_with_lines(self, call: pytest.CallInfo[None]) -> None:
         """Mend an error without a line: after unittest's plugin has put its own there, before pytest shows it."""

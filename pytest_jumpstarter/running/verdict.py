@@ -137,7 +137,7 @@ def what_the_test_said(report: pytest.TestReport, error: BaseException | None, f
         said = ""
     elif error is None:
         said = "passed" if report.passed else str(report.longrepr)
-    elif _is_suspicious(error) or isinstance(error, LookupError):  # of a plugin that ran a test without its fixtures
+    elif _is_suspicious(error):
         said = ""
     else:
         said = f"{type(error).__name__}: {error}"
