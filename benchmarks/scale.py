@@ -32,10 +32,10 @@ from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.held import Held
+from pytest_jumpstarter.leasing.lease import Held
 from pytest_jumpstarter.leasing.leases import Leases
-from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
-from pytest_jumpstarter.leasing.together import Member, obtain_all
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
+from pytest_jumpstarter.leasing.acquire import Member, obtain_all
 
 T = TypeVar("T")
 FEW = 100

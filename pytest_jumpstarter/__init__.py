@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
-    from pytest_jumpstarter.drop_in import JumpstarterTest
+    from pytest_jumpstarter.jumpstarter_testing import JumpstarterTest
     from pytest_jumpstarter.leasing import LeaseRequest
     from pytest_jumpstarter.plugin import device_fixture
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 __all__ = ["Console", "Device", "JumpstarterTest", "LeaseRequest", "Run", "device_fixture"]
 

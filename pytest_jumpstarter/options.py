@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from pytest_jumpstarter.units import parse_duration
+from pytest_jumpstarter.durations import parse_duration
 
 DEFAULT_ROLE = "dut"
 SHORTEST_TTL = 5.0

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
     from pytest_jumpstarter.report.shown import Shows
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 _USAGE_ERROR = "jumpstarter_usage_error"  # in xdist's `workeroutput`
 
@@ -107,14 +107,14 @@ def _register_crew(config: pytest.Config, settings: Settings) -> None:
     if not has_workers or hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
     if settings.is_any_set or declared_roles(config.pluginmanager.get_plugins()):
-        from pytest_jumpstarter.session import start_crew
+        from pytest_jumpstarter.running.start import start_crew
 
         start_crew(config, settings)
 
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
     if any(setting.option.name == "each" for setting in settings.aimed()):
-        from pytest_jumpstarter.each import EACH, Each
+        from pytest_jumpstarter.collection.parametrize import EACH, Each
 
         config.stash[EACH] = each = Each(config)
         config.pluginmanager.register(each, "jumpstarter-each")
@@ -123,7 +123,7 @@ def _register_each(config: pytest.Config, settings: Settings) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests on each of several boards, where a fixture or the command line says so."""
     if not metafunc.config.stash[ROLES].isdisjoint(metafunc.fixturenames):
-        from pytest_jumpstarter.each import parametrise
+        from pytest_jumpstarter.collection.parametrize import parametrise
 
         parametrise(metafunc)
 
@@ -163,7 +163,7 @@ def pytest_internalerror(excrepr: object) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests without devices first, then group by device, unless somebody else orders the tests."""
     if _orders(config) and any(devices_of(item).planned for item in items):
-        from pytest_jumpstarter.order import arranged
+        from pytest_jumpstarter.collection.order import arranged
 
         items[:] = arranged(items)
 
@@ -199,7 +199,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     conftests = filter(_is_conftest, config.pluginmanager.get_plugins())
     if config.getoption("collectonly") or any(hasattr(it, "pytest_xdist_auto_num_workers") for it in conftests):
         return None
-    from pytest_jumpstarter.workers.number import number_of_workers
+    from pytest_jumpstarter.collection.auto_workers import number_of_workers
 
     return number_of_workers(config)
 
@@ -221,20 +221,20 @@ def _prepare(session: pytest.Session) -> None:
         raise pytest.UsageError(str(exc)) from exc
     needs = [need for _, need in by_role]
     if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
-        from pytest_jumpstarter.needs import Requirements
+        from pytest_jumpstarter.collection.requirements import Requirements
 
         session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
     if needs:
-        from pytest_jumpstarter.schedule import SCHEDULE, Schedule
+        from pytest_jumpstarter.running.schedule import SCHEDULE, Schedule
 
         session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
     if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
-        from pytest_jumpstarter.asked import Asked
+        from pytest_jumpstarter.collection.collect_only import Asked
 
         session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")
     elif session.config.getoption("jmp_check"):
-        from pytest_jumpstarter.check import Check
+        from pytest_jumpstarter.collection.check import Check
 
         session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
 
@@ -261,11 +261,11 @@ class _Herald:
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    from pytest_jumpstarter.schedule import SCHEDULE
+    from pytest_jumpstarter.running.schedule import SCHEDULE
 
     if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
         schedule.wait_for_imports()
-    from pytest_jumpstarter.session import start_run
+    from pytest_jumpstarter.running.start import start_run
 
     run = start_run(request.session, request.config.stash[SETTINGS])
     yield run
@@ -314,7 +314,7 @@ def device_fixture(
 def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
     """Yield the device of a role, of which its fixture says `wish`."""
     from pytest_jumpstarter.running.device_fixtures import device_fixtures
-    from pytest_jumpstarter.schedule import SCHEDULE
+    from pytest_jumpstarter.running.schedule import SCHEDULE
 
     role = str(request.fixturename)
     run: Run = request.getfixturevalue("jumpstarter")

@@ -25,7 +25,7 @@ from pytest_jumpstarter.leasing.availability import (
     words_for_waiting,
 )
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.workers.number import NOTE, number_of_workers
+from pytest_jumpstarter.collection.auto_workers import NOTE, number_of_workers
 
 MOCK = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
 DISABLED = "enabled: false\n"

@@ -28,6 +28,6 @@ Nothing here knows pytest.
 
 from __future__ import annotations
 
-from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+from pytest_jumpstarter.leasing.lease_request import LeaseRequest, Wanted
 
 __all__ = ["LeaseRequest", "Wanted"]

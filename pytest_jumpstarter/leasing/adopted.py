@@ -8,8 +8,8 @@ from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease import Held
+from pytest_jumpstarter.leasing.lease_request import Wanted
 
 
 class Adopted(Held):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from pytest_jumpstarter.errors import ConfigError, RequestError
 from pytest_jumpstarter.leasing.hints import hint, listed
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
 if TYPE_CHECKING:

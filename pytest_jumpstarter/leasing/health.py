@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection
     from pytest_jumpstarter.device.tunnel import Tunnel
-    from pytest_jumpstarter.leasing.held import Held
+    from pytest_jumpstarter.leasing.lease import Held
 
 CONFIRM_TIMEOUT = 5.0
 """Seconds in which a suspicion must be confirmed, or it is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_jumpstarter.errors import DeviceMismatch
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
 

@@ -16,11 +16,11 @@ import threading
 import time
 from collections.abc import Mapping
 
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import LOOK_INTERVAL, Health
-from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.leasing.lease import Held
 
 
 class _Watched:

@@ -10,19 +10,19 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, RequestError
 from pytest_jumpstarter.leasing.adopted import Adopted
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
-from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.hold import Hold
+from pytest_jumpstarter.leasing.lease import Held
+from pytest_jumpstarter.leasing.own_lease import Hold
 from pytest_jumpstarter.leasing.keeper import Keeper
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.reservation import Reservation
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.hand_over import Reservation
 from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
-from pytest_jumpstarter.origin import Origin
 
 
 class Leases:

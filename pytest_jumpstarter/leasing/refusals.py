@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pytest_jumpstarter.errors import LeaseTimeout
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 
 
 class Refusals:

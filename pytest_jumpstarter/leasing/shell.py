@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls
 from pytest_jumpstarter.device.exporter_connection import TlsAdvice, socket_target
-from pytest_jumpstarter.leasing.given import GivenExporter
+from pytest_jumpstarter.leasing.without_lease import GivenExporter
 
 if TYPE_CHECKING:
     import grpc

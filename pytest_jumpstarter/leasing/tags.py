@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pytest_jumpstarter.origin import Origin
+from pytest_jumpstarter.ci import Origin
 
 
 def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:

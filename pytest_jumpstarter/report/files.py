@@ -12,7 +12,7 @@ import pytest
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.masking import mask
-from pytest_jumpstarter.report.bookkeeper import Bookkeeper
+from pytest_jumpstarter.report.summary_table import Bookkeeper
 from pytest_jumpstarter.report.versions import versions
 
 

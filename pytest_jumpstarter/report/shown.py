@@ -65,7 +65,7 @@ class Shows:
 
             yield self._get(Retried)
         if "no_device" in record:
-            from pytest_jumpstarter.report.no_device import NothingTested
+            from pytest_jumpstarter.report.nothing_tested import NothingTested
 
             yield self._get(NothingTested)
         yield self._bookkeeper()
@@ -76,7 +76,7 @@ class Shows:
 
     def _bookkeeper(self) -> Shown:
         if (found := self._config.stash.get(BOOKKEEPER, None)) is None:
-            from pytest_jumpstarter.report.bookkeeper import Bookkeeper
+            from pytest_jumpstarter.report.summary_table import Bookkeeper
 
             found = self._config.stash[BOOKKEEPER] = self._get(Bookkeeper)
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.durations import format_duration
 
 WIDTH = 1000
 """Units of the whole time, whatever it is in seconds."""

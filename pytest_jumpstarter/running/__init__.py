@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 """The run of this process; there from the first test that asks for a device on."""

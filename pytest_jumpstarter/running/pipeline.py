@@ -22,13 +22,13 @@ from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test
 from pytest_jumpstarter.signals import give_lines
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.report.artifacts import Artifacts
-    from pytest_jumpstarter.report.evidence import Evidence
-    from pytest_jumpstarter.report.masked import Masked
-    from pytest_jumpstarter.report.no_device import Skips
-    from pytest_jumpstarter.report.outcome import Outcome
-    from pytest_jumpstarter.report.recorder import Recorder
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.evidence.artifacts import Artifacts
+    from pytest_jumpstarter.evidence.sections import Evidence
+    from pytest_jumpstarter.evidence.masked import Masked
+    from pytest_jumpstarter.report.nothing_tested import Skips
+    from pytest_jumpstarter.evidence.short_errors import Outcome
+    from pytest_jumpstarter.evidence.lease_times import Recorder
+    from pytest_jumpstarter.running.run import Run
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.workers.crew import Crew
+    from pytest_jumpstarter.workers.controller import Crew
 
 CREW: pytest.StashKey[Crew] = pytest.StashKey()
 """What the controller process of xdist does for its workers."""

@@ -15,13 +15,13 @@ from pytest_jumpstarter.leasing.connect import Access, Connector, ConsolePolicy,
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 
 if TYPE_CHECKING:
     import grpc
 
     from pytest_jumpstarter.client.v1 import Lease
-    from pytest_jumpstarter.leasing.reservation import Reservation
+    from pytest_jumpstarter.leasing.hand_over import Reservation
 
 
 class GivenExporter(Access):

@@ -22,8 +22,8 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import Wanted
-from pytest_jumpstarter.leasing.reservation import Reservation
+from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.hand_over import Reservation
 from pytest_jumpstarter.leasing.waiting import Waiter
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import pytest
 
 from pytest_jumpstarter.evidence.record import Record
 from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
-from pytest_jumpstarter.report.evidence import Evidence
+from pytest_jumpstarter.evidence.sections import Evidence
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device

@@ -11,6 +11,7 @@ import os
 import threading
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceError,
     JumpstarterError,
@@ -22,12 +23,11 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.held import EXTEND_TIMEOUT, Held
+from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, Held
 from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
-from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.reservation import Reservation
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.hand_over import Reservation
 from pytest_jumpstarter.leasing.waiting import attempts
-from pytest_jumpstarter.units import format_duration
 
 
 class Hold(Held):

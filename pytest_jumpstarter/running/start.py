@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.lab_access import site_of
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import LeaseIds
+from pytest_jumpstarter.leasing.lease_request import LeaseIds
 from pytest_jumpstarter.masking import learn_environment
-from pytest_jumpstarter.report.artifacts import Artifacts
-from pytest_jumpstarter.report.collect import BuiltIn
+from pytest_jumpstarter.evidence.artifacts import Artifacts
+from pytest_jumpstarter.evidence.builtin import BuiltIn
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
-from pytest_jumpstarter.report.evidence import Evidence
-from pytest_jumpstarter.report.masked import Masked
-from pytest_jumpstarter.report.no_device import Skips
-from pytest_jumpstarter.report.outcome import Outcome
-from pytest_jumpstarter.report.recorder import LEASE_TIMES, Recorder
+from pytest_jumpstarter.evidence.sections import Evidence
+from pytest_jumpstarter.evidence.masked import Masked
+from pytest_jumpstarter.report.nothing_tested import Skips
+from pytest_jumpstarter.evidence.short_errors import Outcome
+from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, Recorder
 from pytest_jumpstarter.report.terminal import Terminal
-from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import CurrentTest, current_test
 from pytest_jumpstarter.running.device_fixtures import device_fixtures
@@ -34,7 +35,6 @@ from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, Retries
 from pytest_jumpstarter.running.verdict import Verdicts
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter
-from pytest_jumpstarter.site import site_of
 from pytest_jumpstarter.workers import CREW
 from pytest_jumpstarter.workers.link import ADDRESS, Link
 from pytest_jumpstarter.workers.link import RUN as RUN_ID
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import LeaseRequest, Wanted
     from pytest_jumpstarter.leasing.connect import ConsolePolicy
     from pytest_jumpstarter.leasing.health import Health
-    from pytest_jumpstarter.workers.crew import Crew
+    from pytest_jumpstarter.workers.controller import Crew
 
 
 def start_run(session: pytest.Session, settings: Settings) -> Run:
@@ -124,7 +124,7 @@ def _consoles(settings: Settings) -> ConsolePolicy:
 
 def start_crew(config: pytest.Config, settings: Settings) -> None:
     """Start what xdist's controller process does for its workers, where devices may be asked for."""
-    from pytest_jumpstarter.workers.crew import Crew
+    from pytest_jumpstarter.workers.controller import Crew
 
     terminal = Terminal(config)
     config.stash[CREW] = crew = Crew(config, settings, terminal, site_of(config, settings))

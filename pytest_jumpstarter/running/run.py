@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
+from pytest_jumpstarter.lab_access import Site
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.sets import Sets
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
-from pytest_jumpstarter.site import Site
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.leasing.connect import ConsolePolicy
-    from pytest_jumpstarter.leasing.given import GivenExporter
+    from pytest_jumpstarter.leasing.without_lease import GivenExporter
     from pytest_jumpstarter.leasing.health import Health
-    from pytest_jumpstarter.leasing.reservation import Reach
+    from pytest_jumpstarter.leasing.hand_over import Reach
     from pytest_jumpstarter.leasing.sets import Source
 
 _LOOK_INTERVAL = 1.0
@@ -152,7 +152,7 @@ class Run:
 
     def reserve(self, duration: float) -> Reach:
         """Leave the boards of the postponed roles to people for `duration` seconds; return how they reach them."""
-        from pytest_jumpstarter.leasing.reservation import Reach
+        from pytest_jumpstarter.leasing.hand_over import Reach
 
         assert self.source is not None
         reserved, failures = self.source.reserve(self.sets.postponed, duration)
@@ -235,11 +235,11 @@ class Run:
 
     def _open_source(self) -> Source:
         if not self.has_leases:
-            from pytest_jumpstarter.leasing.given import GivenSource
+            from pytest_jumpstarter.leasing.without_lease import GivenSource
 
             exporter = self._in_shell() if self.mode == "shell" else self._direct()
             return GivenSource(exporter, events=self.events, healths=self.healths, consoles=self._consoles)
-        from pytest_jumpstarter.leasing.source import ControllerSource
+        from pytest_jumpstarter.leasing.from_controller import ControllerSource
 
         max_hold = self.settings.find("max-hold")
         return ControllerSource(

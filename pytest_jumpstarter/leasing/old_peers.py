@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
-    from pytest_jumpstarter.leasing.held import Held
+    from pytest_jumpstarter.leasing.lease import Held
 
 
 class Lacks:

@@ -16,9 +16,9 @@ from dataclasses import replace
 
 from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.leasing.held import Held
+from pytest_jumpstarter.leasing.lease import Held
 from pytest_jumpstarter.leasing.leases import Leases
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 
 SHORTEST_PATIENCE = 0.5
 LONGEST_PATIENCE = 4.0

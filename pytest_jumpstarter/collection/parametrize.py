@@ -91,7 +91,7 @@ class Each:
         return self._known[role]
 
     def _client(self) -> Client:
-        from pytest_jumpstarter.session import start_run
+        from pytest_jumpstarter.running.start import start_run
 
         assert self._session is not None
         crew = self._session.config.stash.get(CREW, None)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.ci import Origin
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.evidence.record import Kept, Record
-from pytest_jumpstarter.origin import Origin
-from pytest_jumpstarter.report.ledger import Ledger
-from pytest_jumpstarter.report.recorder import LEASE_TIMES, LEASES
+from pytest_jumpstarter.report.run_record import Ledger
+from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LEASES
 from pytest_jumpstarter.report.shown import Shown
 from pytest_jumpstarter.report.versions import versions
-from pytest_jumpstarter.units import format_duration
 
 _NAME = 30  # characters of an exporter's name, so that the table fits into 80
 _HEAD = ("exporter", "tests", "device errors", "queued", "held", "busy")

@@ -22,14 +22,14 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.errors import JumpstarterError
-from pytest_jumpstarter.leasing.request import LeaseIds, Wanted
+from pytest_jumpstarter.lab_access import Site
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
-from pytest_jumpstarter.site import Site
-from pytest_jumpstarter.workers.hub import Hub, Message
+from pytest_jumpstarter.workers.channel import Hub, Message
 from pytest_jumpstarter.workers.link import ADDRESS, RUN
-from pytest_jumpstarter.workers.number import NOTE
+from pytest_jumpstarter.collection.auto_workers import NOTE
 
 
 class Crew:

@@ -14,16 +14,16 @@ from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.lacks import Lacks
+from pytest_jumpstarter.leasing.old_peers import Lacks
 from pytest_jumpstarter.leasing.leases import Leases
 from pytest_jumpstarter.leasing.refusals import Refusals
-from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
-from pytest_jumpstarter.leasing.together import Member, obtain_all
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
+from pytest_jumpstarter.leasing.acquire import Member, obtain_all
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.leasing.held import Held
-    from pytest_jumpstarter.leasing.reservation import Reservation
+    from pytest_jumpstarter.leasing.lease import Held
+    from pytest_jumpstarter.leasing.hand_over import Reservation
 
 
 class ControllerSource:

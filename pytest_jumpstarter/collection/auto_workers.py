@@ -16,10 +16,10 @@ from pytest_jumpstarter.errors import (
     PermissionDenied,
     RequestError,
 )
+from pytest_jumpstarter.lab_access import Site, site_of
 from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.site import Site, site_of
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import ExporterIdentity
     from pytest_jumpstarter.leasing import Wanted
     from pytest_jumpstarter.leasing.events import Events
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 SCHEDULE = pytest.StashKey["Schedule"]()
 
@@ -82,7 +82,7 @@ class Schedule:
         if self._run is not None:
             self._run.tell()
         elif self._imports is not None and not self._imports.is_alive() and not self._wanted[self._now]:
-            from pytest_jumpstarter.session import start_run
+            from pytest_jumpstarter.running.start import start_run
 
             run = start_run(session, session.config.stash[SETTINGS])
             run.warm_up([wanted for devices in self._wanted for wanted in devices.values()])
@@ -182,8 +182,8 @@ def sets_of(tests: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:
 def _import_all() -> None:
     """Import what a device needs: a good half second."""
     with suppress(Exception):  # whoever needs a device is told
-        import pytest_jumpstarter.leasing.source
-        import pytest_jumpstarter.session  # noqa: F401
+        import pytest_jumpstarter.leasing.from_controller
+        import pytest_jumpstarter.running.start  # noqa: F401
         from pytest_jumpstarter.device.exporter_connection import warm_up
 
         warm_up()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.durations import format_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

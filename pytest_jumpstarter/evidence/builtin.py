@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.report.artifacts import Folder
+    from pytest_jumpstarter.evidence.artifacts import Folder
 
 _POWER = "jumpstarter_driver_power.client"
 _VIDEO = "jumpstarter_driver_ustreamer.client"

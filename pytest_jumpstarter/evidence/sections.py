@@ -15,7 +15,7 @@ import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.ledger import clean
+from pytest_jumpstarter.report.run_record import clean
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
