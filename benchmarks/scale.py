@@ -29,13 +29,13 @@ from typing import TypeVar
 from pytest_jumpstarter.client.v1 import Client, Request, Response
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.leasing.acquire import Member, obtain_all
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease import Held
-from pytest_jumpstarter.leasing.leases import Leases
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
-from pytest_jumpstarter.leasing.acquire import Member, obtain_all
+from pytest_jumpstarter.leasing.leases import Leases
 
 T = TypeVar("T")
 FEW = 100

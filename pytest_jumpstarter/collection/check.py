@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.collection.check_sheet import Sheet
 from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
 from pytest_jumpstarter.lab_access import site_of
@@ -24,11 +25,10 @@ from pytest_jumpstarter.leasing.availability import Availability, Candidates, ca
 from pytest_jumpstarter.leasing.connect import ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
-from pytest_jumpstarter.collection.check_sheet import Sheet
 from pytest_jumpstarter.report.versions import versions
 from pytest_jumpstarter.roles import needs_of, wanted_of
-from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running import RUN
+from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running.schedule import sets_of
 from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import SETTINGS

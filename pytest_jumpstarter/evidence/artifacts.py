@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
 from pytest_jumpstarter.evidence.sections import Evidence
+from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.lease import Held
-from pytest_jumpstarter.leasing.leases import Leases
 from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.leases import Leases
 
 SHORTEST_PATIENCE = 0.5
 LONGEST_PATIENCE = 4.0
@@ -112,3 +113,27 @@ def _obtain_in(order: Sequence[Member]) -> None:
             if member is not slow:  # which stays in the queue
                 member.drop()
         first, longest = slow, min(2 * longest, LONGEST_PATIENCE)
+
+
+class Refusals:
+    """Remembers for which devices a wait was in vain."""
+
+    def __init__(self) -> None:
+        self._known: dict[frozenset[tuple[str | None, ...]], LeaseTimeout] = {}
+
+    @contextmanager
+    def heeded(self, wanted: Sequence[Wanted]) -> Iterator[None]:
+        """
+        Let devices be acquired, unless the same were waited for before.
+
+        Raises:
+            LeaseTimeout: As the first time, at once; it says when that was.
+        """
+        devices = frozenset((each.selector, each.exporter, each.lease) for each in wanted)
+        if devices in self._known:
+            raise self._known[devices].with_traceback(None)
+        try:
+            yield
+        except LeaseTimeout as exc:
+            self._known[devices] = exc
+            raise

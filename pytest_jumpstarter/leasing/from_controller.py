@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.device import Device
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.errors import LeaseTimeout
+from pytest_jumpstarter.leasing.acquire import Member, Refusals, obtain_all
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in_this_process
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.old_peers import Lacks
-from pytest_jumpstarter.leasing.leases import Leases
-from pytest_jumpstarter.leasing.refusals import Refusals
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
-from pytest_jumpstarter.leasing.acquire import Member, obtain_all
+from pytest_jumpstarter.leasing.leases import Leases
+from pytest_jumpstarter.leasing.old_peers import Lacks
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.leasing.lease import Held
-    from pytest_jumpstarter.leasing.hand_over import Reservation
+    from pytest_jumpstarter.leasing.lease import Held, Reservation
 
 
 class ControllerSource:

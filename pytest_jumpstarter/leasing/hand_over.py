@@ -6,24 +6,7 @@ import time
 from dataclasses import dataclass
 
 from pytest_jumpstarter.durations import format_duration
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """
-    A lease that nobody of ours extends or gives back any more.
-
-    Attributes:
-        lease: Its name.
-        exporter: Its exporter's name.
-        duration: Seconds it lasts from now.
-        note: Why this is not what was asked for; empty if it is.
-    """
-
-    lease: str
-    exporter: str
-    duration: float
-    note: str = ""
+from pytest_jumpstarter.leasing.lease import Reservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

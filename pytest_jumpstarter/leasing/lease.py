@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,6 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import Wanted
-from pytest_jumpstarter.leasing.hand_over import Reservation
 from pytest_jumpstarter.leasing.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -220,3 +220,21 @@ class Held(Access):
 
         options = partial(channel_options, grpc_options=self._client.grpc_options)
         return Tunnel(self.dial, RouterChannels(self._client.tls.credentials, options))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """
+    A lease that nobody of ours extends or gives back any more.
+
+    Attributes:
+        lease: Its name.
+        exporter: Its exporter's name.
+        duration: Seconds it lasts from now.
+        note: Why this is not what was asked for; empty if it is.
+    """
+
+    lease: str
+    exporter: str
+    duration: float
+    note: str = ""

@@ -17,12 +17,10 @@ from pytest_jumpstarter.leasing.adopted import Adopted
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
-from pytest_jumpstarter.leasing.lease import Held
-from pytest_jumpstarter.leasing.own_lease import Hold
 from pytest_jumpstarter.leasing.keeper import Keeper
-from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.hand_over import Reservation
-from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
+from pytest_jumpstarter.leasing.lease import Held, Reservation
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted, lease_context, lease_tags
+from pytest_jumpstarter.leasing.own_lease import Hold
 
 
 class Leases:

@@ -23,10 +23,9 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, Held
-from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
+from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, Held, Reservation
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.hand_over import Reservation
+from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
 from pytest_jumpstarter.leasing.waiting import attempts
 
 

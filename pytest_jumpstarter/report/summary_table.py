@@ -11,9 +11,9 @@ import pytest
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LEASES
 from pytest_jumpstarter.evidence.record import Kept, Record
 from pytest_jumpstarter.report.run_record import Ledger
-from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LEASES
 from pytest_jumpstarter.report.shown import Shown
 from pytest_jumpstarter.report.versions import versions
 

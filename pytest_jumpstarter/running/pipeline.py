@@ -23,15 +23,15 @@ from pytest_jumpstarter.signals import give_lines
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.evidence.artifacts import Artifacts
-    from pytest_jumpstarter.evidence.sections import Evidence
-    from pytest_jumpstarter.evidence.masked import Masked
-    from pytest_jumpstarter.report.nothing_tested import Skips
-    from pytest_jumpstarter.evidence.short_errors import Outcome
     from pytest_jumpstarter.evidence.lease_times import Recorder
-    from pytest_jumpstarter.running.run import Run
+    from pytest_jumpstarter.evidence.masked import Masked
+    from pytest_jumpstarter.evidence.sections import Evidence
+    from pytest_jumpstarter.evidence.short_errors import Outcome
+    from pytest_jumpstarter.report.nothing_tested import Skips
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries
+    from pytest_jumpstarter.running.run import Run
 
 _HAS_VERDICT = pytest.StashKey[bool]()
 

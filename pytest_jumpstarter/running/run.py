@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.leasing.connect import ConsolePolicy
-    from pytest_jumpstarter.leasing.without_lease import GivenExporter
-    from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.hand_over import Reach
+    from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.sets import Source
+    from pytest_jumpstarter.leasing.without_lease import GivenExporter
 
 _LOOK_INTERVAL = 1.0
 
@@ -254,7 +254,7 @@ class Run:
         )
 
     def _in_shell(self) -> GivenExporter:
-        from pytest_jumpstarter.leasing.shell import ShellExporter
+        from pytest_jumpstarter.leasing.without_lease import ShellExporter
 
         return ShellExporter(self.settings.environ)
 

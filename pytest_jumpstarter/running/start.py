@@ -12,26 +12,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.evidence.artifacts import Artifacts
+from pytest_jumpstarter.evidence.builtin import BuiltIn
+from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, Recorder
+from pytest_jumpstarter.evidence.masked import Masked
+from pytest_jumpstarter.evidence.sections import Evidence
+from pytest_jumpstarter.evidence.short_errors import Outcome
 from pytest_jumpstarter.lab_access import site_of
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
 from pytest_jumpstarter.masking import learn_environment
-from pytest_jumpstarter.evidence.artifacts import Artifacts
-from pytest_jumpstarter.evidence.builtin import BuiltIn
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
-from pytest_jumpstarter.evidence.sections import Evidence
-from pytest_jumpstarter.evidence.masked import Masked
 from pytest_jumpstarter.report.nothing_tested import Skips
-from pytest_jumpstarter.evidence.short_errors import Outcome
-from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, Recorder
 from pytest_jumpstarter.report.terminal import Terminal
-from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import CurrentTest, current_test
 from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
 from pytest_jumpstarter.running.pipeline import Pipeline
 from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, Retries
+from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running.verdict import Verdicts
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter

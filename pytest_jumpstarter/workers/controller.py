@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from pytest_jumpstarter.collection.auto_workers import NOTE
 from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.lab_access import Site
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
@@ -29,7 +30,6 @@ from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 from pytest_jumpstarter.workers.channel import Hub, Message
 from pytest_jumpstarter.workers.link import ADDRESS, RUN
-from pytest_jumpstarter.collection.auto_workers import NOTE
 
 
 class Crew:
