@@ -140,7 +140,7 @@ def _register_outputs(config: pytest.Config, settings: Settings) -> None:
     """Bring in what writes files, if any is asked for, in the process that prints."""
     is_asked = settings.all("report") or settings.find("artifacts") or config.getoption("htmlpath", default=None)
     if is_asked and not hasattr(config, "workerinput"):
-        from pytest_jumpstarter.report.outputs import register_outputs
+        from pytest_jumpstarter.report.files import register_outputs
 
         register_outputs(config, settings)
 

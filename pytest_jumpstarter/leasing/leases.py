@@ -13,12 +13,11 @@ from pathlib import Path
 from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, RequestError
-from pytest_jumpstarter.leasing.adopted import Adopted
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.keeper import Keeper
-from pytest_jumpstarter.leasing.lease import Held, Reservation
+from pytest_jumpstarter.leasing.lease import Adopted, Held, Reservation
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted, lease_context, lease_tags
 from pytest_jumpstarter.leasing.own_lease import Hold
 

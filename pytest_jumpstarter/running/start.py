@@ -36,8 +36,8 @@ from pytest_jumpstarter.running.verdict import Verdicts
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import Interrupter
 from pytest_jumpstarter.workers import CREW
-from pytest_jumpstarter.workers.link import ADDRESS, Link
-from pytest_jumpstarter.workers.link import RUN as RUN_ID
+from pytest_jumpstarter.workers.channel import ADDRESS, Link
+from pytest_jumpstarter.workers.channel import RUN as RUN_ID
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease

@@ -8,14 +8,17 @@ objects of JSON, one a line, and gets one line for each: what it asked for, or n
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from pytest_jumpstarter.errors import LabError
 
 Message = dict[str, Any]
 
@@ -85,3 +88,97 @@ class Hub:
                     return
                 lines.write(json.dumps(self._answer(json.loads(line))) + "\n")
                 lines.flush()
+
+
+ADDRESS = "jumpstarter_hub"
+
+
+RUN = "jumpstarter_run"
+"""The keys in xdist's `workerinput`."""
+
+
+_LAB_TIMEOUT = 120.0
+
+
+_TIMEOUT = 5.0
+
+
+class Link:
+    """
+    One worker's connection; where it breaks, the run goes on, and nobody hears of it.
+
+    Args:
+        address: The path of the socket; empty where there is none.
+        worker: The worker's name.
+    """
+
+    def __init__(self, address: str, worker: str) -> None:
+        self._worker = worker
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        if address:
+            self._connect(address)
+
+    def tell(self, what: str, text: str) -> None:
+        """
+        Let the process that prints know something.
+
+        Args:
+            what: `say`: a line for people. `failure`, `hook_failure`: for the end of the run. `keep`: a lease that is
+                left to people. `wait_over`: devices are not waited for any more. `hello`: from here on there may be
+                leases, of the process with this id.
+            text: What it is about.
+        """
+        self._ask({"do": what, "text": text}, timeout=_TIMEOUT)
+
+    def lab(self) -> Path:
+        """
+        Return the client config of the embedded lab, which is started for the first worker that asks.
+
+        Raises:
+            LabError: It does not start, or the process that runs it cannot be asked.
+        """
+        answer = self._ask({"do": "lab"}, timeout=_LAB_TIMEOUT)
+        if answer is None:
+            raise LabError("the pytest process that runs the embedded lab for its workers does not answer")
+        if "config" not in answer:
+            raise LabError(answer.get("error", "the embedded lab does not start"))
+        return Path(answer["config"])
+
+    def wait(self, wanted: Sequence[tuple[str | None, str | None]]) -> None:
+        """Let other workers know that devices are waited for: selector and exporter's name of each."""
+        self._ask({"do": "wait", "wanted": wanted}, timeout=_TIMEOUT)
+
+    def wanted_by(self, boards: Sequence[tuple[str, dict[str, str]]]) -> str:
+        """Return the worker that has waited too long for one of these boards, by name and labels; empty for none."""
+        answer = self._ask({"do": "wanted_by", "boards": boards}, timeout=_TIMEOUT)
+        return str((answer or {}).get("worker", ""))
+
+    def _connect(self, address: str) -> None:
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            found.settimeout(_TIMEOUT)
+            found.connect(address)
+        except OSError:
+            found.close()
+        else:
+            self._socket = found
+
+    def _ask(self, message: dict[str, Any], *, timeout: float) -> dict[str, Any] | None:
+        """Send a message and return its answer; None where the other end is not there, now or any more."""
+        if os.getpid() != self._process:  # in a forked child the lock may be held for ever
+            return None
+        with self._lock:
+            if self._socket is None:
+                return None
+            try:
+                self._socket.settimeout(timeout)
+                self._socket.sendall(json.dumps(message | {"worker": self._worker}).encode() + b"\n")
+                with self._socket.makefile("r", encoding="utf-8") as lines:  # the answer is one line, and all there is
+                    answer: dict[str, Any] = json.loads(lines.readline())
+                return answer
+            except (OSError, ValueError):
+                self._socket.close()
+                self._socket = None
+                return None

@@ -28,8 +28,7 @@ from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
-from pytest_jumpstarter.workers.channel import Hub, Message
-from pytest_jumpstarter.workers.link import ADDRESS, RUN
+from pytest_jumpstarter.workers.channel import ADDRESS, RUN, Hub, Message
 
 
 class Crew:
