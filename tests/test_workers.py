@@ -16,12 +16,13 @@ from conftest import exporter_document
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.collection.auto_workers import NOTE, number_of_workers
+from pytest_jumpstarter.collection.auto_workers import number_of_workers
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.roles import check_sharing
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.workers.channel import Hub
+from pytest_jumpstarter.workers.controller import NOTE
 
 ActiveLeases = Callable[[], list[Lease]]
 

@@ -20,12 +20,11 @@ from pytest_jumpstarter.lab_access import Site, site_of
 from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
+from pytest_jumpstarter.workers import NOTE
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted
 
-NOTE = pytest.StashKey[str]()
-"""Where a config keeps a line for the header that says why `-n auto` is what it is."""
 
 _TIMEOUT = 5.0
 

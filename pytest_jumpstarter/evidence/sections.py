@@ -7,6 +7,7 @@ The report's record names the sections that are ours, for those who would leave 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.run_record import clean
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
@@ -147,3 +147,14 @@ def shown(moment: float, text: str) -> str:
     """Return a line with its time."""
     clock = time.strftime("%H:%M:%S", time.localtime(moment))
     return f"{clock}.{int(moment % 1 * 1000):03} {text}"
+
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """Return `text` without escape sequences, and without what neither XML nor HTML can hold."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.evidence.record import LeaseTimes, Record
+from pytest_jumpstarter.evidence.sections import clean
 
 VERSION = 1
 """Of the schema; it grows when a reader of the former could be misled."""
@@ -24,8 +24,6 @@ _LINES, _CHARACTERS = 200, 32_768  # of one section
 _TEXT_LIMIT = 8_000_000  # characters of all sections together
 _ALWAYS_KEPT = ("console of ", "exporter log of ")
 _WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "retried", "failed", "error", "device error")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
 
 class Ledger:
@@ -143,11 +141,6 @@ class Ledger:
         kept = kept if len(kept) <= self._text_left else "(left out: the texts of this run are too long)"
         self._text_left -= len(kept)
         test["sections"][title] = kept
-
-
-def clean(text: str) -> str:
-    """Return `text` without escape sequences, and without what neither XML nor HTML can hold."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:

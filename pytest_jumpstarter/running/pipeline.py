@@ -18,8 +18,8 @@ from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import DeviceError
 from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of
+from pytest_jumpstarter.running.interrupt import give_lines
 from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test_said
-from pytest_jumpstarter.signals import give_lines
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.evidence.artifacts import Artifacts
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.evidence.masked import Masked
     from pytest_jumpstarter.evidence.sections import Evidence
     from pytest_jumpstarter.evidence.short_errors import Outcome
-    from pytest_jumpstarter.report.nothing_tested import Skips
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries
     from pytest_jumpstarter.running.run import Run
+    from pytest_jumpstarter.running.skip_without_device import Skips
 
 _HAS_VERDICT = pytest.StashKey[bool]()
 

@@ -17,18 +17,23 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.collection.auto_workers import NOTE
-from pytest_jumpstarter.errors import JumpstarterError
+from pytest_jumpstarter.errors import (
+    JumpstarterError,
+)
 from pytest_jumpstarter.lab_access import Site
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
+from pytest_jumpstarter.workers import NOTE
 from pytest_jumpstarter.workers.channel import ADDRESS, RUN, Hub, Message
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.leasing import Wanted
 
 
 class Crew:
