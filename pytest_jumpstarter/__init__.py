@@ -31,11 +31,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.fixtures import device_fixture
     from pytest_jumpstarter.jumpstarter_testing import JumpstarterTest
     from pytest_jumpstarter.leasing import LeaseRequest
-    from pytest_jumpstarter.plugin import device_fixture
     from pytest_jumpstarter.running.run import Run
 
 __all__ = ["Console", "Device", "JumpstarterTest", "LeaseRequest", "Run", "device_fixture"]
@@ -43,11 +45,16 @@ __all__ = ["Console", "Device", "JumpstarterTest", "LeaseRequest", "Run", "devic
 _HOMES = {
     "Console": "device.console",
     "Device": "device",
-    "JumpstarterTest": "drop_in",
+    "JumpstarterTest": "jumpstarter_testing",
     "LeaseRequest": "leasing",
-    "Run": "run",
-    "device_fixture": "plugin",
+    "Run": "running.run",
+    "device_fixture": "fixtures",
 }
+
+
+def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Load the plugin where somebody names the package instead of it: `-p pytest_jumpstarter`."""
+    pluginmanager.import_plugin("jumpstarter", consider_entry_points=True)
 
 
 def __getattr__(name: str) -> Any:

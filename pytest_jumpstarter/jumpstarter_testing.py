@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from pytest_jumpstarter.errors import SelectorError
-from pytest_jumpstarter.plugin import fixture_of, leased_device
+from pytest_jumpstarter.fixtures import fixture_of, leased_device
 from pytest_jumpstarter.roles import Wish
 from pytest_jumpstarter.selector import Selector
 

@@ -26,7 +26,7 @@ from pytest_jumpstarter.leasing.availability import (
     words_for_waiting,
 )
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.workers.controller import NOTE
+from pytest_jumpstarter.workers import NOTE
 
 MOCK = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
 DISABLED = "enabled: false\n"

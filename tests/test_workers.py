@@ -21,8 +21,8 @@ from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.roles import check_sharing
 from pytest_jumpstarter.settings import Settings
+from pytest_jumpstarter.workers import NOTE
 from pytest_jumpstarter.workers.channel import Hub
-from pytest_jumpstarter.workers.controller import NOTE
 
 ActiveLeases = Callable[[], list[Lease]]
 
