@@ -1,4 +1,4 @@
-"""`Site`: the lab of a run: client config, client of the lab controller, and the embedded lab where that is ours."""
+"""`LabAccess`: the lab of a run: its client config and client, and the embedded lab if that is ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ nothing says where devices come from. Five ways:
   jmp config client use ALIAS        make it the current client"""
 
 
-class Site:
+class LabAccess:
     """
     The lab of a run, found or started when it is first asked for, from whichever thread.
 
@@ -147,14 +147,16 @@ class Site:
         return config
 
 
-def site_of(config: pytest.Config, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None) -> Site:
+def lab_access_of(
+    config: pytest.Config, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None
+) -> LabAccess:
     """Return the site of a pytest run, whose hooks may bring a client."""
 
     def bring() -> Client | None:
         brought: Client | None = config.hook.pytest_jumpstarter_client(config=config)
         return brought
 
-    return Site(settings, bring=bring, lab_elsewhere=lab_elsewhere)
+    return LabAccess(settings, bring=bring, lab_elsewhere=lab_elsewhere)
 
 
 def _config_of(client: Client, settings: Settings) -> ClientConfig:

@@ -6,7 +6,7 @@ imported by the `jumpstarter` fixture, when the first test asks for a device.
 
 One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
 devices at hand (leasing/sets.py) or asks a source (leasing/source.py). The source acquires the leases of all members
-or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `Hold` (leasing/hold.py), and is
+or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `OwnLease` (leasing/hold.py), and is
 waited for (leasing/waiting.py) through the `Client` (client/v1) of the run's lab (site.py). Then the source has a
 `Connector` (leasing/connect.py) make the `Device` (device/): driver clients are made when they are looked up
 (device/driver_builder.py), and their calls go through the tunnel (device/blocking_calls.py). The set ends with its last
@@ -35,7 +35,7 @@ from pytest_jumpstarter.roles import (
 from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.report.shown import Shows
+    from pytest_jumpstarter.report.on_demand import ReportParts
 
 __all__ = ["console", "jumpstarter"]  # fixtures, which pytest finds here; the hooks below it finds by name
 
@@ -63,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, so that a bad one ends the run before it begins."""
     config.stash[ROLES] = set()
     config.addinivalue_line("markers", MARKER)
-    config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
+    config.pluginmanager.register(_RecordedReports(config), "jumpstarter-herald")
     try:
         config.stash[SETTINGS] = Settings.of(config)
         _register_outputs(config, config.stash[SETTINGS])
@@ -102,16 +102,16 @@ def _register_crew(config: pytest.Config, settings: Settings) -> None:
     if not has_workers or hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
     if settings.is_any_set or declared_roles(config.pluginmanager.get_plugins()):
-        from pytest_jumpstarter.running.start import start_crew
+        from pytest_jumpstarter.running.start import start_workers_controller
 
-        start_crew(config, settings)
+        start_workers_controller(config, settings)
 
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
     if any(setting.option.name == "each" for setting in settings.aimed()):
-        from pytest_jumpstarter.collection.parametrize import EACH, Each
+        from pytest_jumpstarter.collection.parametrize import EACH, EachExporter
 
-        config.stash[EACH] = each = Each(config)
+        config.stash[EACH] = each = EachExporter(config)
         config.pluginmanager.register(each, "jumpstarter-each")
 
 
@@ -225,21 +225,21 @@ def _prepare(session: pytest.Session) -> None:
         session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
     if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
-        from pytest_jumpstarter.collection.collect_only import Asked
+        from pytest_jumpstarter.collection.collect_only import DeviceListing
 
-        session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")
+        session.config.pluginmanager.register(DeviceListing(session.items), "jumpstarter-asked")
     elif session.config.getoption("jmp_check"):
         from pytest_jumpstarter.collection.check import Check
 
         session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
 
 
-class _Herald:
+class _RecordedReports:
     """Waits for reports with a record of ours, which may come from another process, and brings in what shows it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._shows: Shows | None = None
+        self._shows: ReportParts | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
@@ -247,7 +247,7 @@ class _Herald:
         record = getattr(report, "jumpstarter", None)
         if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
             return (yield)
-        from pytest_jumpstarter.report.shown import Shows
+        from pytest_jumpstarter.report.on_demand import ReportParts
 
-        self._shows = self._shows or Shows(self._config)
+        self._shows = self._shows or ReportParts(self._config)
         return (yield from self._shows.show(report))

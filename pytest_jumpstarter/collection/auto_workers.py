@@ -16,7 +16,7 @@ from pytest_jumpstarter.errors import (
     PermissionDenied,
     RequestError,
 )
-from pytest_jumpstarter.lab_access import Site, site_of
+from pytest_jumpstarter.lab_access import LabAccess, lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
@@ -48,7 +48,9 @@ def number_of_workers(config: pytest.Config) -> int | None:
         roles = dict(_roles(settings, declared_roles(config.pluginmanager.get_plugins())))
         if not roles:
             return None
-        there = _described(settings) if settings.mode == "lab" else _listed(site_of(config, settings), roles.values())
+        there = (
+            _described(settings) if settings.mode == "lab" else _listed(lab_access_of(config, settings), roles.values())
+        )
         number = max(1, there.complete_sets(roles.values()))
         free = ", ".join(f"{role} {len(there.free_for(wanted))}" for role, wanted in roles.items())
     except NoDeviceSource:
@@ -101,10 +103,10 @@ def _described(settings: Settings) -> Availability:
     return Availability({None: exporters})
 
 
-def _listed(site: Site, roles: Iterable[Iterable[Wanted]]) -> Availability:
+def _listed(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]]) -> Availability:
     """Ask the lab controller: a ListExporters for each kind, and a ListLeases where exporters tell no status."""
     wishes = [one for wanted in roles for one in wanted]
     try:
-        return Availability.ask(site.client, wishes, with_holders=False, timeout=_TIMEOUT)
+        return Availability.ask(lab_access.client, wishes, with_holders=False, timeout=_TIMEOUT)
     finally:
-        site.close()
+        lab_access.close()

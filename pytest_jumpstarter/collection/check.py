@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.collection.check_sheet import Sheet
+from pytest_jumpstarter.collection.check_sheet import CheckSheet
 from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
-from pytest_jumpstarter.lab_access import site_of
+from pytest_jumpstarter.evidence.versions import versions
+from pytest_jumpstarter.lab_access import lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability, Candidates, candidates_of_lease
 from pytest_jumpstarter.leasing.connect import ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
-from pytest_jumpstarter.report.versions import versions
 from pytest_jumpstarter.roles import needs_of, wanted_of
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.run import Run
@@ -45,7 +45,7 @@ class Check:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._sheet = Sheet(config.pluginmanager.getplugin("terminalreporter"))
+        self._sheet = CheckSheet(config.pluginmanager.getplugin("terminalreporter"))
         self._can_all = True
 
     @pytest.hookimpl(tryfirst=True)
@@ -77,7 +77,7 @@ class Check:
         return Run(
             settings,
             _Requests(self._config),
-            site=site_of(self._config, settings),
+            lab_access=lab_access_of(self._config, settings),
             ids=LeaseIds(worker="check"),
             consoles=ConsolePolicy(),
         )
@@ -132,13 +132,13 @@ class _AtLab:
         JumpstarterError: It does not let us ask.
     """
 
-    def __init__(self, run: Run, sheet: Sheet) -> None:
+    def __init__(self, run: Run, sheet: CheckSheet) -> None:
         self._run = run
         self._sheet = sheet
         self._foreseen: dict[Wanted, Wanted] = {}
         self._candidates: dict[Wanted, Candidates] = {}
         self._shortages: dict[tuple[Wanted, ...], str] = {}
-        config = run.site.config
+        config = run.lab_access.config
         for label, text, is_bad in _access(config):
             sheet.row(label, text, is_bad=is_bad)
         self._client: Client = run.client
@@ -199,7 +199,7 @@ class _AtLab:
 class _AtExporter:
     """What one exporter has to say that is ours without a lease: it is connected to."""
 
-    def __init__(self, run: Run, sheet: Sheet) -> None:
+    def __init__(self, run: Run, sheet: CheckSheet) -> None:
         self._run = run
         self._sheet = sheet
         words = {"shell": "inside a jmp shell, at JUMPSTARTER_HOST", "direct": "one exporter, without a lab"}

@@ -15,7 +15,7 @@ _SHOWN = 10
 _WIDEST = 34
 
 
-class Sheet:
+class CheckSheet:
     """
     Writes labelled rows, tables and reasons.
 

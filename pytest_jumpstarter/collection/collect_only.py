@@ -9,7 +9,7 @@ from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.roles import Wish, wanted_of
 
 
-class Asked:
+class DeviceListing:
     """
     Lists the roles of tests below what pytest itself shows; not with `-q`, whose lines are for programs.
 

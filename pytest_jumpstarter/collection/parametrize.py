@@ -14,13 +14,13 @@ import pytest
 from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.roles import ExporterName, roles_of
 from pytest_jumpstarter.settings import SETTINGS
-from pytest_jumpstarter.workers import CREW
+from pytest_jumpstarter.workers import WORKERS
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
     from pytest_jumpstarter.settings import Setting
 
-EACH = pytest.StashKey["Each"]()
+EACH = pytest.StashKey["EachExporter"]()
 
 _WORKER_INPUT = "jumpstarter_each"
 
@@ -47,7 +47,7 @@ def _is_parametrised(metafunc: pytest.Metafunc, role: str) -> bool:
     return any(role == str(name).strip() for group in names for name in group)
 
 
-class Each:
+class EachExporter:
     """Knows the exporters of `--jmp-each`; registered where that is given."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -94,8 +94,12 @@ class Each:
         from pytest_jumpstarter.running.start import start_run
 
         assert self._session is not None
-        crew = self._session.config.stash.get(CREW, None)
-        client: Client = (crew.site if crew is not None else start_run(self._session, self._settings)).client
+        workers_controller = self._session.config.stash.get(WORKERS, None)
+        client: Client = (
+            workers_controller.lab_access
+            if workers_controller is not None
+            else start_run(self._session, self._settings)
+        ).client
         return client
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.evidence.sections import Evidence
+from pytest_jumpstarter.evidence.sections import Sections
 from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Folder:
         path: The test's folder.
     """
 
-    def __init__(self, shelf: _Shelf, role: str) -> None:
+    def __init__(self, shelf: _TestFolder, role: str) -> None:
         self.path = shelf.path
         self._shelf = shelf
         self._role = role
@@ -73,7 +73,7 @@ class Folder:
         self._shelf.write(named(name, self._role), data)
 
 
-class _Shelf:
+class _TestFolder:
     """The files of one test's folder."""
 
     def __init__(self, path: Path) -> None:
@@ -137,11 +137,11 @@ class Artifacts:
         evidence: Knows the devices of tests.
     """
 
-    def __init__(self, root: Path, policy: str, evidence: Evidence) -> None:
+    def __init__(self, root: Path, policy: str, evidence: Sections) -> None:
         self._root = root
         self._policy = policy
         self._evidence = evidence
-        self._shelf: _Shelf | None = None
+        self._shelf: _TestFolder | None = None
 
     def begin(self) -> None:
         """Begin a test."""
@@ -186,8 +186,8 @@ class Artifacts:
             self._collect(item, shelf)
         record["artifacts"] = {"root": str(self._root), "folder": shelf.path.name, "files": sorted(shelf.files)}
 
-    def _open(self, item: pytest.Item, facts: dict[str, Any]) -> _Shelf:
-        self._shelf = shelf = _Shelf(new_folder(self._root, item.nodeid, facts.get("attempt", 1)))
+    def _open(self, item: pytest.Item, facts: dict[str, Any]) -> _TestFolder:
+        self._shelf = shelf = _TestFolder(new_folder(self._root, item.nodeid, facts.get("attempt", 1)))
         shelf.write(
             "test.json", json.dumps(masked({"id": item.nodeid, "time": time.time()} | facts), indent=1).encode()
         )
@@ -204,7 +204,7 @@ class Artifacts:
         is_plain = len(devices) == 1
         return [(device, "" if is_plain or device.role == _DEFAULT_ROLE else device.role) for device in devices]
 
-    def _collect(self, item: pytest.Item, shelf: _Shelf) -> None:
+    def _collect(self, item: pytest.Item, shelf: _TestFolder) -> None:
         """Call the hooks in a thread, which is left behind where one of them hangs."""
         devices = [each for each in self._devices(item) if self._evidence.is_here(each[0])]
 

@@ -15,7 +15,7 @@ _POWER = "jumpstarter_driver_power.client"
 _VIDEO = "jumpstarter_driver_ustreamer.client"
 
 
-class BuiltIn:
+class BuiltInEvidence:
     """Reads the power, and takes a picture of the screen."""
 
     def pytest_jumpstarter_collect_evidence(self, folder: Folder, device: Device) -> None:

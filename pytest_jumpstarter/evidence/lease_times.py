@@ -16,7 +16,7 @@ import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.evidence.record import DeviceFacts, LeaseTimes, Record
-from pytest_jumpstarter.report.versions import versions
+from pytest_jumpstarter.evidence.versions import versions
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 LEASES = "jumpstarter_leases"
 """The key in xdist's `workeroutput`."""
 
-LEASE_TIMES = pytest.StashKey["Recorder"]()
+LEASE_TIMES = pytest.StashKey["LeaseTimesRecorder"]()
 
 
-class Recorder:
+class LeaseTimesRecorder:
     """
     Listens to the hooks of leases and devices, and tells on the reports of tests.
 

@@ -31,7 +31,7 @@ _BYTES = 32_768
 _LINES_BEFORE = 20  # of what came before a test that has nothing to show
 
 
-class Evidence:
+class Sections:
     """
     Watches the devices of tests.
 

@@ -14,7 +14,7 @@ _FULL_TRACEBACK = 2
 _PACKAGE = Path(__file__).parents[1]
 
 
-class Outcome:
+class ShortErrors:
     """Shorten reports whose cause is one of our errors; `-vv` shows everything."""
 
     def shorten(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:

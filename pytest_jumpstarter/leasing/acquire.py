@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.leasing.lease import Held
+from pytest_jumpstarter.leasing.lease import ManagedLease
 from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.leasing.leases import Leases
 
@@ -41,7 +41,7 @@ class Member:
         self._leases = leases
         self._choice = choice
         self.wanted, self._request = leases.request_for(wanted)
-        self.held: Held | None = None
+        self.managed: ManagedLease | None = None
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -55,20 +55,20 @@ class Member:
         Raises:
             LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: See `Waiter.until_ready`.
         """
-        if self.held is None and self._obtain_by_name():
+        if self.managed is None and self._obtain_by_name():
             return True
-        if self.held is None:
-            self.held = self._leases.new(self.wanted, self._request, since=self._since)
-        return self.held.obtain(patience=patience)
+        if self.managed is None:
+            self.managed = self._leases.new(self.wanted, self._request, since=self._since)
+        return self.managed.obtain(patience=patience)
 
     def _obtain_by_name(self) -> bool:
         """Try the exporter that suits best; taken meanwhile, or not for us, it leaves us where we were."""
         if self._request is None or (name := self._choice.pick(self._leases.client, self.wanted)) is None:
             return False
         wanted, request = replace(self.wanted, exporter=name), replace(self._request, exporter=name)
-        self.held = self._leases.new(wanted, request, since=self._since)
+        self.managed = self._leases.new(wanted, request, since=self._since)
         try:
-            if self.held.obtain(patience=0.0):
+            if self.managed.obtain(patience=0.0):
                 return True
         except (LeaseUnsatisfiable, LeaseTimeout):
             pass  # an access policy may exclude it, and allow others that match
@@ -77,12 +77,12 @@ class Member:
 
     def drop(self) -> None:
         """Give the lease back, or withdraw the request."""
-        held, self.held = self.held, None
-        if held is not None:
-            self._leases.drop(held)
+        managed, self.managed = self.managed, None
+        if managed is not None:
+            self._leases.drop(managed)
 
 
-def obtain_all(members: Sequence[Member]) -> list[Held]:
+def obtain_all(members: Sequence[Member]) -> list[ManagedLease]:
     """
     Obtain the leases of all members, and return them in the same order; the caller drops them if this fails.
 
@@ -97,7 +97,7 @@ def obtain_all(members: Sequence[Member]) -> list[Held]:
             raise
         roles = ", ".join(sorted(member.wanted.role for member in order))
         raise LeaseTimeout(f"{exc} ({roles} are leased together, all or none)") from exc.__cause__
-    return [member.held for member in members if member.held is not None]
+    return [member.managed for member in members if member.managed is not None]
 
 
 def _obtain_in(order: Sequence[Member]) -> None:
@@ -115,7 +115,7 @@ def _obtain_in(order: Sequence[Member]) -> None:
         first, longest = slow, min(2 * longest, LONGEST_PATIENCE)
 
 
-class Refusals:
+class TimedOutWaits:
     """Remembers for which devices a wait was in vain."""
 
     def __init__(self) -> None:

@@ -309,7 +309,7 @@ def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
         ConfigError: It is not ours to use, or its board is not what is wanted.
     Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
     """
-    from pytest_jumpstarter.leasing.lease import check_lease
+    from pytest_jumpstarter.leasing.identity import check_lease
 
     lease = check_lease(client, wanted)
     if lease.exporter is None:

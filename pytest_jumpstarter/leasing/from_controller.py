@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.device import Device
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.errors import LeaseTimeout
-from pytest_jumpstarter.leasing.acquire import Member, Refusals, obtain_all
+from pytest_jumpstarter.leasing.acquire import Member, TimedOutWaits, obtain_all
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in_this_process
 from pytest_jumpstarter.leasing.events import Events
@@ -17,11 +17,11 @@ from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.leases import Leases
-from pytest_jumpstarter.leasing.old_peers import Lacks
+from pytest_jumpstarter.leasing.old_peers import OldPeers
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig, Lease
-    from pytest_jumpstarter.leasing.lease import Held, Reservation
+    from pytest_jumpstarter.leasing.lease import ManagedLease, Reservation
 
 
 class ControllerSource:
@@ -58,8 +58,8 @@ class ControllerSource:
             policy=_policy(config), consoles=consoles or ConsolePolicy(), events=events, healths=healths
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
-        self._refusals = Refusals()
-        self._lacks = Lacks(client, events.say)
+        self._refusals = TimedOutWaits()
+        self._lacks = OldPeers(client, events.say)
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
@@ -73,17 +73,19 @@ class ControllerSource:
         Lease all or none, connect, yield by role; then put away and give back, in that order, whatever happens.
 
         Raises:
-            ConfigError, DeviceError, RequestError: See `obtain_all`, `Held.prepare`, `Connector.connect`.
+            ConfigError, DeviceError, RequestError: See `obtain_all`, `ManagedLease.prepare`, `Connector.connect`.
         """
         with ExitStack() as stack:
             leases = self._acquire(wanted, stack)
-            for each, held in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
-                self._announce(held, each)
-            devices = {held.wanted.role: self._connector.connect(held.wanted.role, held, stack) for held in leases}
+            for each, managed in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
+                self._announce(managed, each)
+            devices = {
+                managed.wanted.role: self._connector.connect(managed.wanted.role, managed, stack) for managed in leases
+            }
             with only_in_this_process(stack):
                 yield devices
 
-    def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[Held]:
+    def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[ManagedLease]:
         """Acquire all leases, and wait until their exporters are ready; `stack` gives them back."""
         members = [Member(each, self._leases, self._choice) for each in wanted]
         self._events.on_wait(wanted)
@@ -98,26 +100,26 @@ class ControllerSource:
             raise
         finally:
             self._events.on_wait_over()
-        for held in leases:
-            stack.callback(self._leases.give_back, held)
-            self._leases.keep(held)
-        for held in leases:
-            held.prepare()
+        for managed in leases:
+            stack.callback(self._leases.give_back, managed)
+            self._leases.keep(managed)
+        for managed in leases:
+            managed.prepare()
         return leases
 
-    def _announce(self, held: Held, wanted: Wanted) -> None:
+    def _announce(self, managed: ManagedLease, wanted: Wanted) -> None:
         """Tell of a lease that is ready; one that somebody else made only if its board is what is wanted."""
-        assert held.lease is not None
-        self._healths[wanted.role] = Health(held)
-        if not held.is_ours:  # the lab controller checked the others
-            check_identity(wanted, held.identity.name, held.identity.labels, f"lease {held.name}")
-        self._lacks.look(held)
-        self._events.on_acquired(held.lease, wanted.role)
+        assert managed.lease is not None
+        self._healths[wanted.role] = Health(managed)
+        if not managed.is_ours:  # the lab controller checked the others
+            check_identity(wanted, managed.identity.name, managed.identity.labels, f"lease {managed.name}")
+        self._lacks.look(managed)
+        self._events.on_acquired(managed.lease, wanted.role)
 
     @property
     def leases(self) -> list[Lease]:
         """The leases in use at this moment, as last seen."""
-        return [held.lease for held in self._leases.held if held.lease is not None]
+        return [managed.lease for managed in self._leases.managed if managed.lease is not None]
 
     def foresee(self, wanted: Wanted) -> Wanted:
         """

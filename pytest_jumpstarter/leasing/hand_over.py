@@ -10,7 +10,7 @@ from pytest_jumpstarter.leasing.lease import Reservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
+class HandOver:
     """
     What people are told about leases that are left to them.
 
@@ -30,7 +30,7 @@ class Reach:
         return bool(self.leases)
 
     @classmethod
-    def of(cls, reserved: list[Reservation], failures: list[str], *, client: str, is_lab: bool) -> Reach:
+    def of(cls, reserved: list[Reservation], failures: list[str], *, client: str, is_lab: bool) -> HandOver:
         """Tell of leases that are reserved, and why others are not, to users of the client that `client` names."""
         lines = [line for reservation in reserved for line in _lines(reservation, client)]
         if reserved and is_lab:

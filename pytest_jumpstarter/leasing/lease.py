@@ -1,4 +1,4 @@
-"""`Held`: a lease in our hands, whoever made it."""
+"""`ManagedLease`: a lease in our hands, whoever made it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route, channel_options
+from pytest_jumpstarter.client.v1 import Client, Exporter, Route, channel_options
 from pytest_jumpstarter.device import ExporterIdentity
 from pytest_jumpstarter.errors import (
-    ConfigError,
     DeviceError,
     ExporterOffline,
     HookFailed,
     LeaseLost,
-    LeaseUnsatisfiable,
     NotFound,
 )
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.identity import check_lease
 from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.leasing.waiting import Waiter
 
@@ -37,7 +36,7 @@ EXTEND_TIMEOUT = 5.0
 """Seconds for the lab controller to tell of a lease, or to extend it."""
 
 
-class Held(Access):
+class ManagedLease(Access):
     """
     What both kinds of lease have in common: they are waited for, dialled and looked after.
 
@@ -242,7 +241,7 @@ class Reservation:
     note: str = ""
 
 
-class Adopted(Held):
+class AdoptedLease(ManagedLease):
     """An existing lease that somebody made for us (`--jmp-lease`, `JMP_LEASE`): used, never extended or released."""
 
     is_ours = False
@@ -270,24 +269,3 @@ class Adopted(Held):
         self._connector.warm_up()
         with self._or_given_back():
             return self._until_ready(patience)
-
-
-def check_lease(client: Client, wanted: Wanted) -> Lease:
-    """
-    Return the existing lease that is wanted, if it is ours to use.
-
-    Raises:
-        ConfigError: There is no such lease, it has ended, or it belongs to another client.
-    Source: jumpstarter.client.v1.ClientService GetLease
-    """
-    asked = f"{wanted.lease} ({wanted.lease_source})"
-    try:
-        lease = client.get_lease(str(wanted.lease))
-    except NotFound as exc:
-        raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
-    if lease.client != client.name:
-        raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {client.name!r}")
-    if lease.is_ended:
-        why = f": {lease.refusal.message}" if lease.refusal else ""
-        raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")
-    return lease

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
-    from pytest_jumpstarter.leasing.lease import Held
+    from pytest_jumpstarter.leasing.lease import ManagedLease
 
 
-class Lacks:
+class OldPeers:
     """
     Tells people, once for each, what an old peer cannot do and what that means for them.
 
@@ -24,21 +24,21 @@ class Lacks:
         self._say = say
         self._told: set[str] = set()
 
-    def look(self, held: Held) -> None:
+    def look(self, managed: ManagedLease) -> None:
         """Look at a lease that is ready, and at its exporter."""
-        for lack in _of(held, self._client):
+        for lack in _of(managed, self._client):
             if lack not in self._told:
                 self._told.add(lack)
                 self._say(lack)
 
 
-def _of(held: Held, client: Client) -> Iterator[str]:
+def _of(managed: ManagedLease, client: Client) -> Iterator[str]:
     """Source: jumpstarter.client.v1 Exporter.status (since 0.8), Lease.tags (since 0.9)."""
-    if held.exporter is not None and held.exporter.status == "UNSPECIFIED":
+    if managed.exporter is not None and managed.exporter.status == "UNSPECIFIED":
         yield (
-            f"exporter {held.exporter.name} is older than Jumpstarter 0.8: it tells no status and runs no hooks, "
+            f"exporter {managed.exporter.name} is older than Jumpstarter 0.8: it tells no status and runs no hooks, "
             "and counts as ready as soon as it is online"
         )
-    if held.has_lost_tags:
+    if managed.has_lost_tags:
         who = "lab controller" if client.supports("Lease.tags") else "jumpstarter-protocol installed here"
         yield f"the {who} is older than Jumpstarter 0.9: leases have no tags, so nobody sees there which run holds them"

@@ -1,5 +1,5 @@
 """
-`Hold`: a lease of ours from request to release.
+`OwnLease`: a lease of ours from request to release.
 
 Only the process that created a lease releases it.
 """
@@ -23,20 +23,20 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, Held, Reservation
+from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, ManagedLease, Reservation
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
 from pytest_jumpstarter.leasing.waiting import attempts
 
 
-class Hold(Held):
+class OwnLease(ManagedLease):
     """
     One lease of ours.
 
     Args:
         terms: For how long it is asked for, and held at most.
         ids: Gives it a name that was never used before.
-        events, connector, since: See `Held`.
+        events, connector, since: See `ManagedLease`.
     """
 
     is_ours = True
@@ -96,11 +96,11 @@ class Hold(Held):
 
     def _extend(self, timeout: float) -> None:
         assert self.lease is not None
-        held, asked = self._held_for(), self.lease.duration or 0.0
+        managed, asked = self._held_for(), self.lease.duration or 0.0
         limit = self._terms.max_hold
-        if limit is not None and held >= limit:
-            raise self._held_long_enough(held)
-        total = min(held + self._terms.ttl, limit or math.inf)
+        if limit is not None and managed >= limit:
+            raise self._held_long_enough(managed)
+        total = min(managed + self._terms.ttl, limit or math.inf)
         if total > asked and os.getpid() == self._owner:
             self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
 
@@ -108,14 +108,14 @@ class Hold(Held):
         """Leave the lease to people: from here on no layer gives it back."""
         with self._lock, self._extension:
             left, limit = self._left(), self._terms.max_hold
-            held = self._held_for()
-            total, note = held + duration, ""
+            managed = self._held_for()
+            total, note = managed + duration, ""
             if limit is not None and total > limit:
                 total, note = limit, "--jmp-max-hold allows no more"
-            if total > held + left:
+            if total > managed + left:
                 try:
                     self.lease = self._client.update_lease(self.name, duration=total, timeout=EXTEND_TIMEOUT)
-                    left = total - held
+                    left = total - managed
                 except MethodUnavailable:
                     note = "the lab controller cannot extend leases"
             self._owner, self.is_reserved = 0, True

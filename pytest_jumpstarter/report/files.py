@@ -12,16 +12,16 @@ import pytest
 
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.evidence.record import Record, record_of
+from pytest_jumpstarter.evidence.versions import versions
 from pytest_jumpstarter.masking import mask
-from pytest_jumpstarter.report.shown import BOOKKEEPER
-from pytest_jumpstarter.report.summary_table import Bookkeeper
-from pytest_jumpstarter.report.versions import versions
+from pytest_jumpstarter.report.part import SUMMARY_TABLE
+from pytest_jumpstarter.report.summary_table import SummaryTable
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.settings import Settings
 
 
-class ReportFiles(Bookkeeper):
+class ReportFiles(SummaryTable):
     """
     Takes in the reports of all tests, those without devices too, and writes them down.
 
@@ -113,7 +113,7 @@ def register_outputs(config: pytest.Config, settings: Settings) -> None:
     paths = [(setting.value, setting.source) for setting in settings.all("report")]
     runs_nothing = config.getoption("collectonly", default=False) or config.getoption("jmp_check")
     if paths and not runs_nothing:
-        config.stash[BOOKKEEPER] = files = ReportFiles(config, paths)
+        config.stash[SUMMARY_TABLE] = files = ReportFiles(config, paths)
         config.pluginmanager.register(files, "jumpstarter-files")
     page = config.getoption("htmlpath", default=None)
     if page and config.pluginmanager.hasplugin("html"):

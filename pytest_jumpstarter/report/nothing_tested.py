@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.shown import Shown
+from pytest_jumpstarter.report.part import ReportPart
 
 
-class NothingTested(Shown):
+class NothingTested(ReportPart):
     """In the process that prints: says aloud that green is not tested."""
 
     def __init__(self, config: pytest.Config) -> None:

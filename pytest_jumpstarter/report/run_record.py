@@ -1,7 +1,7 @@
 """
-`Ledger`: what happened in a run, summed up in the process that prints, as plain data.
+`RunRecord`: what happened in a run, summed up in the process that prints, as plain data.
 
-`run_schema.json` beside this file describes what `Ledger.as_data` returns, and `--jmp-report FILE.json` writes.
+`run_schema.json` beside this file describes what `RunRecord.as_data` returns, and `--jmp-report FILE.json` writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ALWAYS_KEPT = ("console of ", "exporter log of ")
 _WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "retried", "failed", "error", "device error")
 
 
-class Ledger:
+class RunRecord:
     """
     Takes in reports and leases, in any order, and sums them up.
 

@@ -13,15 +13,15 @@ from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LEASES
 from pytest_jumpstarter.evidence.record import Kept, Record
-from pytest_jumpstarter.report.run_record import Ledger
-from pytest_jumpstarter.report.shown import Shown
-from pytest_jumpstarter.report.versions import versions
+from pytest_jumpstarter.evidence.versions import versions
+from pytest_jumpstarter.report.part import ReportPart
+from pytest_jumpstarter.report.run_record import RunRecord
 
 _NAME = 30  # characters of an exporter's name, so that the table fits into 80
 _HEAD = ("exporter", "tests", "device errors", "queued", "held", "busy")
 
 
-class Bookkeeper(Shown):
+class SummaryTable(ReportPart):
     """
     Takes in what the reports tell of devices.
 
@@ -32,7 +32,7 @@ class Bookkeeper(Shown):
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
-        self.ledger = Ledger()
+        self.ledger = RunRecord()
         self._kept: list[Kept] = []
         self.origin = Origin.of(os.environ, config.rootpath)
 

@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 class Timeline:
     """
-    Lays out what `Ledger.as_data` returned.
+    Lays out what `RunRecord.as_data` returned.
 
     Attributes:
         rows: One for each exporter.

@@ -12,10 +12,10 @@ from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.running.run import Run
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.workers.controller import Crew
+    from pytest_jumpstarter.workers.controller import WorkersController
 
 
-class Ending:
+class ExitCode:
     """
     The exit code of a run that a signal ended, or that could not give a board back.
 
@@ -23,7 +23,7 @@ class Ending:
         run: What knows of a signal: a run, or in xdist's controller process the crew of workers.
     """
 
-    def __init__(self, run: Run | Crew, terminal: Terminal) -> None:
+    def __init__(self, run: Run | WorkersController, terminal: Terminal) -> None:
         self.run = run
         self._terminal = terminal
 

@@ -13,8 +13,8 @@ from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.running.current_test import CurrentTest
 from pytest_jumpstarter.running.interrupt import Interrupter
-from pytest_jumpstarter.running.skip_without_device import Skips
-from pytest_jumpstarter.workers.channel import Link
+from pytest_jumpstarter.running.skip_without_device import DeviceSkips
+from pytest_jumpstarter.workers.channel import WorkerEnd
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
@@ -33,12 +33,14 @@ class HookEvents(Events):
         skips: Skips tests for which no device is to be had; None where these fail.
     """
 
-    skips: Skips | None = None
+    skips: DeviceSkips | None = None
 
-    def __init__(self, config: pytest.Config, terminal: Terminal, test: CurrentTest, link: Link | None) -> None:
+    def __init__(
+        self, config: pytest.Config, terminal: Terminal, test: CurrentTest, worker_end: WorkerEnd | None
+    ) -> None:
         self.healths: Mapping[str, Health] = {}
         self._config = config
-        self._link = link
+        self._worker_end = worker_end
         self._hook = config.hook
         self._terminal = terminal
         self._test = test
@@ -70,23 +72,23 @@ class HookEvents(Events):
 
     def on_wait(self, wanted: Sequence[Wanted]) -> None:
         """Let other workers of xdist know, who may have had what is wanted for long."""
-        if self._link is not None:
-            self._link.wait([(each.selector, each.exporter) for each in wanted])
+        if self._worker_end is not None:
+            self._worker_end.wait([(each.selector, each.exporter) for each in wanted])
 
     def on_wait_over(self) -> None:
         """Let them know."""
-        if self._link is not None:
-            self._link.tell("wait_over", "")
+        if self._worker_end is not None:
+            self._worker_end.tell("wait_over", "")
 
     def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:
         """Ask xdist's controller process for a worker that has waited too long."""
         boards = [(exporter.name, dict(exporter.labels or {})) for exporter in exporters]
-        return self._link.wanted_by(boards) if self._link is not None else ""
+        return self._worker_end.wanted_by(boards) if self._worker_end is not None else ""
 
     def on_reserved(self, lease: str) -> None:
         """Let xdist's controller process leave the lease alone, too."""
-        if self._link is not None:
-            self._link.tell("keep", lease)
+        if self._worker_end is not None:
+            self._worker_end.tell("keep", lease)
 
     def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
         """Skip the test if that is wished for."""
@@ -106,8 +108,8 @@ class HookEvents(Events):
 
     def on_start(self) -> None:
         """Take over the signal by which a blocked test is ended; let the process that prints know of this one."""
-        if self._link is not None:
-            self._link.tell("hello", str(os.getpid()))
+        if self._worker_end is not None:
+            self._worker_end.tell("hello", str(os.getpid()))
         self._interrupter.install()
 
     def on_end(self) -> None:

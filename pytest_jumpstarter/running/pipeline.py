@@ -23,15 +23,15 @@ from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.evidence.artifacts import Artifacts
-    from pytest_jumpstarter.evidence.lease_times import Recorder
+    from pytest_jumpstarter.evidence.lease_times import LeaseTimesRecorder
     from pytest_jumpstarter.evidence.masked import Masked
-    from pytest_jumpstarter.evidence.sections import Evidence
-    from pytest_jumpstarter.evidence.short_errors import Outcome
+    from pytest_jumpstarter.evidence.sections import Sections
+    from pytest_jumpstarter.evidence.short_errors import ShortErrors
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries
     from pytest_jumpstarter.running.run import Run
-    from pytest_jumpstarter.running.skip_without_device import Skips
+    from pytest_jumpstarter.running.skip_without_device import DeviceSkips
 
 _HAS_VERDICT = pytest.StashKey[bool]()
 
@@ -53,13 +53,13 @@ class Pipeline:
         test: CurrentTest,
         fixtures: DeviceFixtures,
         *,
-        short_errors: Outcome,
+        short_errors: ShortErrors,
         verdicts: Verdicts,
         retries: Retries | None,
-        skips: Skips | None,
+        skips: DeviceSkips | None,
         hold: HoldOnFailure | None,
-        sections: Evidence,
-        lease_times: Recorder,
+        sections: Sections,
+        lease_times: LeaseTimesRecorder,
         artifacts: Artifacts | None,
         masked: Masked,
     ) -> None:

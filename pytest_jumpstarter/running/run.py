@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
-from pytest_jumpstarter.lab_access import Site
+from pytest_jumpstarter.lab_access import LabAccess
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.leasing.connect import ConsolePolicy
-    from pytest_jumpstarter.leasing.hand_over import Reach
+    from pytest_jumpstarter.leasing.hand_over import HandOver
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.sets import Source
     from pytest_jumpstarter.leasing.without_lease import GivenExporter
@@ -55,11 +55,11 @@ class Run:
     """
 
     def __init__(
-        self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds, consoles: ConsolePolicy
+        self, settings: Settings, events: Events, *, lab_access: LabAccess, ids: LeaseIds, consoles: ConsolePolicy
     ) -> None:
         self.settings = settings
         self.events = events
-        self.site = site
+        self.lab_access = lab_access
         self.mode = settings.mode
         self.has_leases = self.mode in ("lab", "lease")
         self.source: Source | None = None
@@ -72,7 +72,7 @@ class Run:
         self._ids = ids
         self._consoles = consoles
         self._failure: JumpstarterError | None = None
-        self._held: Reach | None = None
+        self._held: HandOver | None = None
         self._connecting: threading.Thread | None = None
         self._findings: list[str] = []
 
@@ -90,7 +90,7 @@ class Run:
             raise ConfigError("jumpstarter.client: there is none inside a jmp shell, which holds the lease itself")
         if self.mode == "direct":
             raise ConfigError("jumpstarter.client: there is none with --jmp-direct, which does without a lab")
-        return self.site.client
+        return self.lab_access.client
 
     @property
     def leases(self) -> list[Lease]:
@@ -150,14 +150,14 @@ class Run:
                     except ConfigError as exc:
                         self._findings.append(str(exc))
 
-    def reserve(self, duration: float) -> Reach:
+    def reserve(self, duration: float) -> HandOver:
         """Leave the boards of the postponed roles to people for `duration` seconds; return how they reach them."""
-        from pytest_jumpstarter.leasing.hand_over import Reach
+        from pytest_jumpstarter.leasing.hand_over import HandOver
 
         assert self.source is not None
         reserved, failures = self.source.reserve(self.sets.postponed, duration)
         self.sets.end_postponed()
-        reach = Reach.of(reserved, failures, client=self.site.client_option(), is_lab=self.site.has_lab)
+        reach = HandOver.of(reserved, failures, client=self.lab_access.client_option(), is_lab=self.lab_access.has_lab)
         self._held = reach if reach.is_any else None
         for lease in reach.leases:
             self.events.on_reserved(lease)
@@ -180,7 +180,7 @@ class Run:
         with ExitStack() as stack:
             stack.callback(self._leave)
             self._give_back_all()
-            if self._held is not None and self.site.has_lab:
+            if self._held is not None and self.lab_access.has_lab:
                 self.events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
                 self._wait_for_people(self._held)
 
@@ -204,11 +204,11 @@ class Run:
             if self._connecting is not None:
                 self._connecting.join()
         finally:
-            self.site.close()
+            self.lab_access.close()
 
-    def _wait_for_people(self, held: Reach) -> None:
+    def _wait_for_people(self, held: HandOver) -> None:
         """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
-        client = self.site.client
+        client = self.lab_access.client
         with suppress(RequestError, KeyboardInterrupt):  # the lab is gone with the leases; or they have had enough
             while time.monotonic() < held.until and not all(client.get_lease(name).is_ended for name in held.leases):
                 time.sleep(_LOOK_INTERVAL)
@@ -244,7 +244,7 @@ class Run:
         max_hold = self.settings.find("max-hold")
         return ControllerSource(
             self.client,
-            self.site.config,
+            self.lab_access.config,
             events=self.events,
             healths=self.healths,
             choice=self.choice,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.errors import LeaseTimeout
 
 
-class Skips:
+class DeviceSkips:
     """In the process that leases: skips tests for want of a device, and marks their reports."""
 
     def __init__(self) -> None:

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_jumpstarter.evidence.artifacts import Artifacts
-from pytest_jumpstarter.evidence.builtin import BuiltIn
-from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, Recorder
+from pytest_jumpstarter.evidence.builtin import BuiltInEvidence
+from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LeaseTimesRecorder
 from pytest_jumpstarter.evidence.masked import Masked
-from pytest_jumpstarter.evidence.sections import Evidence
-from pytest_jumpstarter.evidence.short_errors import Outcome
-from pytest_jumpstarter.lab_access import site_of
+from pytest_jumpstarter.evidence.sections import Sections
+from pytest_jumpstarter.evidence.short_errors import ShortErrors
+from pytest_jumpstarter.lab_access import lab_access_of
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
 from pytest_jumpstarter.masking import learn_environment
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import current_test
 from pytest_jumpstarter.running.device_fixtures import device_fixtures
-from pytest_jumpstarter.running.exit_code import Ending
+from pytest_jumpstarter.running.exit_code import ExitCode
 from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
 from pytest_jumpstarter.running.hook_events import HookEvents
 from pytest_jumpstarter.running.pipeline import Pipeline
 from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, Retries
 from pytest_jumpstarter.running.run import Run
-from pytest_jumpstarter.running.skip_without_device import Skips
+from pytest_jumpstarter.running.skip_without_device import DeviceSkips
 from pytest_jumpstarter.running.verdict import Verdicts
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.workers import CREW
-from pytest_jumpstarter.workers.channel import ADDRESS, Link
+from pytest_jumpstarter.workers import WORKERS
+from pytest_jumpstarter.workers.channel import ADDRESS, WorkerEnd
 from pytest_jumpstarter.workers.channel import RUN as RUN_ID
 
 if TYPE_CHECKING:
@@ -48,35 +48,37 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     given = getattr(config, "workerinput", {})
     worker = given.get("workerid", "main")
-    link = Link(given[ADDRESS], worker) if given.get(ADDRESS) else None
-    terminal = Terminal(config, elsewhere=link.tell if link else None)
-    events = HookEvents(config, terminal, current_test(session), link)
-    site = site_of(config, settings, lab_elsewhere=link.lab if link else None)
+    worker_end = WorkerEnd(given[ADDRESS], worker) if given.get(ADDRESS) else None
+    terminal = Terminal(config, elsewhere=worker_end.tell if worker_end else None)
+    events = HookEvents(config, terminal, current_test(session), worker_end)
+    lab_access = lab_access_of(config, settings, lab_elsewhere=worker_end.lab if worker_end else None)
     ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
-    config.stash[RUN] = run = Run(settings, events, site=site, ids=ids, consoles=_consoles(settings))
+    config.stash[RUN] = run = Run(settings, events, lab_access=lab_access, ids=ids, consoles=_consoles(settings))
     events.healths = run.healths
-    events.skips = Skips() if settings["no-device"].value == "skip" else None
+    events.skips = DeviceSkips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
     pipeline = _pipeline(session, settings, run, worker, events.skips)
     config.pluginmanager.register(terminal, "jumpstarter-terminal")
     config.pluginmanager.register(pipeline, "jumpstarter-pipeline")
-    config.pluginmanager.register(Ending(run, terminal), "jumpstarter-ending")
+    config.pluginmanager.register(ExitCode(run, terminal), "jumpstarter-ending")
     atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
 
 
-def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str, skips: Skips | None) -> Pipeline:
+def _pipeline(
+    session: pytest.Session, settings: Settings, run: Run, worker: str, skips: DeviceSkips | None
+) -> Pipeline:
     """Return what makes our part of each report; register what listens to the hooks of leases and devices for it."""
     config = session.config
     test, fixtures = current_test(session), device_fixtures(session)
-    sections = Evidence()
-    config.stash[LEASE_TIMES] = lease_times = Recorder(worker, start=test.phases[0][1])
+    sections = Sections()
+    config.stash[LEASE_TIMES] = lease_times = LeaseTimesRecorder(worker, start=test.phases[0][1])
     artifacts = None
     if (folder := settings.find("artifacts")) is not None:
         root = Path(config.invocation_params.dir, folder.value)
         artifacts = Artifacts(root, settings["console"].value, sections)
-        config.pluginmanager.register(BuiltIn(), "jumpstarter-collect")
+        config.pluginmanager.register(BuiltInEvidence(), "jumpstarter-collect")
     config.pluginmanager.register(sections, "jumpstarter-sections")
     config.pluginmanager.register(lease_times, "jumpstarter-lease-times")
     retries = None
@@ -89,7 +91,7 @@ def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str
         worker,
         test,
         fixtures,
-        short_errors=Outcome(),
+        short_errors=ShortErrors(),
         verdicts=Verdicts(test, run.healths),
         retries=retries,
         skips=skips,
@@ -113,12 +115,14 @@ def _consoles(settings: Settings) -> ConsolePolicy:
     )
 
 
-def start_crew(config: pytest.Config, settings: Settings) -> None:
+def start_workers_controller(config: pytest.Config, settings: Settings) -> None:
     """Start what xdist's controller process does for its workers, where devices may be asked for."""
-    from pytest_jumpstarter.workers.controller import Crew
+    from pytest_jumpstarter.workers.controller import WorkersController
 
     terminal = Terminal(config)
-    config.stash[CREW] = crew = Crew(config, settings, terminal, site_of(config, settings))
-    config.pluginmanager.register(crew, "jumpstarter-crew")
+    config.stash[WORKERS] = workers_controller = WorkersController(
+        config, settings, terminal, lab_access_of(config, settings)
+    )
+    config.pluginmanager.register(workers_controller, "jumpstarter-crew")
     config.pluginmanager.register(terminal, "jumpstarter-terminal")
-    config.pluginmanager.register(Ending(crew, terminal), "jumpstarter-ending")
+    config.pluginmanager.register(ExitCode(workers_controller, terminal), "jumpstarter-ending")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.workers.controller import Crew
+    from pytest_jumpstarter.workers.controller import WorkersController
 
-CREW: pytest.StashKey[Crew] = pytest.StashKey()
+WORKERS: pytest.StashKey[WorkersController] = pytest.StashKey()
 """What the controller process of xdist does for its workers."""
 
 NOTE: pytest.StashKey[str] = pytest.StashKey()

@@ -1,5 +1,5 @@
 """
-`Hub`: a socket in the process that prints, by which workers reach people and the lab.
+`ControllerEnd`: a socket in the process that prints, by which workers reach people and the lab.
 
 It is a unix socket in a folder that only this user may enter, which is all the authentication it needs. A worker sends
 objects of JSON, one a line, and gets one line for each: what it asked for, or nothing but the sign that it was heard.
@@ -26,7 +26,7 @@ _CLOSE_TIMEOUT = 5.0
 _PREFIX = "pjhub-"  # short: paths of sockets have a limit
 
 
-class Hub:
+class ControllerEnd:
     """
     The socket, from its making to `close`.
 
@@ -103,7 +103,7 @@ _LAB_TIMEOUT = 120.0
 _TIMEOUT = 5.0
 
 
-class Link:
+class WorkerEnd:
     """
     One worker's connection; where it breaks, the run goes on, and nobody hears of it.
 

@@ -1,5 +1,5 @@
 """
-`Crew`: what xdist's controller process does for its workers.
+`WorkersController`: what xdist's controller process does for its workers.
 
 All of them have one run id, by which their leases are known, and one embedded lab, started when the first of them asks
 for it. A worker that is lost leaves its leases to this process, and so do all when a signal comes or the run ends. A
@@ -24,19 +24,19 @@ import pytest
 from pytest_jumpstarter.errors import (
     JumpstarterError,
 )
-from pytest_jumpstarter.lab_access import Site
+from pytest_jumpstarter.lab_access import LabAccess
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 from pytest_jumpstarter.workers import NOTE
-from pytest_jumpstarter.workers.channel import ADDRESS, RUN, Hub, Message
+from pytest_jumpstarter.workers.channel import ADDRESS, RUN, ControllerEnd, Message
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted
 
 
-class Crew:
+class WorkersController:
     """
     The workers of a run; registered in xdist's controller process where devices may be asked for.
 
@@ -45,13 +45,13 @@ class Crew:
         stop: The signals, and which of them ends the run.
     """
 
-    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, site: Site) -> None:
-        self.site = site
+    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, lab_access: LabAccess) -> None:
+        self.lab_access = lab_access
         self._longest = settings["wait"].value / 2
         self._has_leases = settings.mode in ("lab", "lease")
         self._terminal = terminal
         self._run = LeaseIds().run
-        self._hub: Hub | None = None
+        self._controller_end: ControllerEnd | None = None
         self.stop = OrderlyStop(self._release_all)
         self._lock = threading.Lock()
         self._pids: dict[str, int] = {}
@@ -68,14 +68,14 @@ class Crew:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker what it has in common with the others, and how to reach this process."""
-        if self._hub is None:
+        if self._controller_end is None:
             try:
-                self._hub = Hub(self._answer)
+                self._controller_end = ControllerEnd(self._answer)
             except OSError as exc:
                 raise pytest.UsageError(f"no socket for the workers: {exc}; set TMPDIR to a shorter path") from exc
             self.stop.install()
         node.workerinput[RUN] = self._run
-        node.workerinput[ADDRESS] = self._hub.address if node.gateway.spec.popen else ""
+        node.workerinput[ADDRESS] = self._controller_end.address if node.gateway.spec.popen else ""
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
@@ -105,9 +105,9 @@ class Crew:
 
     def _close(self) -> None:
         self.stop.restore()
-        if self._hub is not None:
-            self._hub.close()
-        self.site.close()
+        if self._controller_end is not None:
+            self._controller_end.close()
+        self.lab_access.close()
 
     def _answer(self, message: Message) -> Message:
         """Do what a worker asks for; called in a thread of its own."""
@@ -140,7 +140,7 @@ class Crew:
 
     def _lab(self) -> Message:
         try:
-            return {"config": str(self.site.config.path)}
+            return {"config": str(self.lab_access.config.path)}
         except (JumpstarterError, OSError) as exc:
             return {"error": str(exc)}
 
@@ -160,7 +160,7 @@ class Crew:
         if not self._has_leases:
             return
         try:
-            failure = sweep(self.site.client, prefix, is_kept=self._kept.__contains__)
+            failure = sweep(self.lab_access.client, prefix, is_kept=self._kept.__contains__)
         except Exception as exc:
             failure = f"leases {prefix}* may still be held: {type(exc).__name__}: {exc}"
         if failure:

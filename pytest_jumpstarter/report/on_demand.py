@@ -6,39 +6,23 @@ Each part is made when the first report has something for it.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record, record_of
+from pytest_jumpstarter.report.part import SUMMARY_TABLE, ReportPart
 
-T = TypeVar("T", bound="Shown")
-BOOKKEEPER = pytest.StashKey["Shown"]()
-"""What sums up the reports; `--jmp-report` brings its own, which takes in the reports of all tests."""
-
-
-class Shown(ABC):
-    """Is told of each report that has something to show, before and after every other plugin sees it."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-
-    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: B027 - most have nothing to prepare
-        """Prepare for what other plugins make of `report`."""
-
-    @abstractmethod
-    def add(self, report: pytest.TestReport, record: Record) -> None:
-        """Keep `report`, or what is to be shown of it."""
+T = TypeVar("T", bound="ReportPart")
 
 
-class Shows:
+class ReportParts:
     """The parts, in the order in which they see a report."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._made: dict[type[Shown], Shown] = {}
+        self._made: dict[type[ReportPart], ReportPart] = {}
 
     def show(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Hand a report to the parts that have something to show of it, before and after every other plugin."""
@@ -51,7 +35,7 @@ class Shows:
             part.add(report, record)  # type: ignore[arg-type]
         return result
 
-    def _parts(self, record: Record) -> Iterator[Shown]:
+    def _parts(self, record: Record) -> Iterator[ReportPart]:
         if "device_error" in record:
             from pytest_jumpstarter.report.device_errors import DeviceErrors
 
@@ -74,11 +58,11 @@ class Shows:
 
             yield self._get(JunitOutput)
 
-    def _bookkeeper(self) -> Shown:
-        if (found := self._config.stash.get(BOOKKEEPER, None)) is None:
-            from pytest_jumpstarter.report.summary_table import Bookkeeper
+    def _bookkeeper(self) -> ReportPart:
+        if (found := self._config.stash.get(SUMMARY_TABLE, None)) is None:
+            from pytest_jumpstarter.report.summary_table import SummaryTable
 
-            found = self._config.stash[BOOKKEEPER] = self._get(Bookkeeper)
+            found = self._config.stash[SUMMARY_TABLE] = self._get(SummaryTable)
         return found
 
     def _get(self, kind: type[T]) -> T:
