@@ -25,9 +25,10 @@ Every error that this package raises.
     │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
     ├── RequestInvalid                a request does not fit the service's own description
     └── RequestError                  a request left and failed; carries `.request` and `.response`
-        ├── TransportError            no answer
+        ├── TransportError            no answer, or none that counts
         │   ├── ControllerUnreachable the lab controller cannot be reached (also a ConnectionError)
-        │   └── RequestTimeout        no answer in time (also a TimeoutError)
+        │   ├── RequestTimeout        no answer in time (also a TimeoutError)
+        │   └── TemporaryFailure      the lab controller answered that it cannot do it now
         └── StatusError               the lab controller answered with an error
             ├── MethodUnavailable     the server, or the installed stubs, lack the method
             ├── AuthenticationError   the token is missing, malformed or not for this client
@@ -43,14 +44,32 @@ Every error that this package raises.
 
 A *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`, `PermissionDenied`) is the
 user's to mend; a *device error* (`DeviceError`) is the lab's.
+
+Each `RequestError` tells in `.finality` whether it is worth asking again.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Request, Response
+
+
+class Finality(Enum):
+    """Tell whether the same request, asked again, may be answered otherwise."""
+
+    FINAL = "final"
+    """It will not: the thing is not there, the lease has ended, the request is wrong."""
+    REFUSAL = "refusal"
+    """A token or a permission was refused: it counts when a second look, a moment later, is refused too."""
+    SETUP = "setup"
+    """The way there is set up wrong, such as host name or certificate; final unless that way has worked before."""
+    PASSING = "passing"
+    """It will: something restarts, is busy or out of reach for the moment."""
+    UNKNOWN = "unknown"
+    """Nobody knows: the text is in no table of ours."""
 
 
 class JumpstarterError(Exception):
@@ -160,9 +179,18 @@ class RequestError(JumpstarterError):
         self.request = request
         self.response = response
 
+    @property
+    def finality(self) -> Finality:
+        """Whether it is worth asking again."""
+        return self._unanswered if self.response is None else self.response.finality
+
+    _unanswered = Finality.FINAL  # without an answer, nothing was sent: the request, or the stubs, will not do
+
 
 class TransportError(RequestError):
-    """Say that no answer came."""
+    """Say that no answer came, or none that counts."""
+
+    _unanswered = Finality.PASSING
 
 
 class ControllerUnreachable(TransportError, ConnectionError):
@@ -171,6 +199,10 @@ class ControllerUnreachable(TransportError, ConnectionError):
 
 class RequestTimeout(TransportError, TimeoutError):
     """Say that no answer came in time."""
+
+
+class TemporaryFailure(TransportError):
+    """Say that the lab controller cannot do it now: it starts, or what it stands on is busy or away."""
 
 
 class StatusError(RequestError):
