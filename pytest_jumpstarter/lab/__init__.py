@@ -29,7 +29,9 @@ The lab process::
 
 For tests of what goes wrong, and never on the way of a normal run::
 
-    faults.py          a lab that can be harmed: cut streams, expired tokens, a clock that is off
+    faults.py          a lab that fails on demand: the table of orders, expired tokens, a clock that is off
+    weather.py         calls that are refused, delayed or never answered, for some time or some number of calls
+    breakable.py       streams that can be broken from outside
     snapshot.py        what such a lab knows again after it was killed
 
 An exporter process (one per exporter)::
