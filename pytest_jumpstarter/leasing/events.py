@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class Events:
     """Hear what happens to leases and devices; this one listens to nothing, so that sources can be used alone."""
 
+    is_quiet = False
+    """Whether people asked for as few lines as possible: then nobody looks who has the boards."""
+
     def on_start(self) -> None:
         """Prepare for the first device."""
 

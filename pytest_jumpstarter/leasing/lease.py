@@ -20,11 +20,12 @@ from pytest_jumpstarter.errors import (
     HookFailed,
     LeaseLost,
     NotFound,
+    RequestError,
 )
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.identity import check_lease
-from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
 from pytest_jumpstarter.leasing.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ManagedLease(Access):
     Args:
         events: Told what people are to know.
         connector: Warmed up while the lease is pending; it reads the exporter's log while a beforeLease hook runs.
+        ttl: Seconds that the lease lives without being extended.
         since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
 
     Attributes:
@@ -54,6 +56,7 @@ class ManagedLease(Access):
         failure: Why the lease could not be given back; empty if all is well.
         is_reserved: Whether it is left to people now: not extended and not given back.
         looked: When the lab controller told last of lease and exporter, by `time.monotonic()`.
+        unanswered: When it could not tell last, by `time.monotonic()`.
     """
 
     is_ours: bool
@@ -66,15 +69,16 @@ class ManagedLease(Access):
         *,
         events: Events,
         connector: Connector,
+        ttl: float = DEFAULT_TTL,
         since: float | None = None,
     ) -> None:
         self.name = name
         self.wanted = wanted
         self.exporter: Exporter | None = None
         self.failure = ""
-        self.looked = -math.inf
+        self.looked = self.unanswered = -math.inf
         self._client = client
-        self._waiter = Waiter(client, wanted, events.say, since=since)
+        self._waiter = Waiter(client, wanted, events, ttl=ttl, since=since)
         self._connector = connector
         self._ready_since = 0.0
 
@@ -126,26 +130,48 @@ class ManagedLease(Access):
         """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
         return self._waiter.dial(self.name, stopped)
 
-    def look(self, timeout: float) -> DeviceError | None:
+    def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
         """
         Ask the lab controller whether lease and exporter are still there, and return what is wrong.
 
+        Args:
+            timeout: Seconds for each of the two requests.
+            with_exporter: Whether to ask for the exporter too.
+
         Raises:
-            TransportError: It does not answer within `timeout` seconds.
+            RequestError: The lab controller cannot tell.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
         began = time.monotonic()
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
-            exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
+            loss: DeviceError | None = self._loss_of_lease()
+            if loss is None and with_exporter:
+                loss = self._loss_of_exporter(timeout)
+                self.looked = began
         except NotFound as exc:
-            return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
-        self.looked = began
+            return LeaseLost(f"lease {self.name} was deleted: {exc}")
+        except RequestError:
+            self.unanswered = time.monotonic()
+            raise
+        return loss
+
+    def _loss_of_lease(self) -> LeaseLost | None:
+        assert self.lease is not None
         if self.lease.is_ended:
             why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
             return LeaseLost(f"lease {self.name} has ended{why}")
         if self.lease.client != self._client.name:
             return LeaseLost(f"lease {self.name} was transferred to client {self.lease.client!r}")
+        return None
+
+    def _loss_of_exporter(self, timeout: float) -> ExporterOffline | None:
+        assert self.lease is not None
+        name = str(self.lease.exporter)
+        try:
+            exporter = self._client.get_exporter(name, timeout=timeout)
+        except NotFound as exc:
+            return ExporterOffline(f"exporter {name} was removed from the lab: {exc}")
         if exporter.status == "OFFLINE" or not exporter.online:
             return ExporterOffline(
                 f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}"
@@ -184,7 +210,7 @@ class ManagedLease(Access):
             return self.lease.effective_duration
         return time.monotonic() - self._ready_since
 
-    def release(self, *, confirm: bool = True) -> None:
+    def release(self, *, is_urgent: bool = False) -> None:
         """Give the lease back, if it is ours to give."""
 
     def after_hook(self) -> str:

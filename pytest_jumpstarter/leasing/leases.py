@@ -143,7 +143,7 @@ class Leases:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
         self._is_urgent = True
         threads = [
-            threading.Thread(target=managed.release, kwargs={"confirm": False}, daemon=True)
+            threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
             for managed in list(self.managed)
         ]
         for thread in threads:
