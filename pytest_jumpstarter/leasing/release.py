@@ -1,4 +1,4 @@
-"""Giving leases back by name: one of ours, or all that a process left behind which has died."""
+"""Releasing leases by name: one lease of this process, or all leases of a process that has died."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from pytest_jumpstarter.errors import AlreadyReleased, NotFound, RequestError, T
 from pytest_jumpstarter.leasing.waiting import attempts
 
 RELEASE_TIMEOUT = 5.0
-"""Seconds for the lab controller to take a release, and again to confirm it."""
+"""Seconds for the lab controller to accept a release, and as long again to confirm it."""
 
-_CREATE_MAY_BE_UNDER_WAY = 1.0
+_CREATE_MAY_BE_PENDING = 1.0
 
 
 def delete(client: Client, name: str, *, is_created: bool) -> bool:
     """
-    Delete a lease, again while the lab controller is away; tell whether there was one.
+    Delete a lease; try again while the lab controller is unreachable. Return whether the lease existed.
 
     Args:
-        client: Whose lease it is.
-        name: Its name.
-        is_created: Whether it was seen; else a request that was interrupted is waited for rather than left behind.
+        client: The client that the lease belongs to.
+        name: The name of the lease.
+        is_created: Whether the lease is known to exist; if not, its interrupted CreateLease may still arrive, so
+            "not found" is tried again for a moment.
 
     Raises:
-        RequestError: It may still be held after `RELEASE_TIMEOUT`.
+        RequestError: The lease may still be active after `RELEASE_TIMEOUT`.
     """
-    trouble: RequestError | None = None
+    failure: RequestError | None = None
     for elapsed in attempts(RELEASE_TIMEOUT):
         try:
             client.delete_lease(name)
@@ -35,37 +36,37 @@ def delete(client: Client, name: str, *, is_created: bool) -> bool:
         except AlreadyReleased:
             return True  # the exporter itself releases after an afterLease hook
         except NotFound:
-            if is_created or elapsed > _CREATE_MAY_BE_UNDER_WAY:
+            if is_created or elapsed > _CREATE_MAY_BE_PENDING:
                 return False
         except TransportError as exc:
-            trouble = exc
-    if trouble is not None:
-        raise trouble
+            failure = exc
+    if failure is not None:
+        raise failure
     return False
 
 
 def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str:
     """
-    Give back every lease whose name begins with `prefix`, and see them ended; return why some may still be held.
+    Release every lease whose name starts with `prefix` and wait until they have ended; return why some may not have.
 
-    It looks again for a second: a request of the process that has died may still be on its way.
+    It looks again for a second, because a CreateLease of the dead process may still arrive.
 
     Source: jumpstarter.client.v1.ClientService ListLeases, DeleteLease
     """
     left: Collection[str] = ()
-    trouble = ""
+    failure = ""
     for elapsed in attempts(RELEASE_TIMEOUT):
         try:
             active = [lease.name for lease in client.list_leases() if lease.name.startswith(prefix)]
-            left, trouble = [name for name in active if not is_kept(name)], ""
+            left, failure = [name for name in active if not is_kept(name)], ""
             for name in left:
                 with suppress(AlreadyReleased, NotFound):
                     client.delete_lease(name)
         except RequestError as exc:
-            trouble = f": {exc}"
+            failure = f": {exc}"
             continue
-        if not left and elapsed > _CREATE_MAY_BE_UNDER_WAY:
+        if not left and elapsed > _CREATE_MAY_BE_PENDING:
             return ""
     names = " ".join(left)
     by_hand = f"jmp delete leases {names}" if names else "jmp get leases, and jmp delete leases NAME"
-    return f"leases {prefix}* may still be held{trouble}; to release them: {by_hand}"
+    return f"leases {prefix}* may still be held{failure}; to release them: {by_hand}"

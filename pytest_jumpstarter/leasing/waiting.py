@@ -1,5 +1,5 @@
 """
-The patience that leases need: every wait has an end, starts quick, and backs off with jitter.
+Waiting for leases and exporters: every wait has a timeout; polling starts fast and backs off with jitter.
 
 Source: the state table of `Lease.conditions` and `Exporter.status` (lease_controller.go, common.proto)
 """
@@ -34,19 +34,19 @@ from pytest_jumpstarter.leasing.lease_request import Wanted
 T = TypeVar("T")
 
 AFTER_HOOK_TIMEOUT = 120.0
-"""Seconds for an afterLease hook: as long as a hook may run where its config says nothing else."""
+"""Seconds for an afterLease hook: the default timeout of a hook in the exporter's config."""
 
-_HOOK_STARTS = 0.5  # seconds until an exporter has heard that its lease has ended
+_HOOK_STARTS = 0.5  # seconds until an exporter knows that its lease has ended
 
 HOOK_TIMEOUT = 300.0
-"""Seconds for the exporter to become ready after the lease is: a beforeLease hook may flash a board."""
+"""Seconds from a Ready lease to a ready exporter: a beforeLease hook may flash a board."""
 
 DIAL_TIMEOUT = 30.0
 CONTROLLER_GRACE = 30.0
-"""Seconds that the lab controller may be away while we wait, as when it restarts."""
+"""Seconds for which the lab controller may be unreachable during a wait, for example while it restarts."""
 
 DECISION_TIMEOUT = 10.0
-"""Seconds for the lab controller to say anything about a lease, where somebody is ready to do without it."""
+"""Seconds for the lab controller to set the first condition of a lease, if the caller can do without the lease."""
 
 _QUIET = 1.0
 _REPEAT = 30.0
@@ -54,17 +54,17 @@ _REPEAT = 30.0
 
 CONTROLLER_RESTART = 5.0
 """
-Seconds that it may be away while a connection is opened, and that an exporter may take to listen again after that.
+Seconds for which it may be unreachable while a connection is opened; then the exporter has as long to listen again.
 
-Exporters do not outlive a longer absence either, and one that starts anew has other drivers than those of the lease.
+Exporters do not survive a longer outage either, and a restarted exporter has other drivers than those of the lease.
 """
 
 
 def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Iterator[float]:
     """
-    Yield the seconds since the start, at once and then after pauses, until `timeout` has passed or `stopped` is set.
+    Yield the seconds since the start: immediately, then after pauses, until `timeout` has passed or `stopped` is set.
 
-    Pauses begin with 10 ms and grow by half each time, in the first second up to 50 ms, then up to 2 s; ± 20 %.
+    Pauses start at 10 ms and grow by half each time: up to 50 ms in the first second, then up to 2 s; ± 20 %.
     """
     pause_ends = threading.Event() if stopped is None else stopped
     start, pause = time.monotonic(), 0.01
@@ -80,11 +80,12 @@ def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Itera
 
 class Waiter:
     """
-    Waits for one lease: until it is Ready, until its exporter is, until Dial goes through.
+    Waits for one lease: until it is Ready, until its exporter is ready, until Dial succeeds.
 
     Args:
-        say: Told a line for people on every change of state, and every 30 s.
-        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
+        say: Called with a line for the user at every change of state, and every 30 s.
+        since: The start of the time that `wanted.wait` limits, by `time.monotonic()`; None: it starts with the first
+            wait.
     """
 
     def __init__(
@@ -95,21 +96,21 @@ class Waiter:
         self._say = say
         self._has_dialled = False
         self._since = since
-        self._last_seen = time.monotonic()
+        self._last_answer = time.monotonic()
         self._last_state: object = None
         self._last_said = 0.0
 
     def until_ready(self, name: str, *, patience: float = math.inf) -> Lease | None:
         """
-        Poll the lease until the lab controller says Ready; None if after `patience` seconds it has nothing for it.
+        Poll the lease until it is Ready; return None if it is still pending after `patience` seconds.
 
-        A lab controller that has not decided yet is given `DECISION_TIMEOUT`.
+        If the lab controller has not set a condition yet, wait for at least `DECISION_TIMEOUT`.
 
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
-            LeaseLost: It ended while it was waited for.
+            LeaseLost: It ended before it was Ready.
             LeaseTimeout: It is still pending after `wanted.wait`.
-            ControllerUnreachable: The lab controller is away for longer than `CONTROLLER_GRACE`.
+            ControllerUnreachable: The lab controller is unreachable for longer than `CONTROLLER_GRACE`.
         """
         began = time.monotonic()
         self._since = self._since or began
@@ -118,7 +119,7 @@ class Waiter:
         lease: Lease | None = None
         for waited in attempts(max(0.0, self._wanted.wait - before)):
             elapsed = before + waited
-            lease = self._look(elapsed, lambda: self._client.get_lease(name)) or lease
+            lease = self._ask(elapsed, lambda: self._client.get_lease(name)) or lease
             if lease is None:
                 continue
             if lease.is_ready:
@@ -126,10 +127,10 @@ class Waiter:
             if lease.refusal is not None:
                 raise self._refused(name, lease.refusal)
             if lease.is_ended:
-                raise LeaseLost(f"lease {name} ended while it was waited for")
+                raise LeaseLost(f"lease {name} ended before it was ready")
             if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
                 return None
-            self._tell(elapsed, _pending(lease))
+            self._report(elapsed, _pending(lease))
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
             f"(--jmp-wait; asked at {asked}): "
@@ -138,24 +139,24 @@ class Waiter:
 
     def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
         """
-        Poll the exporter until it says LEASE_READY; only then may it be dialled.
+        Poll the exporter until its status is LEASE_READY; only then can it be dialled.
 
-        An exporter older than 0.8 tells no status: there, online is all that can be known.
+        An exporter older than 0.8 has no status: it is ready if it is online.
 
         Args:
-            lease: The lease, with its exporter.
+            lease: The lease; its exporter is known.
             on_hook: Called once if a beforeLease hook is running.
 
         Raises:
-            HookFailed: Its beforeLease hook failed, or it gave the lease back before it was ready.
-            ExporterOffline: It went away.
+            HookFailed: The beforeLease hook failed, or the exporter released the lease before it was ready.
+            ExporterOffline: The exporter went offline.
             LeaseLost: The lease ended meanwhile.
-            DeviceUnreachable: It is not ready after `HOOK_TIMEOUT`.
+            DeviceUnreachable: The exporter is not ready after `HOOK_TIMEOUT`.
         """
-        name, seen = str(lease.exporter), "UNSPECIFIED"
+        name, status = str(lease.exporter), "UNSPECIFIED"
         next_check = 1.0
         for elapsed in attempts(HOOK_TIMEOUT):
-            exporter = self._look(elapsed, lambda: self._client.get_exporter(name))
+            exporter = self._ask(elapsed, lambda: self._client.get_exporter(name))
             if exporter is None:
                 continue
             if _is_ready(exporter):
@@ -164,46 +165,46 @@ class Waiter:
             if elapsed > next_check:
                 next_check = elapsed + 1.0
                 self._raise_if_ended(lease.name, exporter)
-            if exporter.status == "BEFORE_LEASE_HOOK" and seen != exporter.status:
+            if exporter.status == "BEFORE_LEASE_HOOK" and status != exporter.status:
                 on_hook()
-            seen = exporter.status
-            self._tell(elapsed, f"{name} is {seen}")
-        raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
+            status = exporter.status
+            self._report(elapsed, f"{name} is {status}")
+        raise DeviceUnreachable(f"exporter {name} is not ready after {format_duration(HOOK_TIMEOUT)} (status {status})")
 
     def until_cleaned_up(self, name: str) -> str:
         """
-        Wait, when the lease has ended, until the exporter's afterLease hook is done, if it has one.
+        Wait until the exporter's afterLease hook, if it has one, has finished; the lease must have ended.
 
         Args:
-            name: The exporter.
+            name: The name of the exporter.
 
         Returns:
-            Why the hook failed, or that it is not done after `AFTER_HOOK_TIMEOUT`; empty if all is well.
+            Why the hook failed, or that it is still running after `AFTER_HOOK_TIMEOUT`; empty if it succeeded.
         """
         for elapsed in attempts(AFTER_HOOK_TIMEOUT):
-            exporter = self._look(elapsed, lambda: self._client.get_exporter(name))
+            exporter = self._ask(elapsed, lambda: self._client.get_exporter(name))
             if exporter is None or (exporter.status == "LEASE_READY" and elapsed < _HOOK_STARTS):
                 continue
             if exporter.status == "AFTER_LEASE_HOOK_FAILED":
                 return f"exporter {name}: {exporter.status_message or 'afterLease hook failed'}"
             if exporter.status != "AFTER_LEASE_HOOK":
                 return ""
-            self._tell(elapsed, f"the afterLease hook of {name} is running")
-        return f"exporter {name}: its afterLease hook still runs after {format_duration(AFTER_HOOK_TIMEOUT)}"
+            self._report(elapsed, f"the afterLease hook of {name} is running")
+        return f"exporter {name}: its afterLease hook is still running after {format_duration(AFTER_HOOK_TIMEOUT)}"
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """
-        Ask the lab controller for a route to the exporter, again while one of the two is not quite there.
+        Ask the lab controller for a route to the exporter; try again while either of them is not ready.
 
         Args:
-            name: The lease's.
-            stopped: Set when nobody needs the route any more.
+            name: The name of the lease.
+            stopped: Set when the route is not needed any more.
 
         Raises:
-            LeaseLost: The lease is no longer ours.
-            DeviceUnreachable: The lab controller refuses, or still says "not ready" after `DIAL_TIMEOUT`; or after
-                `CONTROLLER_RESTART`, where it did not before.
-            TransportError: It is away for longer than `CONTROLLER_RESTART`.
+            LeaseLost: The lease has ended, or belongs to another client.
+            DeviceUnreachable: The lab controller refuses, or still answers "not ready" after `DIAL_TIMEOUT`; after
+                `CONTROLLER_RESTART`, if an earlier Dial succeeded.
+            TransportError: The lab controller is unreachable for longer than `CONTROLLER_RESTART`.
         """
         refusal: Exception | None = None
         timeout = CONTROLLER_RESTART if self._has_dialled else DIAL_TIMEOUT
@@ -215,42 +216,42 @@ class Waiter:
                 return route
             except NotReady as exc:
                 self._raise_if_ended(name)
-                if not _may_pass(exc):
+                if not _may_succeed_later(exc):
                     raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
                 refusal = exc
             except PermissionDenied as exc:
                 self._raise_if_ended(name)
-                raise LeaseLost(f"lease {name} belongs to someone else now: {exc}") from exc
+                raise LeaseLost(f"lease {name} no longer belongs to this client: {exc}") from exc
             except StatusError as exc:
                 self._raise_if_ended(name)
                 raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
             except TransportError as exc:
                 if time.monotonic() - start > CONTROLLER_RESTART:
                     raise
-                with suppress(TransportError):  # it does not refuse an ended lease, it waits for its exporter
+                with suppress(TransportError):  # Dial does not refuse an ended lease; it waits for the exporter
                     self._raise_if_ended(name)
                 refusal = exc
         raise DeviceUnreachable(
             f"lease {name} cannot be dialled within {format_duration(timeout)}: {refusal}"
         ) from refusal
 
-    def _look(self, elapsed: float, call: Callable[[], T]) -> T | None:
-        """Return what `call` returns, or None while the lab controller is away for a moment."""
+    def _ask(self, elapsed: float, call: Callable[[], T]) -> T | None:
+        """Return the result of `call`; None if the lab controller is unreachable for no longer than allowed."""
         try:
             result = call()
         except TransportError as exc:
-            if time.monotonic() - self._last_seen > CONTROLLER_GRACE:
+            if time.monotonic() - self._last_answer > CONTROLLER_GRACE:
                 raise
-            self._tell(elapsed, f"the lab controller does not answer ({type(exc).__name__})")
+            self._report(elapsed, f"the lab controller does not answer ({type(exc).__name__})")
             return None
-        self._last_seen = time.monotonic()
+        self._last_answer = time.monotonic()
         return result
 
-    def _tell(self, elapsed: float, state: object) -> None:
-        """Say how things stand, unless that is what was said last or the wait has only begun."""
+    def _report(self, elapsed: float, state: object) -> None:
+        """Report the state to the user, unless it was reported last or the wait has only just begun."""
         now = time.monotonic()
-        is_news = state != self._last_state or now - self._last_said > _REPEAT
-        if elapsed < _QUIET or not is_news:
+        is_new = state != self._last_state or now - self._last_said > _REPEAT
+        if elapsed < _QUIET or not is_new:
             return
         self._last_state, self._last_said = state, now
         what = state if isinstance(state, str) else words_for_waiting(self._client, self._wanted)
@@ -258,7 +259,7 @@ class Waiter:
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
-            return LeaseLost(f"lease {name} ended while it was waited for: {refusal.message} ({refusal.reason})")
+            return LeaseLost(f"lease {name} ended before it was ready: {refusal.message} ({refusal.reason})")
         asked = f" ({self._wanted.source})" if self._wanted.source else ""
         hint = what_there_is(self._client, self._wanted)
         return LeaseUnsatisfiable(
@@ -271,8 +272,8 @@ class Waiter:
             return
         if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
             raise HookFailed(
-                f"exporter {exporter.name} gave lease {name} back before it was ready; its beforeLease hook probably "
-                f"failed ({exporter.status_message or 'it gives no reason'})"
+                f"exporter {exporter.name} released lease {name} before it was ready; its beforeLease hook probably "
+                f"failed ({exporter.status_message or 'no reason given'})"
             )
         why = f": {lease.refusal.message} ({lease.refusal.reason})" if lease.refusal else ""
         raise LeaseLost(f"lease {name} has ended{why}")
@@ -283,13 +284,13 @@ def _unserved(wanted: Wanted) -> str:
 
 
 def _pending(lease: Lease) -> object:
-    """Return what tells one pending state from another."""
+    """Return the pending state of a lease in a form that can be compared; None if it is not pending."""
     condition = lease.condition("Pending")
     return (condition.reason, condition.message) if condition else None
 
 
-def _may_pass(refusal: NotReady) -> bool:
-    """Tell whether Dial may yet go through: not with an exporter that is offline, or whose hook failed."""
+def _may_succeed_later(refusal: NotReady) -> bool:
+    """Return whether Dial may succeed later: not if the exporter is offline or its hook failed."""
     details = refusal.response.details if refusal.response else ""
     return "offline" not in details and "hook failed" not in details
 
