@@ -1,9 +1,9 @@
 """
-Keeps leases alive and watches over them, from a daemon thread of its own.
+Extends and watches leases, in a daemon thread.
 
-A lease is asked for a short time to live and extended at a third of it: if this process dies, the board is free one
-time to live later, without anybody doing anything. The same thread looks every few seconds whether lease and exporter
-are still there, which a test that blocks cannot.
+A lease has a short time to live (`--jmp-ttl`) and is extended after a third of it. So if this process dies, the board
+is free at the end of that time without any action. The thread also checks every few seconds whether the lease and its
+exporter still exist; a test that blocks cannot do so.
 
 Source: jumpstarter.client.v1.ClientService UpdateLease: `duration` is the total since the lease became Ready
 """
@@ -38,12 +38,12 @@ _EXPORTER_EVERY = 3
 
 
 class _Watched:
-    """One lease in the keeper's hands."""
+    """A lease that the keeper watches, with the time of the last successful check and of the next extension."""
 
     def __init__(self, managed: ManagedLease, interval: float, ttl: float) -> None:
         self.managed = managed
-        self.seen = time.monotonic()
-        self.next_extension = self.seen + interval
+        self.last_check = time.monotonic()
+        self.next_extension = self.last_check + interval
         self.patience = Patience(ttl, holds_lease=True, has_answered=True)
         self.looks = 0
 
@@ -53,9 +53,9 @@ class Keeper:
     Extends and watches leases until it is stopped.
 
     Args:
-        ttl: Seconds a lease may outlive this process.
-        healths: The state of each role's device, where a loss is noted.
-        events: Told of it, from the keeper's thread.
+        ttl: Seconds for which a lease may outlive this process.
+        healths: The health of each role's device; a loss is recorded there.
+        events: Notified of a loss, from the keeper's thread.
     """
 
     def __init__(self, *, ttl: float, healths: Mapping[str, Health], events: Events) -> None:
@@ -70,20 +70,20 @@ class Keeper:
         self._pid = os.getpid()
 
     def watch(self, managed: ManagedLease) -> None:
-        """Keep `managed` alive from now on, and note the loss of its device when it is gone."""
+        """Extend `managed` from now on, and record the loss of its device if it is lost."""
         with self._lock:
-            self._watched[managed.name] = _Watched(managed, self._next_third(), self.ttl)
+            self._watched[managed.name] = _Watched(managed, self._extension_interval(), self.ttl)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
                 self._thread.start()
 
     def forget(self, managed: ManagedLease) -> None:
-        """Let `managed` be: it is being given back."""
+        """Stop watching `managed`, because it is being released."""
         with self._lock:
             self._watched.pop(managed.name, None)
 
     def stop(self) -> None:
-        """End the thread; a call that is under way ends by its own timeout."""
+        """End the thread; a call in progress ends by its own timeout."""
         self._stopped.set()
         if self._thread is not None and os.getpid() == self._pid:
             self._thread.join(self._interval)
@@ -92,30 +92,30 @@ class Keeper:
         while not self._stopped.wait(self._interval):
             with self._lock:
                 watched = list(self._watched.values())
-            for each in watched:
-                self._visit(each)
+            for lease in watched:
+                self._visit(lease)
 
     def _visit(self, watched: _Watched) -> None:
-        """Look after one lease; nothing that goes wrong here ends the thread that all leases need."""
+        """Check and extend one lease; no error ends the thread, because all leases need it."""
         timeout = min(_LONGEST_REQUEST, max(1.0, self.ttl / 6))
         watched.looks += 1
         try:
             loss = watched.managed.look(timeout, with_exporter=watched.looks % _EXPORTER_EVERY == 1)
-            watched.seen = time.monotonic()
+            watched.last_check = time.monotonic()
             watched.patience.answered()
-            if loss is None and watched.seen >= watched.next_extension:
+            if loss is None and watched.last_check >= watched.next_extension:
                 watched.managed.extend(timeout)
-                watched.next_extension = time.monotonic() + self._next_third()
+                watched.next_extension = time.monotonic() + self._extension_interval()
         except DeviceError as exc:
             loss = exc
         except TokenExpired as exc:  # somebody may be about to log in again
-            loss = self._given_up(watched, "the token has been expired", exc)
+            loss = self._loss_if_expired(watched, "the token has been expired", exc)
         except RequestError as exc:
             loss = self._failed(watched, exc)
         except JumpstarterError as exc:
-            loss = LeaseLost(f"lease {watched.managed.name} cannot be kept: {exc}")
+            loss = LeaseLost(f"lease {watched.managed.name} cannot be checked or extended: {exc}")
         except Exception as exc:
-            loss = self._given_up(watched, f"the lease could not be looked after ({type(exc).__name__})", exc)
+            loss = self._loss_if_expired(watched, f"the lease could not be checked ({type(exc).__name__})", exc)
         if loss is not None and self._is_watched(watched):
             self.forget(watched.managed)
             self._lose(watched.managed, loss)
@@ -126,29 +126,29 @@ class Keeper:
             return None
         if exc.finality in (Finality.FINAL, Finality.REFUSAL):
             return LeaseLost(f"lease {watched.managed.name} cannot be kept: {exc}")
-        return self._given_up(watched, "the lab controller has been away", exc)
+        return self._loss_if_expired(watched, "the lab controller has been unreachable", exc)
 
     def _lose(self, managed: ManagedLease, loss: DeviceError) -> None:
-        """Note the loss of the lease's device, if it is ready already: until then whoever waits for it notices."""
+        """Record the loss of the lease's device if it is ready; before that, the code that waits for it sees it."""
         role = managed.wanted.role
         health = self._healths.get(role)
         if health is not None and health.is_of(managed):
             health.lose(loss)
-            self._events.on_loss(role, health.loss or loss)  # by now it knows which board it is about
+            self._events.on_loss(role, health.loss or loss)  # `health.loss` also names exporter and lease
 
-    def _given_up(self, watched: _Watched, what: str, exc: Exception) -> DeviceError | None:
-        """Return the loss if the lease was out of reach for so long that it must have ended."""
-        away = time.monotonic() - watched.seen
-        if away < self.ttl:
+    def _loss_if_expired(self, watched: _Watched, what: str, exc: Exception) -> DeviceError | None:
+        """Return the loss if the lease could not be checked for so long that it must have ended; else None."""
+        unchecked = time.monotonic() - watched.last_check
+        if unchecked < self.ttl:
             return None
         return LeaseLost(
-            f"{what} for {format_duration(away)}, longer than lease {watched.managed.name} lives unextended "
-            f"(--jmp-ttl): {exc}"
+            f"{what} for {format_duration(unchecked)}, longer than lease {watched.managed.name} lasts "
+            f"unless extended (--jmp-ttl): {exc}"
         )
 
     def _is_watched(self, watched: _Watched) -> bool:
         with self._lock:
             return self._watched.get(watched.managed.name) is watched
 
-    def _next_third(self) -> float:
+    def _extension_interval(self) -> float:
         return self.ttl / 3 * random.uniform(0.8, 1.0)

@@ -117,7 +117,7 @@ class ManagedLease(Access):
             HookFailed, ExporterOffline, LeaseLost, DeviceUnreachable, RequestError: See `Waiter.until_exporter_ready`.
         """
         assert self.lease is not None
-        with self._or_given_back():
+        with self._released_on_error():
             self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
             self.looked = time.monotonic()
 
@@ -198,13 +198,13 @@ class ManagedLease(Access):
         self.lease = self._client.get_lease(self.name, timeout=EXTEND_TIMEOUT)
         if self.lease.is_ended:
             raise LeaseLost(f"lease {self.name} has ended")
-        return (self.lease.duration or 0.0) - self._held_for()
+        return (self.lease.duration or 0.0) - self._leased_for()
 
     def _reservation(self, duration: float, note: str) -> Reservation:
         assert self.exporter is not None
         return Reservation(lease=self.name, exporter=self.exporter.name, duration=duration, note=note)
 
-    def _held_for(self) -> float:
+    def _leased_for(self) -> float:
         """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
         if self.lease is not None and self.lease.effective_duration is not None:
             return self.lease.effective_duration
@@ -225,7 +225,7 @@ class ManagedLease(Access):
         return True
 
     @contextmanager
-    def _or_given_back(self) -> Iterator[None]:
+    def _released_on_error(self) -> Iterator[None]:
         """Give the lease back if it cannot be had, an interrupt included, and name it in the error."""
         try:
             yield
@@ -293,5 +293,5 @@ class AdoptedLease(ManagedLease):
         """
         check_lease(self._client, self.wanted)
         self._connector.warm_up()
-        with self._or_given_back():
+        with self._released_on_error():
             return self._until_ready(patience)

@@ -1,5 +1,5 @@
 """
-`OwnLease`: a lease of ours from request to release.
+`OwnLease`: a lease of this process, from request to release.
 
 Only the process that created a lease releases it.
 """
@@ -32,11 +32,11 @@ from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
 
 class OwnLease(ManagedLease):
     """
-    One lease of ours.
+    A lease that this process requests, extends and releases.
 
     Args:
-        terms: For how long it is asked for, and held at most.
-        ids: Gives it a name that was never used before.
+        terms: Its time to live, and the longest time that it may be in use.
+        ids: Provides a name that was never used before.
         events, connector, since: See `ManagedLease`.
     """
 
@@ -59,7 +59,7 @@ class OwnLease(ManagedLease):
         self._terms = terms
         self._ids = ids
         self._events = events
-        self._owner = 0
+        self._owner_pid = 0
         self._is_created = False
         self._may_exist = False
         self._lock = threading.Lock()
@@ -67,16 +67,16 @@ class OwnLease(ManagedLease):
 
     @property
     def has_lost_tags(self) -> bool:
-        """Whether it was asked for with tags and has none: stubs or lab controllers before 0.9 drop them silently."""
+        """Whether its tags were lost: stubs and lab controllers older than 0.9 drop them silently."""
         return bool(self._request.tags) and self.lease is not None and not self.lease.tags
 
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
-        Request the lease, if that is not done, and wait for it as every lease is waited for; then extend it once.
+        Request the lease unless that was done, wait until it is Ready, and extend it once.
 
         Source: jumpstarter.client.v1.ClientService CreateLease, GetLease, UpdateLease
         """
-        with self._or_given_back():
+        with self._released_on_error():
             if not self._is_created:
                 self._request_lease()
             if not self._until_ready(patience):
@@ -87,59 +87,59 @@ class OwnLease(ManagedLease):
 
     def extend(self, timeout: float) -> None:
         """
-        Make the lease last the time to live from now, by the lab controller's own count of what has passed.
+        Make the lease last for the time to live from now; the lab controller counts how long it has lasted.
 
         Raises:
-            LeaseLost: It has been held as long as `--jmp-max-hold` allows.
+            LeaseLost: It has been in use for as long as `--jmp-max-hold` allows.
         Source: jumpstarter.client.v1.ClientService UpdateLease; `duration` is the total since Ready, never shortened
         """
-        with self._extension:  # the one that is sent last counts, and it may be shorter
+        with self._extension:  # the last request wins, and it may be the shorter one
             self._extend(timeout)
 
     def _extend(self, timeout: float) -> None:
         assert self.lease is not None
-        managed, asked = self._held_for(), self.lease.duration or 0.0
+        used, requested = self._leased_for(), self.lease.duration or 0.0
         limit = self._terms.max_hold
-        if limit is not None and managed >= limit:
-            raise self._held_long_enough(managed)
-        total = min(managed + self._terms.ttl, limit or math.inf)
-        if total > asked and os.getpid() == self._owner:
+        if limit is not None and used >= limit:
+            raise self._max_hold_reached(used)
+        total = min(used + self._terms.ttl, limit or math.inf)
+        if total > requested and os.getpid() == self._owner_pid:
             self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
 
     def reserve(self, duration: float) -> Reservation:
-        """Leave the lease to people: from here on no layer gives it back."""
+        """Keep the lease for people, for `duration` seconds more: from now on nothing here releases it."""
         with self._lock, self._extension:
             left, limit = self._left(), self._terms.max_hold
-            managed = self._held_for()
-            total, note = managed + duration, ""
+            used = self._leased_for()
+            total, note = used + duration, ""
             if limit is not None and total > limit:
                 total, note = limit, "--jmp-max-hold allows no more"
-            if total > managed + left:
+            if total > used + left:
                 try:
                     self.lease = self._client.update_lease(self.name, duration=total, timeout=EXTEND_TIMEOUT)
-                    left = total - managed
+                    left = total - used
                 except MethodUnavailable:
                     note = "the lab controller cannot extend leases"
-            self._owner, self.is_reserved = 0, True
+            self._owner_pid, self.is_reserved = 0, True
             return self._reservation(left, note)
 
     def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
-        """Ask as every lease is asked, and watch the longest time it may be held."""
+        """Check the lease and its exporter, and also `--jmp-max-hold`."""
         loss, limit = super().look(timeout, with_exporter=with_exporter), self._terms.max_hold
-        is_ended = self.lease is not None and self.lease.is_ended  # by itself, where it was asked for the longest time
-        if limit is not None and (loss is None or is_ended) and self._held_for() >= limit:
-            return self._held_long_enough(limit)
+        is_ended = self.lease is not None and self.lease.is_ended  # also by itself, if its duration was the limit
+        if limit is not None and (loss is None or is_ended) and self._leased_for() >= limit:
+            return self._max_hold_reached(limit)
         return loss
 
-    def _held_long_enough(self, duration: float) -> LeaseLost:
+    def _max_hold_reached(self, duration: float) -> LeaseLost:
         return LeaseLost(f"lease {self.name} was held for {format_duration(duration)}, all that --jmp-max-hold allows")
 
     def release(self, *, is_urgent: bool = False) -> None:
         """
-        Give the lease back and see it ended; a second call, or one in a forked child, does nothing.
+        Release the lease and wait until it has ended; a second call, or one in a forked child, does nothing.
 
-        Two threads may call this; the second waits for the first. A failure is kept in `failure`, with the command that
-        would do it by hand.
+        Two threads may call this: the second waits for the first. A failure is stored in `failure`, with the command
+        that releases the lease by hand.
 
         Args:
             is_urgent: Whether a signal presses: then trouble is tried again for a shorter time, and the end of the
@@ -147,27 +147,27 @@ class OwnLease(ManagedLease):
         Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
         """
         with self._lock:
-            if self._owner != os.getpid():
+            if self._owner_pid != os.getpid():
                 return
             try:
                 timeout = RELEASE_TIMEOUT if is_urgent else CONTROLLER_GRACE
                 was_there = delete(self._client, self.name, is_created=self._is_created, timeout=timeout)
-                self._owner = 0  # and not before: an interrupt in between leaves it to the next call
+                self._owner_pid = 0  # not earlier: after an interrupt, the next call tries again
                 if was_there and not is_urgent:
                     self._confirm()
             except RequestError as exc:
-                self._owner = 0
+                self._owner_pid = 0
                 self.failure = (
                     f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
                 )
 
     def _request_lease(self) -> None:
         self.lease = self._waiter.until_requested(self._create)
-        self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
+        self.name, self._is_created = self.lease.name, True  # the lab controller may have chosen another name
         self._connector.warm_up()
 
     def _can_extend(self) -> bool:
-        """Extend the lease for the first time; tell whether the lab controller knows how."""
+        """Extend the lease for the first time; return whether the lab controller can extend leases."""
         try:
             self.extend(EXTEND_TIMEOUT)
         except MethodUnavailable:
@@ -178,10 +178,10 @@ class OwnLease(ManagedLease):
         return True  # what cannot be done for a moment the keeper tries again
 
     def _start_over(self) -> None:
-        """Lease for a fixed time instead, since the lab controller is too old to extend a short one."""
+        """Request a lease for a fixed time instead, because the lab controller is too old to extend a short one."""
         self._events.say(
             f"the lab controller cannot extend leases: asking for {format_duration(DEFAULT_DURATION)}; "
-            "a board stays leased so long if this process dies"
+            "if this process dies, the board stays leased for that time"
         )
         self.release()
         self.name, self._is_created, self._may_exist = self._ids.next(), False, False
@@ -190,8 +190,8 @@ class OwnLease(ManagedLease):
         self._until_ready(math.inf)
 
     def _create(self, timeout: float) -> Lease:
-        """Ask for the lease; where the answer rules out that there is one, there is nothing to give back either."""
-        self._owner = os.getpid()  # from here on there may be a lease
+        """Create the lease; if the error shows that it was not created, nothing has to be released."""
+        self._owner_pid = os.getpid()  # from now on the lease may exist
         try:
             return self._client.create_lease(
                 lease_id=self.name,
@@ -210,19 +210,19 @@ class OwnLease(ManagedLease):
             response = exc.response if isinstance(exc, RequestError) else None
             self._may_exist = self._may_exist or (response is not None and response.leaves_open)
             if not self._may_exist:  # without an answer, nothing was sent
-                self._owner = 0
+                self._owner_pid = 0
             raise
 
     def _created_before(self, timeout: float) -> Lease:
         """Return the lease that an earlier request made, though its answer was lost."""
         lease = self._client.get_lease(self.name, timeout=timeout)
         if lease.client != self._client.name:
-            self._owner = 0
+            self._owner_pid = 0
             raise LeaseLost(f"lease {self.name} belongs to client {lease.client!r}")
         return lease
 
     def _confirm(self) -> None:
-        """Wait until the lab controller shows the lease as ended: deleting only asks for it."""
+        """Wait until the lab controller shows the lease as ended, because DeleteLease only requests it."""
         is_active = False
         for _ in attempts(RELEASE_TIMEOUT):
             try:

@@ -1,4 +1,4 @@
-"""Giving leases back by name: one of ours, or all that a process left behind which has died."""
+"""Releasing leases by name: one lease of this process, or all leases of a process that has died."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
 RELEASE_TIMEOUT = 5.0
 """Seconds for one request to release a lease, for all of them after a signal, and to see the lease ended."""
 
-_CREATE_MAY_BE_UNDER_WAY = 1.0
+_CREATE_MAY_BE_PENDING = 1.0
 
 
 def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONTROLLER_GRACE) -> bool:
@@ -29,7 +29,7 @@ def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONT
     Raises:
         RequestError: The lease may still be active.
     """
-    trouble: RequestError | None = None
+    failure: RequestError | None = None
     patience = Patience(timeout, holds_lease=True, has_answered=True)
     for elapsed in attempts(timeout):
         try:
@@ -38,39 +38,39 @@ def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONT
         except AlreadyReleased:
             return True  # the exporter itself releases after an afterLease hook
         except NotFound:
-            if is_created or elapsed > _CREATE_MAY_BE_UNDER_WAY:
+            if is_created or elapsed > _CREATE_MAY_BE_PENDING:
                 return False
         except RequestError as exc:
-            trouble = exc
+            failure = exc
             if patience.is_over(exc):
                 break
-    if trouble is not None:
-        raise trouble
+    if failure is not None:
+        raise failure
     return False
 
 
 def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str:
     """
-    Give back every lease whose name begins with `prefix`, and see them ended; return why some may still be held.
+    Release every lease whose name starts with `prefix` and wait until they have ended; return why some may not have.
 
-    It looks again for a second: a request of the process that has died may still be on its way.
+    It looks again for a second, because a CreateLease of the dead process may still arrive.
 
     Source: jumpstarter.client.v1.ClientService ListLeases, DeleteLease
     """
     left: Collection[str] = ()
-    trouble = ""
+    failure = ""
     for elapsed in attempts(CONTROLLER_GRACE):
         try:
             active = [lease.name for lease in client.list_leases() if lease.name.startswith(prefix)]
-            left, trouble = [name for name in active if not is_kept(name)], ""
+            left, failure = [name for name in active if not is_kept(name)], ""
             for name in left:
                 with suppress(AlreadyReleased, NotFound):
                     client.delete_lease(name)
         except RequestError as exc:
-            trouble = f": {exc}"
+            failure = f": {exc}"
             continue
-        if not left and elapsed > _CREATE_MAY_BE_UNDER_WAY:
+        if not left and elapsed > _CREATE_MAY_BE_PENDING:
             return ""
     names = " ".join(left)
     by_hand = f"jmp delete leases {names}" if names else "jmp get leases, and jmp delete leases NAME"
-    return f"leases {prefix}* may still be held{trouble}; to release them: {by_hand}"
+    return f"leases {prefix}* may still be held{failure}; to release them: {by_hand}"

@@ -41,12 +41,12 @@ from pytest_jumpstarter.leasing.polling import next_survey, polls
 T = TypeVar("T")
 
 AFTER_HOOK_TIMEOUT = 120.0
-"""Seconds for an afterLease hook: as long as a hook may run where its config says nothing else."""
+"""Seconds for an afterLease hook: the default timeout of a hook in the exporter's config."""
 
-_HOOK_STARTS = 0.5  # seconds until an exporter has heard that its lease has ended
+_HOOK_STARTS = 0.5  # seconds until an exporter knows that its lease has ended
 
 HOOK_TIMEOUT = 300.0
-"""Seconds for the exporter to become ready after the lease is: a beforeLease hook may flash a board."""
+"""Seconds from a Ready lease to a ready exporter: a beforeLease hook may flash a board."""
 
 DIAL_TIMEOUT = 30.0
 """Seconds until the first Dial of a lease succeeds."""
@@ -75,9 +75,9 @@ Exporters do not outlive a longer absence, and one that starts anew has other dr
 
 def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Iterator[float]:
     """
-    Yield the seconds since the start, at once and then after pauses, until `timeout` has passed or `stopped` is set.
+    Yield the seconds since the start: immediately, then after pauses, until `timeout` has passed or `stopped` is set.
 
-    Pauses begin with 10 ms and grow by half each time, in the first second up to 50 ms, then up to 2 s; ± 20 %.
+    Pauses start at 10 ms and grow by half each time: up to 50 ms in the first second, then up to 2 s; ± 20 %.
     """
     pause_ends = threading.Event() if stopped is None else stopped
     start, pause = time.monotonic(), 0.01
@@ -139,9 +139,9 @@ class Waiter:
 
     def until_ready(self, name: str, *, patience: float = math.inf) -> Lease | None:
         """
-        Poll the lease until the lab controller says Ready; None if after `patience` seconds it has nothing for it.
+        Poll the lease until it is Ready; return None if it is still pending after `patience` seconds.
 
-        A lab controller that has not decided yet is given `DECISION_TIMEOUT`.
+        If the lab controller has not set a condition yet, wait for at least `DECISION_TIMEOUT`.
 
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
@@ -163,10 +163,10 @@ class Waiter:
             if lease.refusal is not None:
                 raise self._refused(name, lease.refusal)
             if lease.is_ended:
-                raise LeaseLost(f"lease {name} ended while it was waited for")
+                raise LeaseLost(f"lease {name} ended before it was ready")
             if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
                 return None
-            self._tell(before + waited, _pending(lease))
+            self._report(before + waited, _pending(lease))
         why = self._trouble if self._trouble is not None else words_for_waiting(self._client, self._wanted)
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
@@ -175,22 +175,22 @@ class Waiter:
 
     def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
         """
-        Poll the exporter until it says LEASE_READY; only then may it be dialled.
+        Poll the exporter until its status is LEASE_READY; only then can it be dialled.
 
-        An exporter older than 0.8 tells no status: there, online is all that can be known.
+        An exporter older than 0.8 has no status: it is ready if it is online.
 
         Args:
-            lease: The lease, with its exporter.
+            lease: The lease; its exporter is known.
             on_hook: Called once if a beforeLease hook is running.
 
         Raises:
-            HookFailed: Its beforeLease hook failed, or it gave the lease back before it was ready.
-            ExporterOffline: It went away.
+            HookFailed: The beforeLease hook failed, or the exporter released the lease before it was ready.
+            ExporterOffline: The exporter went offline.
             LeaseLost: The lease ended meanwhile.
             DeviceUnreachable: It is not ready after `HOOK_TIMEOUT`, or the lab controller does not tell for the time
                 to live.
         """
-        name, seen = str(lease.exporter), "UNSPECIFIED"
+        name, status = str(lease.exporter), "UNSPECIFIED"
         next_check = 1.0
         patience = Patience(self._ttl, holds_lease=True, has_answered=True)
         for elapsed in attempts(HOOK_TIMEOUT):
@@ -204,21 +204,21 @@ class Waiter:
             if elapsed > next_check:
                 next_check = elapsed + 1.0
                 self._raise_if_known_ended(lease.name, exporter)
-            if exporter.status == "BEFORE_LEASE_HOOK" and seen != exporter.status:
+            if exporter.status == "BEFORE_LEASE_HOOK" and status != exporter.status:
                 on_hook()
-            seen = exporter.status
-            self._tell(elapsed, f"{name} is {seen}")
-        raise DeviceUnreachable(f"exporter {name} is still {seen} after {format_duration(HOOK_TIMEOUT)}")
+            status = exporter.status
+            self._report(elapsed, f"{name} is {status}")
+        raise DeviceUnreachable(f"exporter {name} is not ready after {format_duration(HOOK_TIMEOUT)} (status {status})")
 
     def until_cleaned_up(self, name: str) -> str:
         """
-        Wait, when the lease has ended, until the exporter's afterLease hook is done, if it has one.
+        Wait until the exporter's afterLease hook, if it has one, has finished; the lease must have ended.
 
         Args:
-            name: The exporter.
+            name: The name of the exporter.
 
         Returns:
-            Why the hook failed, or that it is not done after `AFTER_HOOK_TIMEOUT`; empty if all is well.
+            Why the hook failed, or that it is still running after `AFTER_HOOK_TIMEOUT`; empty if it succeeded.
         """
         patience = Patience(CONTROLLER_GRACE, has_answered=True)
         for elapsed in attempts(AFTER_HOOK_TIMEOUT):
@@ -229,8 +229,8 @@ class Waiter:
                 return f"exporter {name}: {exporter.status_message or 'afterLease hook failed'}"
             if exporter.status != "AFTER_LEASE_HOOK":
                 return ""
-            self._tell(elapsed, f"the afterLease hook of {name} is running")
-        return f"exporter {name}: its afterLease hook still runs after {format_duration(AFTER_HOOK_TIMEOUT)}"
+            self._report(elapsed, f"the afterLease hook of {name} is running")
+        return f"exporter {name}: its afterLease hook is still running after {format_duration(AFTER_HOOK_TIMEOUT)}"
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """
@@ -291,7 +291,7 @@ class Waiter:
             self._trouble = exc
             if patience.is_over(exc):
                 raise self._given_up(exc, f"{self._wanted} cannot be waited for") from exc
-            self._tell(elapsed, f"the lab controller does not answer ({exc})")
+            self._report(elapsed, f"the lab controller does not answer ({exc})")
             return None
         patience.answered()
         self._trouble = None
@@ -303,7 +303,7 @@ class Waiter:
             return LeaseTimeout(f"{what}: {error}")
         return error
 
-    def _tell(self, elapsed: float, state: object) -> None:
+    def _report(self, elapsed: float, state: object) -> None:
         """Say how things stand on every change, and who has the boards when the next survey is due."""
         is_survey = not isinstance(state, str)
         is_due = state != self._last_state or (is_survey and elapsed >= self._next_survey)
@@ -317,7 +317,7 @@ class Waiter:
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
-            return LeaseLost(f"lease {name} ended while it was waited for: {refusal.message} ({refusal.reason})")
+            return LeaseLost(f"lease {name} ended before it was ready: {refusal.message} ({refusal.reason})")
         asked = f" ({self._wanted.source})" if self._wanted.source else ""
         hint = what_there_is(self._client, self._wanted)
         return LeaseUnsatisfiable(
@@ -336,8 +336,8 @@ class Waiter:
             return
         if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
             raise HookFailed(
-                f"exporter {exporter.name} gave lease {name} back before it was ready; its beforeLease hook probably "
-                f"failed ({exporter.status_message or 'it gives no reason'})"
+                f"exporter {exporter.name} released lease {name} before it was ready; its beforeLease hook probably "
+                f"failed ({exporter.status_message or 'no reason given'})"
             )
         why = f": {lease.refusal.message} ({lease.refusal.reason})" if lease.refusal else ""
         raise LeaseLost(f"lease {name} has ended{why}")
@@ -348,7 +348,7 @@ def _unserved(wanted: Wanted) -> str:
 
 
 def _pending(lease: Lease) -> object:
-    """Return what tells one pending state from another."""
+    """Return the pending state of a lease in a form that can be compared; None if it is not pending."""
     condition = lease.condition("Pending")
     return (condition.reason, condition.message) if condition else None
 
