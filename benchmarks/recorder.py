@@ -78,7 +78,7 @@ def measure_loss(lab: Lab, duration: float) -> bool:
         before = most = memory_bytes()
         start = time.monotonic()
         lines = talk(dut, duration, RATE)
-        recording, has_rebooted = dut.lines[0].recording, False
+        recording, has_rebooted = dut.serial_ports[0].recording, False
         while recording.end < lines * LINE_BYTES and time.monotonic() < start + 2 * duration + 10:
             if not has_rebooted and time.monotonic() > start + duration / 2:
                 with dut.drivers["console"].stream() as port:
@@ -137,7 +137,7 @@ def measure_round(lab: Lab, calls: int) -> dict[str, Cost]:
         found["silent, recorded"] = Cost.of(dut, calls)
         talk(dut, 600.0, SLOW_RATE)
         found["talking, recorded"] = Cost.of(dut, calls)
-        assert dut.lines[0].recording.end, "the board said nothing"
+        assert dut.serial_ports[0].recording.end, "the board said nothing"
     with ours(str(lab.client_config), "slow") as dut:
         Cost.of(dut, calls // 2)
         read_unrecorded(dut)

@@ -27,12 +27,14 @@ from statistics import mean, quantiles
 from typing import TypeVar
 
 from pytest_jumpstarter.client.v1 import Client, Request, Response
-from pytest_jumpstarter.device.exporter_log import ExporterLog
+from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.choice import Choice
+from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.hold import Hold
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.leases import Leases
+from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.together import Member, obtain_all
 
 T = TypeVar("T")
@@ -86,22 +88,18 @@ def served(folder: Path, exporters: int) -> Iterator[Lab]:
             process.stdin.close()
 
 
-def unheard(held: Held) -> ExporterLog:
-    """Refuse to listen to a hook: these exporters have none."""
-    raise NotImplementedError(held.name)
-
-
-def unsaid(line: str) -> None:
-    """Show nothing."""
-
-
 class Scale:
     """Takes and gives back leases of one lab."""
 
     def __init__(self, lab: Lab, client: CountingClient) -> None:
         self._lab = lab
         self._client = client
-        self._names = LeaseIds().next
+        events = Events()
+        policy = DriverPolicy(source="nobody: nothing is connected")
+        self._connector = Connector(policy=policy, consoles=ConsolePolicy(), events=events, healths={})
+        self._leases = Leases(
+            client, events=events, ids=LeaseIds(), terms=Terms(), healths={}, connector=self._connector
+        )
 
     def measure(self, leases: int, queue: float) -> Row:
         """Take that many leases at once and give them back, over and over if they are few; let as many wait once."""
@@ -114,6 +112,10 @@ class Scale:
                 self._all(pool, [partial(self._release, each) for each in held], row, "to release", row.release)
         row.memory_mib = resident_mib(self._lab.pid)
         return row
+
+    def close(self) -> None:
+        """End what was started beside the leases."""
+        self._connector.close()
 
     def _all(
         self, pool: ThreadPoolExecutor, jobs: Sequence[Callable[[], T]], row: Row, what: str, times: list[float]
@@ -133,39 +135,21 @@ class Scale:
         return results
 
     def _acquire(self) -> Held:
-        wanted = Wanted(role="dut", selector="board=scale")
-        request = LeaseRequest(selector="board=scale", exporter=None)
-        pick = partial(Choice().pick, self._client)
-        member = Member(wanted, request, open=self._open, drop=lambda held: held.release(), pick=pick)
-        obtain_all([member])
-        assert member.held is not None
-        member.held.prepare()
-        return member.held
+        (held,) = obtain_all([Member(Wanted(role="dut", selector="board=scale"), self._leases, Choice())])
+        held.prepare()
+        return held
 
     def _wait(self, exporter: str, patience: float) -> None:
-        wanted = Wanted(role="dut", exporter=exporter)
-        held = self._open(wanted, LeaseRequest(selector=None, exporter=exporter))
+        wanted, request = self._leases.request_for(Wanted(role="dut", exporter=exporter))
+        held = self._leases.new(wanted, request, since=time.monotonic())
         if held.obtain(patience=patience):
             raise RuntimeError(f"{exporter} was leased twice")
         held.release(confirm=False)
 
     def _release(self, held: Held) -> None:
-        held.release()
+        self._leases.drop(held)
         if held.failure:
             raise RuntimeError(held.failure)
-
-    def _open(self, wanted: Wanted, request: LeaseRequest | None) -> Held:
-        assert request is not None
-        return Hold(
-            self._client,
-            wanted,
-            request,
-            terms=Terms(),
-            names=self._names,
-            say=unsaid,
-            listen=unheard,
-            on_pending=lambda: None,
-        )
 
 
 def resident_mib(pid: int) -> float:
@@ -208,6 +192,7 @@ def main() -> None:
             scale = Scale(lab, client)
             scale.measure(1, 0.1)  # opens the channel
             rows = [scale.measure(int(leases), args.queue) for leases in args.leases.split(",")]
+            scale.close()
     print("\n".join(table(rows, args.queue)))
     print(f"\nThe lab with {args.exporters} idle exporters: {idle:.0f} MiB.")
 

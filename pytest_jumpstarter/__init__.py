@@ -10,8 +10,10 @@ The map, from a test downwards:
 - `roles`: what each device fixture and each test asks for. `needs`: skips tests whose device lacks what they need.
 - `dut`: the fixture. `drop_in`: a base class in place of `jumpstarter-testing`'s. `each`: tests on several boards.
 - `check`: whether the lab can serve the tests, asked beforehand. `asked`: what each test asks for.
-- `order`: the order of the tests. `schedule`: what is leased together, and until when. `live`: fixtures over devices.
-- `retries`: runs a test again after a device error.
+- `order`: the order of the tests. `schedule`: what is leased together, and until when.
+- `devices_of`: which devices a test has, before it runs and as it runs.
+- `running`: the test at hand, the verdict on it, and what becomes of its report; runs it again after a device error.
+- `evidence`: the record of ours on the reports of tests.
 - `report`: what people see. `pytest_private`: the touches of pytest's private API.
 - `leasing`: the life of a lease, and the sources that devices come from.
 - `device`: tunnel, `Device`, `Console`.

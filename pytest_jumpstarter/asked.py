@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError
-from pytest_jumpstarter.roles import roles_of, wanted_of
+from pytest_jumpstarter.roles import Wish, wanted_of
 
 
 class Asked:
@@ -20,17 +21,23 @@ class Asked:
         self._items = items
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write a line for each test that needs a device."""
-        if terminalreporter.verbosity < 0:
+        """Write a line for each test that needs a device, or may ask for one while it runs."""
+        lines = [f"{item.nodeid}: {words}" for item in self._items if (words := _devices(item))]
+        if terminalreporter.verbosity < 0 or not lines:
             return
         terminalreporter.section("jumpstarter: devices")
-        for item in self._items:
-            if roles := roles_of(item):
-                terminalreporter.write_line(f"{item.nodeid}: {', '.join(_words(item, role) for role in roles)}")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
-def _words(item: pytest.Item, role: str) -> str:
+def _devices(item: pytest.Item) -> str:
+    devices = devices_of(item)
+    unseen = [UNSEEN] if devices.may_look_up_more else []
+    return ", ".join([*(_words(item, role, wish) for role, wish in devices.planned.items()), *unseen])
+
+
+def _words(item: pytest.Item, role: str, wish: Wish) -> str:
     try:
-        return f"{role} ({wanted_of(item, role)})"
+        return f"{role} ({wanted_of(item, role, wish)})"
     except ConfigError as exc:
         return f"{role} ({exc})"

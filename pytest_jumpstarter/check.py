@@ -10,22 +10,24 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
+from pytest_jumpstarter.leasing.availability import Availability, Candidates, candidates_of_lease
+from pytest_jumpstarter.leasing.connect import ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.outlook import Outlook, Prospect, adopted
 from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.report.sheet import Sheet
 from pytest_jumpstarter.report.versions import versions
-from pytest_jumpstarter.roles import needs_of, roles_of, wanted_of
+from pytest_jumpstarter.roles import needs_of, wanted_of
 from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.schedule import sets_of
 from pytest_jumpstarter.selector import Selector
 from pytest_jumpstarter.settings import SETTINGS
@@ -68,18 +70,21 @@ class Check:
 
     def _run(self) -> Run:
         """Return the run that the collection started already, for `--jmp-each`, or a new one."""
-        ending = self._config.pluginmanager.get_plugin("jumpstarter-ending")
-        if ending is not None:
-            return cast("Run", ending.run)
+        if (run := self._config.stash.get(RUN, None)) is not None:
+            return run
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
         settings = self._config.stash[SETTINGS]
         return Run(
-            settings, _Requests(self._config), site=site_of(self._config, settings), ids=LeaseIds(worker="check")
+            settings,
+            _Requests(self._config),
+            site=site_of(self._config, settings),
+            ids=LeaseIds(worker="check"),
+            consoles=ConsolePolicy(),
         )
 
     def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Say how things stand, and return the tests that can never get their devices, with the reason."""
-        tests = [item for item in items if roles_of(item)]
+        tests = [item for item in items if devices_of(item).planned]
         self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
         look = partial(_AtLab, run, self._sheet) if run.has_leases else partial(_AtExporter, run, self._sheet)
         try:
@@ -90,12 +95,17 @@ class Check:
         return place.never(tests)
 
     def _tell(self, items: Sequence[pytest.Item], never: Mapping[pytest.Item, str]) -> None:
-        count = sum(bool(roles_of(item)) for item in items)
+        count = sum(bool(devices_of(item).planned) for item in items)
+        unseen = [item.nodeid for item in items if devices_of(item).may_look_up_more]
         self._can_all = not never
         for reason in filter(None, dict.fromkeys(never.values())):
             tests = [item.nodeid for item, why in never.items() if why == reason]
             self._sheet.reason(reason, tests)
-        if not count:
+        if unseen:
+            self._sheet.note(f"not checked: {UNSEEN}", unseen)
+        if not count and unseen:
+            self._sheet.verdict(f"no test is known to need a device; {len(unseen)} may ask for one while they run")
+        elif not count:
             self._sheet.verdict("no test needs a device")
         elif never:
             self._sheet.verdict(f"tests that need devices: {count}; {len(never)} cannot get theirs", is_bad=True)
@@ -123,19 +133,19 @@ class _AtLab:
     """
 
     def __init__(self, run: Run, sheet: Sheet) -> None:
-        self._foresee = run.foresee
+        self._run = run
         self._sheet = sheet
         self._foreseen: dict[Wanted, Wanted] = {}
-        self._prospects: dict[Wanted, Prospect] = {}
+        self._candidates: dict[Wanted, Candidates] = {}
         self._shortages: dict[tuple[Wanted, ...], str] = {}
         config = run.site.config
         for label, text, is_bad in _access(config):
             sheet.row(label, text, is_bad=is_bad)
         self._client: Client = run.client
         start = time.monotonic()
-        self._outlook = Outlook.take(self._client)
+        self._availability = Availability.ask(self._client)
         elapsed = (time.monotonic() - start) * 1000
-        sheet.row("answer", f"{len(self._outlook.exporters)} exporters, in {elapsed:.0f} ms for two calls")
+        sheet.row("answer", f"{len(self._availability.exporters)} exporters, in {elapsed:.0f} ms for two calls")
         if not (config.driver_allow or config.driver_unsafe):
             raise ConfigError(
                 f"no driver client may be used: drivers.allow of {config.source} is empty; allow jumpstarter_driver_*"
@@ -146,7 +156,7 @@ class _AtLab:
         asked = {item: _asked(item) for item in items}
         for wanted in dict.fromkeys(wanted for devices in asked.values() for wanted in devices.values()):
             self._look(wanted)
-        self._sheet.table(_COLUMNS, [_row(wanted, prospect) for wanted, prospect in self._prospects.items()])
+        self._sheet.table(_COLUMNS, [_row(wanted, candidates) for wanted, candidates in self._candidates.items()])
         sets = sets_of(asked.values())
         anywhere = {role: wanted for devices in asked.values() for role, wanted in devices.items()}
         reasons = {}
@@ -157,32 +167,32 @@ class _AtLab:
 
     def _look(self, wanted: Wanted) -> None:
         try:
-            self._foreseen[wanted] = foreseen = self._foresee(wanted)
-            of = self._outlook.of if wanted.lease is None else partial(adopted, self._client)
-            self._prospects[wanted] = of(foreseen)
+            self._foreseen[wanted] = foreseen = self._run.begin().foresee(wanted)
+            of = self._availability.of if wanted.lease is None else partial(candidates_of_lease, self._client)
+            self._candidates[wanted] = of(foreseen)
         except JumpstarterError as exc:
-            self._prospects[wanted] = Prospect(problem=str(exc))
+            self._candidates[wanted] = Candidates(problem=str(exc))
 
     def _reason(self, item: pytest.Item, devices: Mapping[str, Wanted]) -> str:
         """Return why a test cannot have one of its devices."""
-        for role in roles_of(item):
+        for role in devices_of(item).planned:
             if role not in devices:
                 return _nonsense(item, role)
-            if problem := self._prospects[devices[role]].problem:
+            if problem := self._candidates[devices[role]].problem:
                 return f"{role}: {problem}"
-        for role, needs in needs_of(item).items():
+        for role, needs in needs_of(item, devices_of(item).planned).items():
             for selector in map(Selector.parse, needs.labels):
-                if not any(selector.matches(each.labels) for each in self._prospects[devices[role]].matching):
+                if not any(selector.matches(each.labels) for each in self._candidates[devices[role]].enabled):
                     there = f"of {devices[role]} none has {selector}, which the marker asks for"
                     return f"{role}: {there}, so that the test is always skipped; change the marker or the selector"
         return ""
 
     def _shortage(self, devices: Mapping[str, Wanted]) -> str:
         """Return why devices that are leased together cannot be had together, though each alone can."""
-        able = [wanted for wanted in devices.values() if not self._prospects[wanted].problem and wanted.lease is None]
+        able = [wanted for wanted in devices.values() if not self._candidates[wanted].problem and wanted.lease is None]
         wishes = tuple(self._foreseen[wanted] for wanted in able)
         if wishes not in self._shortages:  # of many tests it is the same
-            self._shortages[wishes] = self._outlook.shortage(wishes)
+            self._shortages[wishes] = self._availability.shortage(wishes)
         return self._shortages[wishes]
 
 
@@ -201,7 +211,7 @@ class _AtExporter:
         never = {}
         for item in items:
             devices = _asked(item)
-            for role in roles_of(item):
+            for role in devices_of(item).planned:
                 reason = _nonsense(item, role) if role not in devices else ""
                 if not reason and devices[role] not in tried:
                     tried[devices[role]] = self._try(devices[role])
@@ -222,7 +232,7 @@ class _AtExporter:
         except JumpstarterError as exc:
             return f"{wanted.role}: {exc}"
         finally:
-            self._run.give_back([wanted.role])
+            self._run.sets.end([wanted.role])
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -260,25 +270,25 @@ def _token(config: ClientConfig) -> tuple[str, str, bool]:
     return "token", f"good until {when}, for {words}", False
 
 
-def _row(wanted: Wanted, prospect: Prospect) -> Sequence[Any]:
-    holders = Counter(prospect.holders.values())
-    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in holders.items())
-    return wanted.role, str(wanted), len(prospect.matching), len(prospect.online), len(prospect.free), by
+def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
+    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in candidates.held_by.items())
+    counts = (len(candidates.matching), len(candidates.usable), len(candidates.free))
+    return wanted.role, str(wanted), *counts, by
 
 
 def _asked(item: pytest.Item) -> dict[str, Wanted]:
     """Return what a test wants for each of its roles, as far as that makes sense."""
     asked = {}
-    for role in roles_of(item):
+    for role, wish in devices_of(item).planned.items():
         with suppress(ConfigError):
-            asked[role] = wanted_of(item, role)
+            asked[role] = wanted_of(item, role, wish)
     return asked
 
 
 def _nonsense(item: pytest.Item, role: str) -> str:
     """Return why what a test wants for a role makes no sense."""
     try:
-        wanted_of(item, role)
+        wanted_of(item, role, devices_of(item).planned[role])
     except ConfigError as exc:
         return f"{role}: {exc}"
     return ""

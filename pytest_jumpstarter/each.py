@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.errors import ConfigError, JumpstarterError
+from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.roles import ExporterName, roles_of
 from pytest_jumpstarter.settings import SETTINGS
+from pytest_jumpstarter.workers import CREW
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
     from pytest_jumpstarter.settings import Setting
+
+EACH = pytest.StashKey["Each"]()
 
 _WORKER_INPUT = "jumpstarter_each"
 
@@ -25,7 +28,7 @@ _WORKER_INPUT = "jumpstarter_each"
 def parametrise(metafunc: pytest.Metafunc) -> None:
     """Run a test on each board of its roles that have several, unless it says itself on which."""
     settings = metafunc.config.stash[SETTINGS]
-    each = metafunc.config.pluginmanager.get_plugin("jumpstarter-each")
+    each = metafunc.config.stash.get(EACH, None)
     for role, wish in roles_of(metafunc.definition).items():
         if _is_parametrised(metafunc, role):
             continue
@@ -50,6 +53,7 @@ class Each:
     def __init__(self, config: pytest.Config) -> None:
         self._settings = config.stash[SETTINGS]
         self._known: dict[str, list[str]] = dict(getattr(config, "workerinput", {}).get(_WORKER_INPUT, {}))
+        self._disabled: dict[str, list[str]] = {}
         self._session: pytest.Session | None = None
 
     @pytest.hookimpl(tryfirst=True)
@@ -63,9 +67,16 @@ class Each:
         roles = [setting.role for setting in self._settings.aimed() if setting.option.name == "each"]
         node.workerinput[_WORKER_INPUT] = {role: self.exporters(role) for role in roles}
 
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say on which exporters nothing was tested though they match."""
+        for role, names in self._disabled.items():
+            setting = self._settings.find("each", role)
+            if names and setting is not None:
+                terminalreporter.line(f"jumpstarter: {setting.source} left out what is disabled: {', '.join(names)}")
+
     def exporters(self, role: str) -> list[str]:
         """
-        Return the names of the exporters that match, asked for at the first call.
+        Return the names of the exporters that match and are not disabled, asked for at the first call.
 
         Raises:
             pytest.UsageError: None does, or they cannot be asked for.
@@ -74,7 +85,7 @@ class Each:
             setting = self._settings.find("each", role)
             assert setting is not None
             try:
-                self._known[role] = exporters_of(self._client(), setting)
+                self._known[role], self._disabled[role] = exporters_of(self._client(), setting)
             except JumpstarterError as exc:
                 raise pytest.UsageError(f"{setting.source}: {exc}") from exc
         return self._known[role]
@@ -83,25 +94,23 @@ class Each:
         from pytest_jumpstarter.session import start_run
 
         assert self._session is not None
-        crew = self._session.config.pluginmanager.get_plugin("jumpstarter-crew")
+        crew = self._session.config.stash.get(CREW, None)
         client: Client = (crew.site if crew is not None else start_run(self._session, self._settings)).client
         return client
 
 
-def exporters_of(client: Client, setting: Setting) -> list[str]:
+def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]]:
     """
-    Return the names of the exporters that match, offline ones included.
+    Return the names of the exporters that match, offline ones included, and apart from these the disabled ones.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or all are disabled.
         RequestError: The lab controller does not tell.
     Source: jumpstarter.client.v1.ClientService ListExporters
     """
     from pytest_jumpstarter.leasing import Wanted
-    from pytest_jumpstarter.leasing.survey import what_there_is
+    from pytest_jumpstarter.leasing.availability import look_for
 
-    names = sorted(exporter.name for exporter in client.list_exporters(filter=setting.text))
-    if not names:
-        hint = what_there_is(client, Wanted(role=setting.role, selector=setting.text))
-        raise ConfigError(f"no exporter matches {setting.text}{hint}")
-    return names
+    candidates = look_for(client, Wanted(role=setting.role, selector=setting.text))
+    enabled = sorted(exporter.name for exporter in candidates.enabled)
+    return enabled, sorted({exporter.name for exporter in candidates.matching} - set(enabled))

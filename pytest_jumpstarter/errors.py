@@ -6,116 +6,152 @@ Every error that this package raises.
     JumpstarterError
     ├── ConfigError                   what was asked for cannot work; trying again will not help
     │   ├── OptionError               an option, ini value, marker or fixture argument is wrong
-    │   ├── SelectorError             a label selector does not parse
+    │   ├── SelectorError             a label selector has a syntax error
     │   ├── ClientConfigError         the client config is missing, broken or incomplete
-    │   │   └── ClientConfigMissing   there is none at all
+    │   │   └── ClientConfigMissing   there is no client config at all
     │   ├── LabError                  the lab file is broken, or the lab does not start
-    │   ├── NoDeviceSource            a test asks for a device and nothing says where it comes from
+    │   ├── NoDeviceSource            a test asks for a device, but no source of devices is configured
     │   ├── DeviceMismatch            the board at hand is not the one that was asked for
-    │   ├── DriverMissing             the package of a driver client is not installed
+    │   ├── DriverMissing             a driver client cannot be imported; its package may not be installed
     │   ├── DriverNotAllowed          the client config does not allow a driver client
     │   ├── ConsoleNotFound           the device has no such console
-    │   ├── DeviceReleased            an old handle was used after its board went back
+    │   ├── DeviceReleased            a device was used after it had been released
     │   └── LeaseUnsatisfiable        no exporter can ever serve the lease
     ├── DeviceError                   a device that should have been there was not
-    │   ├── LeaseTimeout              still waiting after the longest wait (also a TimeoutError)
-    │   ├── LeaseLost                 the lease ended before we released it
-    │   ├── ExporterOffline           the exporter went away
+    │   ├── LeaseTimeout              the lease was still pending after the longest wait (also a TimeoutError)
+    │   ├── LeaseLost                 the lease ended before it was released
+    │   ├── ExporterOffline           the exporter went offline
     │   ├── HookFailed                the exporter's beforeLease hook failed
     │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
-    ├── RequestInvalid                a request does not fit the service's own description
-    └── RequestError                  a request left and failed; carries `.request` and `.response`
-        ├── TransportError            no answer
+    ├── RequestInvalid                a request does not match the description of the service; it was not sent
+    └── RequestError                  a request was sent and failed; has `.request` and `.response`
+        ├── TransportError            there was no answer
         │   ├── ControllerUnreachable the lab controller cannot be reached (also a ConnectionError)
-        │   └── RequestTimeout        no answer in time (also a TimeoutError)
+        │   └── RequestTimeout        there was no answer in time (also a TimeoutError)
         └── StatusError               the lab controller answered with an error
-            ├── MethodUnavailable     the server, or the installed stubs, lack the method
-            ├── AuthenticationError   the token is missing, malformed or not for this client
-            │   └── TokenExpired      the token was good once
-            ├── PermissionDenied      the token is good, the thing is not ours
-            ├── NotFound              no such lease, exporter or client
-            ├── AlreadyExists         the lease id is taken
-            ├── AlreadyReleased       the lease was released before
-            ├── InvalidArgument       the server refuses the request as malformed
+            ├── MethodUnavailable     the lab controller, or the installed stubs, lack the method
+            ├── AuthenticationError   the token is missing, malformed or of another client
+            │   └── TokenExpired      the token has expired
+            ├── PermissionDenied      the token is valid, but the object belongs to another client
+            ├── NotFound              there is no such lease, exporter or client
+            ├── AlreadyExists         the lease id is already used
+            ├── AlreadyReleased       the lease was already released
+            ├── InvalidArgument       the lab controller rejects the request as malformed
             └── NotReady              the exporter or lease is not in the state that the call needs
 
-`ConsoleFatal` is none of these, but an `AssertionError`: the product failed, not lab or user.
+`ConsoleFatal` is not in the tree: it is an `AssertionError`, because the product failed, not the lab or the user.
 
-A *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`, `PermissionDenied`) is the
-user's to mend; a *device error* (`DeviceError`) is the lab's.
+The user must fix a *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`,
+`PermissionDenied`). A *device error* (`DeviceError`) is a failure of the lab.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Request, Response
+    import grpc
+
+
+class FailedRequest(Protocol):
+    """A request that failed: a `pytest_jumpstarter.client.v1.Request`, which this module must not import."""
+
+    method: str
+    """Name of the RPC, such as `CreateLease`."""
+    headers: Mapping[str, str | bytes]
+    """Metadata that was sent along, without the token."""
+    timeout: float | None
+    """Seconds for the call; None if the client's own was used."""
+
+    @property
+    def http(self) -> tuple[str, str] | None:
+        """Verb and path of the call in HTTP; None if it has no HTTP form."""
+
+
+class FailedResponse(Protocol):
+    """The answer to it: a `pytest_jumpstarter.client.v1.Response`, which this module must not import."""
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code."""
+
+    @property
+    def details(self) -> str:
+        """The text of the status."""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from sending the request to its answer."""
+
+    @property
+    def leaves_open(self) -> bool:
+        """Whether a write may have succeeded despite this answer."""
 
 
 class JumpstarterError(Exception):
-    """Be the root of all errors of this package."""
+    """Base class of all errors of this package."""
 
 
 class ConfigError(JumpstarterError):
-    """Say that what was asked for cannot work, so that trying again will not help."""
+    """What was asked for cannot work; trying again will not help."""
 
 
 class OptionError(ConfigError, ValueError):
-    """Name an option, ini value, marker or fixture argument that is wrong, and where it came from."""
+    """An option, ini value, marker or fixture argument is wrong; the message says where it was set."""
 
 
 class SelectorError(ConfigError, ValueError):
-    """Name a label selector that does not parse, and the place where it stops making sense."""
+    """A label selector has a syntax error; the message says at which position."""
 
 
 class ClientConfigError(ConfigError):
-    """Say why the client config cannot be used: missing, broken or incomplete."""
+    """The client config is missing, broken or incomplete."""
 
 
 class ClientConfigMissing(ClientConfigError):
-    """Say that there is no client config at all, and where it was looked for."""
+    """There is no client config; the message says where it was looked for."""
 
 
 class LabError(ConfigError):
-    """Say why the embedded lab cannot be started from the files it was given."""
+    """The embedded lab cannot be started from its lab files."""
 
 
 class NoDeviceSource(ConfigError):
-    """Say that a test asks for a device and that nothing tells where it should come from."""
+    """A test asks for a device, but no source of devices is configured."""
 
 
 class DeviceMismatch(ConfigError):
-    """Say that the board at hand is not the one the fixture asked for."""
+    """The board at hand is not the one that the fixture asked for."""
 
 
 class DriverMissing(ConfigError):
-    """Name the package to install for a driver client that is not there."""
+    """A driver client cannot be imported; if its package is not installed, the message names it."""
 
 
 class DriverNotAllowed(ConfigError):
-    """Name a driver client that the client config's allow-list leaves out."""
+    """The allow-list of the client config does not contain a driver client."""
 
 
 class ConsoleNotFound(ConfigError):
-    """Say that the device has no such console, and which drivers it has."""
+    """The device has no such console; the message lists its drivers."""
 
 
 class DeviceReleased(ConfigError):
-    """Say that a handle was used after its board went back to the lab: keep none past its fixture's scope."""
+    """A device was used after it had been released; do not keep it longer than the scope of its fixture."""
 
 
 class LeaseUnsatisfiable(ConfigError):
-    """Say that no exporter can ever serve the lease, in the lab controller's own words."""
+    """No exporter can ever serve the lease; the message quotes the lab controller."""
 
 
 class DeviceError(JumpstarterError):
     """
-    Say that a device that should have been there was not: the lab failed, not the product.
+    A device that should have been there was not: the lab failed, not the product.
 
     Attributes:
-        exporter: The exporter's name, where one was assigned.
-        lease: The lease's name, where there was one.
+        exporter: Name of the exporter; empty if none was assigned.
+        lease: Name of the lease; empty if there was none.
     """
 
     exporter: str = ""
@@ -123,95 +159,97 @@ class DeviceError(JumpstarterError):
 
 
 class LeaseTimeout(DeviceError, TimeoutError):
-    """Say that the lease was still pending after the longest wait."""
+    """The lease was still pending after the longest wait."""
 
 
 class LeaseLost(DeviceError):
-    """Say that the lease ended before it was released."""
+    """The lease ended before it was released."""
 
 
 class ExporterOffline(DeviceError):
-    """Say that the exporter went away."""
+    """The exporter went offline."""
 
 
 class HookFailed(DeviceError):
-    """Say that the exporter's beforeLease hook failed, with its words."""
+    """The exporter's beforeLease hook failed; the message quotes its output."""
 
 
 class DeviceUnreachable(DeviceError):
-    """Say that the tunnel to the exporter cannot be opened, or broke."""
+    """The tunnel to the exporter cannot be opened, or broke."""
 
 
 class RequestInvalid(JumpstarterError, ValueError):
-    """Name the field of a request that does not fit the service's own description."""
+    """A request does not match the description of the service; the message names the field."""
 
 
 class RequestError(JumpstarterError):
     """
-    Carry a request that left and failed.
+    A request was sent and failed.
 
     Attributes:
-        request: The request as it was sent; it never holds the token.
-        response: The answer, if there was one.
+        request: The request as it was sent; it never contains the token.
+        response: The answer; None if there was none.
     """
 
-    def __init__(self, message: str, *, request: Request | None = None, response: Response | None = None) -> None:
+    def __init__(
+        self, message: str, *, request: FailedRequest | None = None, response: FailedResponse | None = None
+    ) -> None:
         super().__init__(message)
         self.request = request
         self.response = response
 
 
 class TransportError(RequestError):
-    """Say that no answer came."""
+    """There was no answer."""
 
 
 class ControllerUnreachable(TransportError, ConnectionError):
-    """Say that the lab controller cannot be reached, and by which way it was tried."""
+    """The lab controller cannot be reached; the message says at which address, and through which proxy if any."""
 
 
 class RequestTimeout(TransportError, TimeoutError):
-    """Say that no answer came in time."""
+    """There was no answer in time."""
 
 
 class StatusError(RequestError):
-    """Carry an error that the lab controller answered with."""
+    """The lab controller answered with an error."""
 
 
 class MethodUnavailable(StatusError):
-    """Say that the server, or the installed stubs, lack the method."""
+    """The lab controller, or the installed stubs, lack the method."""
 
 
 class AuthenticationError(StatusError):
-    """Say that the token is missing, malformed or not for this client."""
+    """The token is missing, malformed or of another client."""
 
 
 class TokenExpired(AuthenticationError):
-    """Say that the token has run out."""
+    """The token has expired."""
 
 
 class PermissionDenied(StatusError):
-    """Say that the token is good but the thing is not ours."""
+    """The token is valid, but the object belongs to another client."""
 
 
 class NotFound(StatusError):
-    """Say that there is no such lease, exporter or client."""
+    """There is no such lease, exporter or client."""
 
 
 class AlreadyExists(StatusError):
-    """Say that the lease id is taken."""
+    """The lease id is already used."""
 
 
 class AlreadyReleased(StatusError):
-    """Say that the lease was released before."""
+    """The lease was already released."""
 
 
 class InvalidArgument(StatusError):
-    """Say that the server refuses the request as malformed."""
+    """The lab controller rejects the request as malformed."""
 
 
 class NotReady(StatusError):
-    """Say that the exporter or lease is not in the state that the call needs."""
+    """The exporter or lease is not in the state that the call needs."""
 
 
 class ConsoleFatal(AssertionError):
-    """Say that the board said something fatal, such as a kernel panic, while a test waited for something else."""
+    """The board printed a fatal message, such as a kernel panic, while a test waited for something else."""

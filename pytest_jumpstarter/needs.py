@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.pytest_private import skipped
-from pytest_jumpstarter.roles import ROLES, Needs, needs_of, wanted_of
+from pytest_jumpstarter.roles import Needs, needs_of, wanted_of, wish_of
+from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.selector import Selector
 
 if TYPE_CHECKING:
@@ -24,34 +26,39 @@ if TYPE_CHECKING:
 class Requirements:
     """Compares each device with what the test at hand needs: when it is made, or before the test if it was before."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: pytest.Session) -> None:
         self._item: pytest.Item | None = None
         self._devices: dict[str, tuple[Wanted, Device]] = {}
+        device_fixtures(session).checks.append(self.check)
+
+    def check(self, item: pytest.Item, role: str) -> None:
+        """Skip a test for which a device that is there already will not do."""
+        devices = devices_of(item)
+        wanted, device = self._devices.get(role, (None, None))
+        if device is not None and wanted == wanted_of(item, role, devices.wishes[role]):
+            _skip_if_lacking(device, needs_of(item, devices.wishes)[role])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Skip a test for which a device that is there already will not do."""
+        """Skip a test for which a device that is there already will not do, before anything is set up for it."""
         self._item = item
-        for role, needs in needs_of(item).items():
-            wanted, device = self._devices.get(role, (None, None))
-            if device is not None and wanted == wanted_of(item, role):
-                _skip_if_lacking(device, needs)
+        for role in devices_of(item).planned:
+            self.check(item, role)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(
-        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
-    ) -> Generator[None, Any, Any]:
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Skip the test for which a device is made if it will not do; the fixture stays, for others."""
         device = yield
-        role = fixturedef.argname
-        if self._item is not None and role in request.config.stash[ROLES] and role in (needs := needs_of(self._item)):
-            self._devices[role] = wanted_of(self._item, role), device
-            _skip_if_lacking(device, needs[role])
+        role, wish = fixturedef.argname, wish_of(fixturedef)
+        if self._item is not None and wish is not None:
+            self._devices[role] = wanted_of(self._item, role, wish), device
+            _skip_if_lacking(device, needs_of(self._item, devices_of(self._item).wishes | {role: wish})[role])
         return device
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
         """Forget a device whose fixture has ended."""
-        self._devices.pop(fixturedef.argname, None)
+        if wish_of(fixturedef) is not None:
+            self._devices.pop(fixturedef.argname, None)
 
 
 def _skip_if_lacking(device: Device, needs: Needs) -> None:

@@ -12,8 +12,8 @@ from itertools import groupby
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.pytest_private import fixture_definitions
-from pytest_jumpstarter.roles import roles_of
 
 _Unit = list[pytest.Item]
 
@@ -45,14 +45,14 @@ def _devices(unit: _Unit) -> dict[object, None]:
     devices: dict[object, None] = {}
     for item in unit:
         callspec = getattr(item, "callspec", None)
-        for role, wish in roles_of(item).items():
+        for role, wish in devices_of(item).planned.items():
             devices[role, wish, repr(callspec.params.get(role)) if callspec is not None else ""] = None
     return devices
 
 
 def _units(module: _Unit) -> Iterator[_Unit]:
     """Yield the one or two units of a module's tests."""
-    classes = {_class(item) for item in module if roles_of(item)}
+    classes = {_class(item) for item in module if devices_of(item).planned}
     alone = classes.pop() if len(classes) == 1 else None
     inside = [item for item in module if alone is not None and _class(item) is alone]
     outside = [item for item in module if item not in inside]

@@ -5,22 +5,24 @@ A suite that asks for no device pays for an option table and nothing else: whate
 imported by the `jumpstarter` fixture, when the first test asks for a device.
 
 One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
-devices at hand (leasing/sets.py) or asks a source (leasing/source.py), which acquires a `Hold` (leasing/hold.py) for
-each member, all or none (leasing/together.py), through the `Client` (client/v1) of the run's lab (site.py), and
-connects a `Device` (device/): its driver clients are made when they are looked up (device/lazy.py), and their calls go
-through the tunnel (device/calls.py). The set ends with its last test (schedule.py), or with the run: leaving the
-source's context manager gives the boards back.
+devices at hand (leasing/sets.py) or asks a source (leasing/source.py). The source acquires the leases of all members
+or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `Hold` (leasing/hold.py), and is
+waited for (leasing/waiting.py) through the `Client` (client/v1) of the run's lab (site.py). Then the source has a
+`Connector` (leasing/connect.py) make the `Device` (device/): driver clients are made when they are looked up
+(device/driver_builder.py), and their calls go through the tunnel (device/blocking_calls.py). The set ends with its last
+test (schedule.py), or with the run: leaving the source's context manager gives the boards back.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
@@ -32,7 +34,6 @@ from pytest_jumpstarter.roles import (
     declared_roles,
     needs_of,
     remember_wish,
-    roles_of,
     wanted_device,
 )
 from pytest_jumpstarter.settings import SETTINGS, Settings
@@ -40,19 +41,8 @@ from pytest_jumpstarter.settings import SETTINGS, Settings
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.console import Console
-    from pytest_jumpstarter.live import LiveFixtures
+    from pytest_jumpstarter.report.shown import Shows
     from pytest_jumpstarter.run import Run
-
-# What a report may carry, and who shows it.
-_SHOWN_BY = {
-    "device_error": "device_errors:DeviceErrors",
-    "held": "hold:HeldDevices",
-    "retry": "retried:Retried",
-    "no_device": "no_device:NothingTested",
-    "jumpstarter": "bookkeeper:Bookkeeper",
-    "evidence": "junit_output:JunitOutput",
-}
-
 
 _USAGE_ERROR = "jumpstarter_usage_error"  # in xdist's `workeroutput`
 
@@ -87,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _register_dut(config, config.stash[SETTINGS])
     _register_crew(config, config.stash[SETTINGS])
     _register_each(config, config.stash[SETTINGS])
-    _register_retries(config, config.stash[SETTINGS], config.stash[ROLES])
+    _register_retries(config, config.stash[SETTINGS])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -124,9 +114,10 @@ def _register_crew(config: pytest.Config, settings: Settings) -> None:
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
     if any(setting.option.name == "each" for setting in settings.aimed()):
-        from pytest_jumpstarter.each import Each
+        from pytest_jumpstarter.each import EACH, Each
 
-        config.pluginmanager.register(Each(config), "jumpstarter-each")
+        config.stash[EACH] = each = Each(config)
+        config.pluginmanager.register(each, "jumpstarter-each")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -137,22 +128,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrise(metafunc)
 
 
-def _register_retries(config: pytest.Config, settings: Settings, roles: set[str]) -> None:
+def _register_retries(config: pytest.Config, settings: Settings) -> None:
     if settings["retries"].value:
-        from pytest_jumpstarter.retries import Retries
+        from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, RetriedProtocol
 
-        config.pluginmanager.register(Retries(settings, roles, _live_fixtures(config)), "jumpstarter-retries")
-
-
-def _live_fixtures(config: pytest.Config) -> LiveFixtures:
-    """Return what notes the fixtures over devices from now on."""
-    from pytest_jumpstarter.live import LiveFixtures
-
-    if (live := config.pluginmanager.get_plugin("jumpstarter-live")) is None:
-        roles: set[str] = config.stash[ROLES]
-        live = LiveFixtures(roles)
-        config.pluginmanager.register(live, "jumpstarter-live")
-    return cast("LiveFixtures", live)
+        config.stash[RETRIED_PROTOCOL] = protocol = RetriedProtocol()
+        config.pluginmanager.register(protocol, "jumpstarter-retries")
 
 
 def _register_outputs(config: pytest.Config, settings: Settings) -> None:
@@ -181,7 +162,7 @@ def pytest_internalerror(excrepr: object) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests without devices first, then group by device, unless somebody else orders the tests."""
-    if _orders(config) and any(roles_of(item) for item in items):
+    if _orders(config) and any(devices_of(item).planned for item in items):
         from pytest_jumpstarter.order import arranged
 
         items[:] = arranged(items)
@@ -233,22 +214,22 @@ def _prepare(session: pytest.Session) -> None:
                 f"there are {', '.join(sorted(roles))}"
             )
     try:
-        by_role = [need for item in session.items for need in needs_of(item).items()]
+        by_role = [need for item in session.items for need in needs_of(item, devices_of(item).planned).items()]
         workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
         check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     needs = [need for _, need in by_role]
-    if any(need.requires or need.labels for need in needs):
+    if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
         from pytest_jumpstarter.needs import Requirements
 
-        session.config.pluginmanager.register(Requirements(), "jumpstarter-requirements")
+        session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
     if needs:
-        from pytest_jumpstarter.schedule import Schedule
+        from pytest_jumpstarter.schedule import SCHEDULE, Schedule
 
-        schedule = Schedule(session.config, session.items, by_role, _live_fixtures(session.config))
+        session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
-    if needs and session.config.getoption("collectonly"):
+    if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
         from pytest_jumpstarter.asked import Asked
 
         session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")
@@ -259,35 +240,30 @@ def _prepare(session: pytest.Session) -> None:
 
 
 class _Herald:
-    """Waits for reports that have more to show, which may come from another process, and brings in what does."""
+    """Waits for reports with a record of ours, which may come from another process, and brings in what shows it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._shows: Shows | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Hand the report to those who show a part of it."""
-        shows = [self._show(attribute) for attribute in _SHOWN_BY if hasattr(report, attribute)]
-        for show in shows:
-            show.expect(report)
-        result = yield
-        for show in shows:
-            show.add(report)
-        return result
+        record = getattr(report, "jumpstarter", None)
+        if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+            return (yield)
+        from pytest_jumpstarter.report.shown import Shows
 
-    def _show(self, attribute: str) -> Any:
-        name = f"jumpstarter-{attribute}"
-        if not self._config.pluginmanager.has_plugin(name):
-            module, _, shows = _SHOWN_BY[attribute].partition(":")
-            show = getattr(import_module(f"pytest_jumpstarter.report.{module}"), shows)(self._config)
-            self._config.pluginmanager.register(show, name)
-        return self._config.pluginmanager.get_plugin(name)
+        self._shows = self._shows or Shows(self._config)
+        return (yield from self._shows.show(report))
 
 
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    if (schedule := request.config.pluginmanager.get_plugin("jumpstarter-schedule")) is not None:
+    from pytest_jumpstarter.schedule import SCHEDULE
+
+    if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
         schedule.wait_for_imports()
     from pytest_jumpstarter.session import start_run
 
@@ -337,12 +313,19 @@ def device_fixture(
 
 def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
     """Yield the device of a role, of which its fixture says `wish`."""
+    from pytest_jumpstarter.running.device_fixtures import device_fixtures
+    from pytest_jumpstarter.schedule import SCHEDULE
+
     role = str(request.fixturename)
     run: Run = request.getfixturevalue("jumpstarter")
+    fixtures = device_fixtures(request.session)
+    fixtures.note_setup(request)
     wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
-    schedule = request.config.pluginmanager.get_plugin("jumpstarter-schedule")
+    schedule = request.config.stash.get(SCHEDULE, None)
     together = schedule.together(wanted) if schedule is not None else [wanted]
-    with run.device(wanted, together) as device:
+    with ExitStack() as stack:
+        with fixtures.noting_failure(request):
+            device = stack.enter_context(run.device(wanted, together))
         yield device
 
 

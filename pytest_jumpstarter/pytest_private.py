@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,19 +72,105 @@ def finish_fixture(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRe
     fixturedef.finish(request)  # type: ignore[arg-type]  # what the setup hook hands out is a SubRequest
 
 
-def on_getfixturevalue(request: pytest.FixtureRequest, on_name: Callable[[str], object]) -> None:
+def on_lookup(
+    fixturedef: pytest.FixtureDef[Any],
+    on_request: Callable[[pytest.Item, Sequence[pytest.FixtureRequest]], object],
+    on_failure: Callable[[pytest.Item, Exception], object],
+) -> None:
     """
-    Call `on_name` with each name that a fixture asks for by `request.getfixturevalue`.
+    Call `on_request` before each lookup of a fixture, whether it is to be set up or stands already.
 
-    Reason: pytest does not note that such a fixture depends on what it asked for.
+    It is given the test, and the requests of the fixtures that lead to this one, the nearest first; `on_failure` is
+    given the error of a lookup that failed, also where pytest has kept it from the setup.
+    Reason: pytest tells of a fixture's setup only; a test that gets one that stands leaves no trace.
     """
-    ask = request.getfixturevalue
+    if getattr(fixturedef, "jumpstarter_watched", False):
+        return
+    execute: Any = fixturedef.execute
+
+    def watched(request: Any) -> Any:
+        __tracebackhide__ = True
+        on_request(request._pyfuncitem, requests_above(request))
+        try:
+            return execute(request)
+        except Exception as exc:
+            on_failure(request._pyfuncitem, exc)
+            raise
+
+    fixturedef.execute = watched  # type: ignore[method-assign]  # of this one fixture
+    fixturedef.jumpstarter_watched = True  # type: ignore[attr-defined]
+
+
+def requests_above(request: pytest.FixtureRequest) -> Sequence[pytest.FixtureRequest]:
+    """
+    Return the requests of the fixtures that lead to the one of `request`, the nearest first.
+
+    Reason: pytest keeps to itself which fixture asked for which.
+    """
+    return [*request._iter_chain()][1:]
+
+
+def item_of(request: pytest.FixtureRequest) -> pytest.Item:
+    """
+    Return the test for which a fixture is looked up.
+
+    Reason: the request of a session fixture tells its session only.
+    """
+    item: pytest.Item = request._pyfuncitem
+    return item
+
+
+def fixturedef_of(request: pytest.FixtureRequest) -> pytest.FixtureDef[Any]:
+    """
+    Return the fixture that a request is for.
+
+    Reason: pytest hands it to the setup hook only.
+    """
+    found: pytest.FixtureDef[Any] = request._fixturedef  # type: ignore[attr-defined]  # of SubRequest
+    return found
+
+
+def on_getfixturevalue(request: pytest.FixtureRequest, on_fixture: Callable[[pytest.FixtureDef[Any]], object]) -> None:
+    """
+    Call `on_fixture` with each fixture that another one gets by `request.getfixturevalue`.
+
+    Reason: pytest does not note that such a fixture depends on what it asked for, and a second lookup by the same
+    request is answered from a cache.
+    """
+    if getattr(request, "jumpstarter_watched", False):
+        return
+    ask: Any = request.getfixturevalue
 
     def getfixturevalue(argname: str) -> Any:
-        on_name(argname)
-        return ask(argname)
+        __tracebackhide__ = True
+        value = ask(argname)
+        if argname != "request":
+            on_fixture(request._get_active_fixturedef(argname))
+        return value
 
     request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # for this one request
+    request.jumpstarter_watched = True  # type: ignore[attr-defined]
+
+
+def uses_request(item: pytest.Item) -> bool:
+    """
+    Return whether a test, or a fixture of its suite, may look up more fixtures by name while it runs.
+
+    Reason: pytest tells the names that a test asks for, not those of its function, nor those of its fixtures.
+    """
+    if isinstance(item, pytest.DoctestItem):
+        return True  # which has getfixture()
+    info = getattr(item, "_fixtureinfo", None)
+    if info is None:
+        return False
+    fixtures = (fixturedef for name in info.names_closure for fixturedef in info.name2fixturedefs.get(name, ())[-1:])
+    return "request" in info.argnames or any("request" in each.argnames and _is_of_suite(each) for each in fixtures)
+
+
+def _is_of_suite(fixturedef: pytest.FixtureDef[Any]) -> bool:
+    code = getattr(fixturedef.func, "__code__", None)
+    path = Path(code.co_filename) if code is not None else Path()
+    return "site-packages" not in path.parts and not path.is_relative_to(Path(__file__).parent)
 
 
 def forget_instance(item: pytest.Item) -> None:

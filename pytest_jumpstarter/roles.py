@@ -7,9 +7,9 @@ Nothing here asks the lab: this is what the suite itself, its markers and the se
 # No annotations from __future__: a NamedTuple would compile each of its own, in every run.
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import pytest
@@ -78,6 +78,16 @@ def remember_wish(function: object, wish: Wish) -> None:
     _WISHES[_function(function)] = wish
 
 
+def wish_of(fixturedef: "pytest.FixtureDef[Any]") -> Wish | None:
+    """Return what a device fixture says about its device; None for a fixture that yields anything else."""
+    return _WISHES.get(_function(fixturedef.func)) if is_device_fixture(fixturedef) else None
+
+
+def is_device_fixture(fixturedef: "pytest.FixtureDef[Any]") -> bool:
+    """Return whether a fixture yields a leased device, rather than something else under the same name."""
+    return _function(fixturedef.func) in _WISHES
+
+
 def _function(function: object) -> object:
     return getattr(function, "__func__", function)
 
@@ -118,9 +128,8 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
     from pytest_jumpstarter.pytest_private import fixture_definitions
 
     for fixturedef in reversed(fixture_definitions(item, name)):
-        function = _function(fixturedef.func)  # a method, where a class defines it
-        if function in _WISHES:
-            return _WISHES[function]
+        if (wish := wish_of(fixturedef)) is not None:
+            return wish
         if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
             return None
     return None
@@ -152,25 +161,28 @@ def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> 
             raise OptionError(f"{place} is one device, and the tests ask for several: {', '.join(same)}")
 
 
-def needs_of(item: pytest.Item) -> dict[str, Needs]:
+def needs_of(item: pytest.Item, wishes: Mapping[str, Wish]) -> dict[str, Needs]:
     """
     Return what a test needs each of its devices to have: its fixture's words, then its markers', outermost first.
+
+    Args:
+        item: The test.
+        wishes: What the fixtures of its devices say, by role.
 
     Raises:
         OptionError: A marker makes no sense; the message names it and the test.
     """
-    needs = {role: Needs(requires=wish.requires) for role, wish in roles_of(item).items()}
+    needs = {role: Needs(requires=wish.requires) for role, wish in wishes.items()}
     for mark in reversed(list(item.iter_markers("jumpstarter")) if needs else []):
-        for kind, role, value in _marked(item, mark):
+        for kind, role, value in _marked(item, mark, wishes):
             if role in needs:
                 there = getattr(needs[role], kind)
                 needs[role] = needs[role]._replace(**{kind: (*there, value)})
     return needs
 
 
-def _marked(item: pytest.Item, mark: pytest.Mark) -> Iterator[tuple[str, str, str]]:
+def _marked(item: pytest.Item, mark: pytest.Mark, roles: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """Yield (kind of need, role, value) of one marker; a value without a role is for `dut`, or for the only role."""
-    roles = roles_of(item)
     default = next(iter(roles)) if len(roles) == 1 else DEFAULT_ROLE
     where = f"@pytest.mark.jumpstarter of {item.nodeid}"
     if mark.args or mark.kwargs.keys() - {"requires", "labels"}:
@@ -195,11 +207,11 @@ def _checked(kind: str, value: str, where: str) -> str:
     return value
 
 
-def wanted_of(item: pytest.Item, role: str) -> "Wanted":
-    """Return the device that a test wants for one of its roles."""
+def wanted_of(item: pytest.Item, role: str, wish: Wish) -> "Wanted":
+    """Return the device that a test wants for one of its roles, of which the fixture says `wish`."""
     callspec = getattr(item, "callspec", None)
     parameter = callspec.params.get(role) if callspec is not None else None
-    return wanted_device(item.config.stash[SETTINGS], role, roles_of(item)[role], parameter)
+    return wanted_device(item.config.stash[SETTINGS], role, wish, parameter)
 
 
 def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> "Wanted":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
 from pytest_jumpstarter.leasing.choice import Choice
@@ -21,14 +21,14 @@ from pytest_jumpstarter.site import Site
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
-    from pytest_jumpstarter.device import Device, ExporterIdentity
-    from pytest_jumpstarter.leasing.given import GivenSource
+    from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
+    from pytest_jumpstarter.leasing.given import GivenExporter
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.reservation import Reach
-    from pytest_jumpstarter.leasing.source import ControllerSource
+    from pytest_jumpstarter.leasing.sets import Source
 
 _LOOK_INTERVAL = 1.0
-_LET_GO_FIRST = 10.0
 
 
 class Run:
@@ -38,33 +38,41 @@ class Run:
     Args:
         site: The lab.
         ids: Names for the leases of this process.
+        consoles: What holds for all consoles.
 
     Attributes:
         settings: The values in force, each with its source.
+        events: Told what happens to leases and devices.
         site: The lab.
         mode: Where devices come from: `lab`, `direct`, `shell` or `lease`.
         has_leases: Whether they are leased in this run.
+        source: Where devices come from; None before the first, and after `close`.
+        sets: The sets of devices in our hands.
         healths: The state of each role's device, from the moment its lease is ready.
         choice: Which exporters to avoid.
+        stop: The signals, and which of them ends this run.
         is_paused: Whether the fixture is torn down only to be made again.
     """
 
-    def __init__(self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds) -> None:
+    def __init__(
+        self, settings: Settings, events: Events, *, site: Site, ids: LeaseIds, consoles: ConsolePolicy
+    ) -> None:
         self.settings = settings
+        self.events = events
+        self.site = site
         self.mode = settings.mode
         self.has_leases = self.mode in ("lab", "lease")
+        self.source: Source | None = None
         self.healths: dict[str, Health] = {}
+        self.sets = Sets(self.healths)
+        self.choice = Choice()
+        self.stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
+        self.is_paused = False
         self._process = os.getpid()
-        self._events = events
-        self.site = site
         self._ids = ids
-        self._source: ControllerSource | GivenSource | None = None
-        self._stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
+        self._consoles = consoles
         self._failure: JumpstarterError | None = None
         self._held: Reach | None = None
-        self.choice = Choice()
-        self._sets = Sets(self.healths)
-        self.is_paused = False
         self._connecting: threading.Thread | None = None
         self._findings: list[str] = []
 
@@ -87,12 +95,12 @@ class Run:
     @property
     def leases(self) -> list[Lease]:
         """The leases in use at this moment, as last seen."""
-        return self._source.leases if self._source is not None else []
+        return self.source.leases if self.source is not None else []
 
     @contextmanager
     def device(self, wanted: Wanted, together: Sequence[Wanted] = ()) -> Iterator[Device]:
         """
-        Yield a connected device for a role; its board goes back by `give_back`, and at the end in any case.
+        Yield a connected device for a role; its board goes back by `sets.end`, and at the end in any case.
 
         Args:
             wanted: What the role needs.
@@ -102,17 +110,21 @@ class Run:
             NoDeviceSource: Nothing says where devices come from.
             ConfigError, DeviceError, RequestError: As the source does.
         """
-        with self._sets.device(self._begin(), wanted, together or [wanted]) as device:
+        with self.sets.device(self.begin(), wanted, together or [wanted]) as device:
             yield device
 
-    def foresee(self, wanted: Wanted) -> Wanted:
+    def begin(self) -> Source:
         """
-        Return what would be asked of the lab controller, after the hooks had their say; ask nothing.
+        Return the source, opened if need be; it has signals and events until `close`.
 
         Raises:
-            ConfigError: Nothing says what, or where devices come from.
+            NoDeviceSource, ConfigError, RequestError: Nothing says where devices come from, or nothing is there.
         """
-        return self._begin().foresee(wanted)
+        if self.source is None:
+            self.source = self._open_source_once()
+            self.stop.install()
+            self.events.on_start()
+        return self.source
 
     def warm_up(self, wanted: Collection[Wanted]) -> None:
         """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
@@ -124,111 +136,67 @@ class Run:
     def tell(self) -> None:
         """Say what the warm-up found out, in the thread that prints."""
         while self._findings:
-            self._events.say(self._findings.pop(0))
+            self.events.say(self._findings.pop(0))
 
     def _connect(self, wanted: Collection[Wanted]) -> None:
-        from pytest_jumpstarter.leasing.survey import matching_exporters, what_there_is
+        from pytest_jumpstarter.leasing.availability import look_for
 
         with suppress(Exception):  # whoever needs a device is told
+            client = self.client
             for each in {(each.selector, each.exporter): each for each in wanted if each.lease is None}.values():
-                is_asked_for = each.selector is not None or each.exporter is not None
-                if not matching_exporters(self.client, each) and is_asked_for:
-                    self._findings.append(f"no exporter matches {each}{what_there_is(self.client, each)}")
-
-    @property
-    def held(self) -> list[Mapping[str, Wanted]]:
-        """What is held for each role, one entry a set of devices."""
-        return self._sets.wanted
-
-    def exporters_of(self, roles: Collection[str]) -> list[ExporterIdentity]:
-        """Return the exporters of the devices of these roles."""
-        devices = [self.healths[role].device for role in roles if role in self.healths]
-        return [device.exporter for device in devices if device is not None]
-
-    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:
-        """Return who else of this run has waited too long for one of these exporters; empty if nobody has."""
-        return self._events.wanted_by(exporters)
-
-    def let_go_first(self, other: str, exporters: Sequence[ExporterIdentity]) -> None:
-        """Wait until another process of this run has what we gave back, for some seconds at most."""
-        from pytest_jumpstarter.leasing.waiting import attempts
-
-        for _ in attempts(_LET_GO_FIRST):
-            if self._events.wanted_by(exporters) != other:
-                return
-
-    def roles_with(self, roles: Collection[str]) -> list[str]:
-        """Return these roles, and those whose devices are held together with theirs."""
-        return self._sets.roles_with(roles)
-
-    def give_back(self, roles: Collection[str]) -> None:
-        """Give back the devices of these roles, and those held together with theirs."""
-        self._sets.end(roles)
-
-    @property
-    def received(self) -> int:
-        """The signal that ends this run; 0 if none does."""
-        return self._stop.received
-
-    def close(self) -> None:
-        """Give back whatever is still held, then stop the embedded lab; a second call, or a child's, does nothing."""
-        if os.getpid() != self._process or self.is_paused:
-            return
-        source = self._source
-        try:
-            if source is not None:
-                self._stop.wait_released()
-                with ExitStack() as stack:
-                    stack.callback(self._events.on_end)
-                    stack.callback(self._stop.restore)
-                    stack.callback(source.close)
-                    stack.callback(self._sets.end_all)
-        finally:
-            self._stop.wait_released()  # for a signal that came meanwhile
-            self._source = None  # and not before, for its thread gives back by it
-            if self._held is None or not self.site.has_lab:
-                self._leave()
-
-    def finish(self) -> None:
-        """Close, and let the embedded lab go on for as long as people have a lease in it."""
-        if os.getpid() != self._process:
-            return
-        self.is_paused = False
-        self.close()
-        try:
-            if self._held is not None and self.site.has_lab:
-                self._events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
-                self._wait_for_people(self._held)
-        except KeyboardInterrupt:
-            pass  # they have had enough; pytest has its exit code
-        finally:
-            self._leave()
-
-    def defer(self, roles: Collection[str]) -> bool:
-        """Let the boards of these roles not go back until `undefer` or `reserve`; tell whether there are any."""
-        return self._leases_from is not None and self._leases_from.defer(roles)
-
-    def undefer(self) -> None:
-        """Give back what would have gone back meanwhile."""
-        if self._leases_from is not None:
-            self._leases_from.undefer()
+                if each.selector is not None or each.exporter is not None:
+                    try:
+                        look_for(client, each)
+                    except ConfigError as exc:
+                        self._findings.append(str(exc))
 
     def reserve(self, duration: float) -> Reach:
-        """Leave the deferred boards to people for `duration` seconds, and return how they reach them."""
+        """Leave the boards of the postponed roles to people for `duration` seconds; return how they reach them."""
         from pytest_jumpstarter.leasing.reservation import Reach
 
-        assert self._leases_from is not None
-        reserved, failures = self._leases_from.reserve(duration)
+        assert self.source is not None
+        reserved, failures = self.source.reserve(self.sets.postponed, duration)
+        self.sets.end_postponed()
         reach = Reach.of(reserved, failures, client=self.site.client_option(), is_lab=self.site.has_lab)
         self._held = reach if reach.is_any else None
         for lease in reach.leases:
-            self._events.on_reserved(lease)
+            self.events.on_reserved(lease)
         return reach
 
-    @property
-    def _leases_from(self) -> ControllerSource | None:
-        """The source, if leases can be left to people: a shell's is the shell's."""
-        return cast("ControllerSource | None", self._source) if self.has_leases else None
+    def close(self) -> None:
+        """
+        Give back whatever is still held, and signals; a second call, or a child's, does nothing.
+
+        The lab controller is not left before `finish`: a plugin may run the last test again, and with it begin anew.
+        """
+        if os.getpid() == self._process and not self.is_paused and not self.sets.postponed:
+            self._give_back_all()
+
+    def finish(self) -> None:
+        """Give back what `close` left, and leave the lab controller, once people have no lease in the embedded lab."""
+        if os.getpid() != self._process:
+            return
+        self.is_paused = False
+        with ExitStack() as stack:
+            stack.callback(self._leave)
+            self._give_back_all()
+            if self._held is not None and self.site.has_lab:
+                self.events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
+                self._wait_for_people(self._held)
+
+    def _give_back_all(self) -> None:
+        source = self.source
+        try:
+            if source is not None:
+                self.stop.wait_released()
+                with ExitStack() as stack:
+                    stack.callback(self.events.on_end)
+                    stack.callback(self.stop.restore)
+                    stack.callback(source.close)
+                    stack.callback(self.sets.end_all)
+        finally:
+            self.stop.wait_released()  # for a signal that came meanwhile
+            self.source = None  # and not before, for its thread gives back by it
 
     def _leave(self) -> None:
         """Leave the lab controller; stop it if it is ours."""
@@ -241,19 +209,11 @@ class Run:
     def _wait_for_people(self, held: Reach) -> None:
         """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
         client = self.site.client
-        with suppress(RequestError):  # the lab is gone, and the leases with it
+        with suppress(RequestError, KeyboardInterrupt):  # the lab is gone with the leases; or they have had enough
             while time.monotonic() < held.until and not all(client.get_lease(name).is_ended for name in held.leases):
                 time.sleep(_LOOK_INTERVAL)
 
-    def _begin(self) -> ControllerSource | GivenSource:
-        """Return the source, with signals and events from now on."""
-        if self._source is None:
-            self._source = self._open_source_once()
-            self._stop.install()
-            self._events.on_start()
-        return self._source
-
-    def _open_source_once(self) -> ControllerSource | GivenSource:
+    def _open_source_once(self) -> Source:
         """Open the source; where that failed, fail again without another try."""
         if self._failure is not None:
             raise self._failure
@@ -267,44 +227,47 @@ class Run:
         """Take SIGHUP for what it is inside a `jmp shell`: its way to say that the lease is over."""
         for role, health in self.healths.items():
             health.lose(LeaseLost("the jmp shell around this run says that its lease is over (SIGHUP)"))
-            self._events.on_loss(role, health.loss or LeaseLost(""))
+            self.events.on_loss(role, health.loss or LeaseLost(""))
 
     def _release_all(self) -> None:
-        if self._source is not None:
-            self._source.release_all()
+        if self.source is not None:
+            self.source.release_all()
 
-    def _open_source(self) -> ControllerSource | GivenSource:
-        if self.mode == "shell":
-            from pytest_jumpstarter.leasing.shell import ShellSource
+    def _open_source(self) -> Source:
+        if not self.has_leases:
+            from pytest_jumpstarter.leasing.given import GivenSource
 
-            return ShellSource(self.settings.environ, events=self._events, healths=self.healths)
-        if self.mode == "direct":
-            return self._open_direct()
+            exporter = self._in_shell() if self.mode == "shell" else self._direct()
+            return GivenSource(exporter, events=self.events, healths=self.healths, consoles=self._consoles)
         from pytest_jumpstarter.leasing.source import ControllerSource
 
         max_hold = self.settings.find("max-hold")
         return ControllerSource(
             self.client,
             self.site.config,
-            events=self._events,
+            events=self.events,
             healths=self.healths,
             choice=self.choice,
             ids=self._ids,
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
+            consoles=self._consoles,
         )
 
-    def _open_direct(self) -> GivenSource:
-        from pytest_jumpstarter.leasing.direct import DirectSource
+    def _in_shell(self) -> GivenExporter:
+        from pytest_jumpstarter.leasing.shell import ShellExporter
+
+        return ShellExporter(self.settings.environ)
+
+    def _direct(self) -> GivenExporter:
+        from pytest_jumpstarter.leasing.direct import DirectExporter
 
         direct, ca = self.settings["direct"], self.settings.find("direct-ca")
         try:
-            return DirectSource(
+            return DirectExporter(
                 direct.value,
                 ca=Path(ca.value) if ca else None,
                 said_by=direct.source,
                 environ=self.settings.environ,
-                events=self._events,
-                healths=self.healths,
             )
         except OptionError as exc:
             raise OptionError(f"{ca.source if ca else direct.source}: {exc}") from exc

@@ -12,18 +12,27 @@ import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import ConfigError
-from pytest_jumpstarter.live import LiveFixtures
-from pytest_jumpstarter.roles import ROLES, Needs, roles_of, wanted_of
+from pytest_jumpstarter.roles import Needs, wanted_of
+from pytest_jumpstarter.running import RUN
+from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from pytest_jumpstarter.device import ExporterIdentity
     from pytest_jumpstarter.leasing import Wanted
+    from pytest_jumpstarter.leasing.events import Events
     from pytest_jumpstarter.run import Run
+
+SCHEDULE = pytest.StashKey["Schedule"]()
+
+_LET_GO_FIRST = 10.0
+"""Seconds for another process to take what we gave back for it."""
 
 
 class Schedule:
@@ -31,24 +40,18 @@ class Schedule:
     Gives devices back early, and knows what belongs together.
 
     Args:
-        items: All collected tests, in the order in which they run.
+        session: Has all collected tests, in the order in which they run.
         needs: For each device that a test asks for its role, and what the test is skipped without.
-        live: Knows the fixtures that are alive.
     """
 
-    def __init__(
-        self,
-        config: pytest.Config,
-        items: Sequence[pytest.Item],
-        needs: Iterable[tuple[str, Needs]],
-        live: LiveFixtures,
-    ) -> None:
-        self._config = config
+    def __init__(self, session: pytest.Session, needs: Iterable[tuple[str, Needs]]) -> None:
+        self._config = config = session.config
+        items: Sequence[pytest.Item] = session.items
         self._wanted = [_wanted_devices(item) for item in items]
         self._hopes = _hopes_of(needs)
         self._position = {item: position for position, item in enumerate(items)}
         self._sets = sets_of(self._wanted)
-        self._live = live
+        self._fixtures = device_fixtures(session)
         self._now = 0
         self._unplanned: set[str] = set()
         self._imports: threading.Thread | None = None
@@ -95,25 +98,18 @@ class Schedule:
         self._now = self._position.get(item, self._now)
         self._warm_up(item.session)
         devices = self._wanted[self._now]
-        for held in self._run.held if self._run is not None else ():
+        for held in self._run.sets.wanted if self._run is not None else ():
             if any(held[role] != devices[role] for role in held.keys() & devices.keys()):
                 self._give_back(held)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-        """Note a device of which the test's signature did not tell."""
-        __tracebackhide__ = True  # of an error in the fixture
-        if fixturedef.argname in self._config.stash[ROLES] - self._wanted[self._now].keys():
-            self._unplanned.add(fixturedef.argname)
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         """Give back the devices that no later test needs, or not as they are."""
+        self._unplanned |= devices_of(item).unplanned
         result = yield
         if self._run is not None and nextitem is not None and not self._run.is_paused:
-            for held in self._run.held:
-                if held.keys() & (self._live.fetched | self._unplanned):
+            for held in self._run.sets.wanted:
+                if held.keys() & (self._fixtures.fetched | self._unplanned):
                     continue
                 if not self._knows_future:
                     self._give_way(self._run, held)
@@ -123,15 +119,14 @@ class Schedule:
 
     def _give_way(self, run: Run, held: Mapping[str, Wanted]) -> None:
         """Give devices back for a while, if another worker has waited too long for one of them."""
-        exporters = run.exporters_of(held)
-        if other := run.wanted_by(exporters):
+        exporters = run.sets.exporters_of(held)
+        if other := run.events.wanted_by(exporters):
             self._give_back(held)
-            run.let_go_first(other, exporters)
+            _let_go_first(run.events, other, exporters)
 
     @property
     def _run(self) -> Run | None:
-        ending = self._config.pluginmanager.get_plugin("jumpstarter-ending")
-        return cast("Run", ending.run) if ending is not None else None
+        return self._config.stash.get(RUN, None)
 
     def _is_done(self, held: Mapping[str, Wanted]) -> bool:
         later = (devices for devices in self._wanted[self._now + 1 :] if devices.keys() & held.keys())
@@ -141,18 +136,27 @@ class Schedule:
     def _give_back(self, held: Mapping[str, Wanted]) -> None:
         """End the fixtures over these devices, then give the devices back; the first error goes on."""
         assert self._run is not None
-        errors = [error for role in held for error in self._live.finish(role)]
-        self._run.give_back(held)
+        errors = [error for role in held for error in self._fixtures.finish(role)]
+        self._run.sets.end(held)
         if errors:
             raise errors[0]
+
+
+def _let_go_first(events: Events, other: str, exporters: Sequence[ExporterIdentity]) -> None:
+    """Wait until another process of this run has what we gave back, for some seconds at most."""
+    from pytest_jumpstarter.leasing.waiting import attempts
+
+    for _ in attempts(_LET_GO_FIRST):
+        if events.wanted_by(exporters) != other:
+            return
 
 
 def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:
     """Return what a test wants for each of its roles; what makes no sense is told when its fixture is made."""
     found = {}
-    for role in roles_of(item):
+    for role, wish in devices_of(item).planned.items():
         try:
-            found[role] = wanted_of(item, role)
+            found[role] = wanted_of(item, role, wish)
         except ConfigError:
             continue
     return found
@@ -180,6 +184,6 @@ def _import_all() -> None:
     with suppress(Exception):  # whoever needs a device is told
         import pytest_jumpstarter.leasing.source
         import pytest_jumpstarter.session  # noqa: F401
-        from pytest_jumpstarter.device.connection import warm_up
+        from pytest_jumpstarter.device.exporter_connection import warm_up
 
         warm_up()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import gc
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import LeaseIds
 from pytest_jumpstarter.masking import learn_environment
@@ -18,83 +19,107 @@ from pytest_jumpstarter.report.artifacts import Artifacts
 from pytest_jumpstarter.report.collect import BuiltIn
 from pytest_jumpstarter.report.device_errors import EXIT_CODE
 from pytest_jumpstarter.report.evidence import Evidence
-from pytest_jumpstarter.report.faults import Faults
-from pytest_jumpstarter.report.hold import HoldOnFailure
 from pytest_jumpstarter.report.masked import Masked
 from pytest_jumpstarter.report.no_device import Skips
 from pytest_jumpstarter.report.outcome import Outcome
-from pytest_jumpstarter.report.recorder import Recorder
+from pytest_jumpstarter.report.recorder import LEASE_TIMES, Recorder
 from pytest_jumpstarter.report.terminal import Terminal
 from pytest_jumpstarter.run import Run
+from pytest_jumpstarter.running import RUN
+from pytest_jumpstarter.running.current_test import CurrentTest, current_test
+from pytest_jumpstarter.running.device_fixtures import device_fixtures
+from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
+from pytest_jumpstarter.running.pipeline import Pipeline
+from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, Retries
+from pytest_jumpstarter.running.verdict import Verdicts
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.signals import Interrupter, give_lines
+from pytest_jumpstarter.signals import Interrupter
 from pytest_jumpstarter.site import site_of
-from pytest_jumpstarter.workers.link import ADDRESS, RUN, Link
+from pytest_jumpstarter.workers import CREW
+from pytest_jumpstarter.workers.link import ADDRESS, Link
+from pytest_jumpstarter.workers.link import RUN as RUN_ID
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
     from pytest_jumpstarter.leasing import LeaseRequest, Wanted
-    from pytest_jumpstarter.retries import Retries
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
+    from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.workers.crew import Crew
 
 
 def start_run(session: pytest.Session, settings: Settings) -> Run:
     """Start the run of this process, in the setup of a test: from here on there are hooks of ours for each test."""
     config = session.config
-    if (ending := config.pluginmanager.get_plugin("jumpstarter-ending")) is not None:
-        return cast("Run", ending.run)  # the fixture is made again, since a test runs again
+    if (run := config.stash.get(RUN, None)) is not None:
+        return run  # the fixture is made again, since a test runs again
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notices go to stderr, past pytest and in nobody's interest
     given = getattr(config, "workerinput", {})
     worker = given.get("workerid", "main")
     link = Link(given[ADDRESS], worker) if given.get(ADDRESS) else None
     terminal = Terminal(config, elsewhere=link.tell if link else None)
-    faults, moment = Faults(_current_test(session)), Moment(config)
-    events = HookEvents(config, terminal, faults, moment, link)
+    events = HookEvents(config, terminal, current_test(session), link)
     site = site_of(config, settings, lab_elsewhere=link.lab if link else None)
-    run = Run(settings, events, site=site, ids=LeaseIds(run=given.get(RUN, ""), worker=worker))
-    faults.healths = run.healths
-    plugins: dict[str, object] = {
-        "faults": faults,
-        "outcome": Outcome(),
-        "terminal": terminal,
-        "moment": moment,
-        "ending": Ending(run, terminal),
-    }
-    if settings["no-device"].value == "skip":
-        plugins["skips"] = events.skips = Skips()
-    if (retries := config.pluginmanager.get_plugin("jumpstarter-retries")) is not None:
-        cast("Retries", retries).join(run, faults)
-    hold = settings.find("hold-on-failure")
-    can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
-    if hold is not None and can_hold:
-        plugins["hold"] = HoldOnFailure(run, faults.roles_of, hold.value)  # after faults: it wants their verdict
-    fatal = [setting.value for setting in settings.all("console-fatal")]
-    plugins["watch"] = evidence = Evidence(faults.uses, is_eager=_is_eager(settings), fatal=_patterns(fatal))
-    plugins["recorder"] = Recorder(worker, faults.uses)  # last: what the others put on a report is there
-    if (folder := settings.find("artifacts")) is not None:
-        plugins["collect"] = BuiltIn()
-        root = Path(config.invocation_params.dir, folder.value)
-        plugins["artifacts"] = Artifacts(root, settings["console"].value, evidence, faults.current)
+    ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
+    config.stash[RUN] = run = Run(settings, events, site=site, ids=ids, consoles=_consoles(settings))
+    events.healths = run.healths
+    events.skips = Skips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
-    plugins["masked"] = Masked(config)  # and so nothing is put there after it
-    for name, plugin in plugins.items():
-        config.pluginmanager.register(plugin, f"jumpstarter-{name}")
+    pipeline = _pipeline(session, settings, run, worker, events.skips)
+    config.pluginmanager.register(terminal, "jumpstarter-terminal")
+    config.pluginmanager.register(pipeline, "jumpstarter-pipeline")
+    config.pluginmanager.register(Ending(run, terminal), "jumpstarter-ending")
     atexit.register(gc.freeze)  # else the interpreter's last act is to look for cycles in all that was imported, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure, whatever became of the fixture
     return run
 
 
-def _patterns(fatal: list[str]) -> list[str] | None:
-    """Return what the settings say is fatal; None where they say nothing."""
-    return [pattern for pattern in fatal if pattern != "off"] if fatal else None
+def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str, skips: Skips | None) -> Pipeline:
+    """Return what makes our part of each report; register what listens to the hooks of leases and devices for it."""
+    config = session.config
+    test, fixtures = current_test(session), device_fixtures(session)
+    sections = Evidence()
+    config.stash[LEASE_TIMES] = lease_times = Recorder(worker, start=test.phases[0][1])
+    artifacts = None
+    if (folder := settings.find("artifacts")) is not None:
+        root = Path(config.invocation_params.dir, folder.value)
+        artifacts = Artifacts(root, settings["console"].value, sections)
+        config.pluginmanager.register(BuiltIn(), "jumpstarter-collect")
+    config.pluginmanager.register(sections, "jumpstarter-sections")
+    config.pluginmanager.register(lease_times, "jumpstarter-lease-times")
+    retries = None
+    if (protocol := config.stash.get(RETRIED_PROTOCOL, None)) is not None:
+        protocol.retries = retries = Retries(run, settings, fixtures)
+    hold = settings.find("hold-on-failure")
+    can_hold = run.mode == "lease" or (run.mode == "lab" and worker == "main")  # others end with what they have
+    return Pipeline(
+        run,
+        worker,
+        test,
+        fixtures,
+        short_errors=Outcome(),
+        verdicts=Verdicts(test, run.healths),
+        retries=retries,
+        skips=skips,
+        hold=HoldOnFailure(run, hold.value) if hold is not None and can_hold else None,
+        sections=sections,
+        lease_times=lease_times,
+        artifacts=artifacts,
+        masked=Masked(config),
+    )
 
 
-def _is_eager(settings: Settings) -> bool:
-    """Tell whether consoles are recorded though no test may open them."""
+def _consoles(settings: Settings) -> ConsolePolicy:
+    """Return what the settings say of consoles: recorded from the start only if that is asked for by name."""
+    from pytest_jumpstarter.leasing.connect import ConsolePolicy
+
+    fatal = [setting.value for setting in settings.all("console-fatal")]
     console = settings["console"]
-    return not console.is_default and console.value != "off"
+    return ConsolePolicy(
+        fatal=tuple(pattern for pattern in fatal if pattern != "off") if fatal else None,
+        is_recorded=not console.is_default and console.value != "off",
+    )
 
 
 def start_crew(config: pytest.Config, settings: Settings) -> None:
@@ -102,15 +127,10 @@ def start_crew(config: pytest.Config, settings: Settings) -> None:
     from pytest_jumpstarter.workers.crew import Crew
 
     terminal = Terminal(config)
-    crew = Crew(config, settings, terminal, site_of(config, settings))
-    for name, plugin in {"crew": crew, "terminal": terminal, "crew-ending": Ending(crew, terminal)}.items():
-        config.pluginmanager.register(plugin, f"jumpstarter-{name}")
-
-
-def _current_test(session: pytest.Session) -> pytest.Item | None:
-    """Return the test whose setup is under way, of whose start we have not heard."""
-    node_id = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
-    return next((item for item in session.items if item.nodeid == node_id), None)
+    config.stash[CREW] = crew = Crew(config, settings, terminal, site_of(config, settings))
+    config.pluginmanager.register(crew, "jumpstarter-crew")
+    config.pluginmanager.register(terminal, "jumpstarter-terminal")
+    config.pluginmanager.register(Ending(crew, terminal), "jumpstarter-ending")
 
 
 class HookEvents(Events):
@@ -118,20 +138,19 @@ class HookEvents(Events):
     Pass on what happens to the hooks and to the terminal.
 
     Attributes:
+        healths: The state of each role's device.
         skips: Skips tests for which no device is to be had; None where these fail.
     """
 
     skips: Skips | None = None
 
-    def __init__(
-        self, config: pytest.Config, terminal: Terminal, faults: Faults, moment: Moment, link: Link | None
-    ) -> None:
+    def __init__(self, config: pytest.Config, terminal: Terminal, test: CurrentTest, link: Link | None) -> None:
+        self.healths: Mapping[str, Health] = {}
         self._config = config
         self._link = link
-        self._moment = moment
         self._hook = config.hook
         self._terminal = terminal
-        self._faults = faults
+        self._test = test
         self._interrupter = Interrupter()
 
     def on_request(self, request: LeaseRequest, role: str) -> None:
@@ -185,13 +204,13 @@ class HookEvents(Events):
 
     def on_loss(self, role: str, loss: DeviceError) -> None:
         """End the test that the loss leaves waiting, unless a person is looking into it."""
-        item, health = self._faults.current, self._faults.healths.get(role)
+        item, health = self._test.item, self.healths.get(role)
 
         def is_waiting() -> bool:
-            is_the_same = self._faults.current is item and self._faults.healths.get(role) is health
-            return is_the_same and self._moment.is_interruptible
+            is_the_same = self._test.item is item and self.healths.get(role) is health
+            return is_the_same and self._test.is_interruptible
 
-        if item is not None and self._faults.uses(item, role):
+        if item is not None and role in devices_of(item).roles:
             self._interrupter.interrupt(loss, is_waiting)
 
     def on_start(self) -> None:
@@ -213,67 +232,6 @@ class HookEvents(Events):
         self._terminal.take("failure", failure)
 
 
-class Moment:
-    """
-    Knows whether a test may be interrupted now: in its own code, and while no person debugs.
-
-    An error that is raised where pytest itself is at work, which tells of a failure for seconds on a busy machine,
-    would end the run.
-    """
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._is_debugged = self._is_always_debugged = config.getoption("usepdb", default=False)
-        self._is_in_phase = True  # we come in the middle of a setup
-
-    @property
-    def is_interruptible(self) -> bool:
-        """Whether the main thread is in setup, call or teardown of a test, and at no debugger's prompt."""
-        return self._is_in_phase and not self._is_debugged
-
-    def pytest_enter_pdb(self) -> None:
-        """Note that there is a prompt; with `--pdb` there may be one at any time."""
-        self._is_debugged = True
-
-    def pytest_leave_pdb(self) -> None:
-        """Note that the test goes on."""
-        self._is_debugged = self._is_always_debugged
-
-    @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: everybody else's code is not the test's
-    def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
-        """Note that a phase goes on."""
-        return (yield from self._phase())
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
-        """Note that a phase goes on."""
-        return (yield from self._phase())
-
-    @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
-        """Note that a phase goes on."""
-        return (yield from self._phase())
-
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
-        """Note the end of the setup in which we came; mend an error after unittest's plugin has put its own there."""
-        if call.when == "setup":  # a subtest's report is made while the test goes on
-            self._is_in_phase = False
-        if call.excinfo is not None:
-            give_lines(call.excinfo)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Note that a signal ended it."""
-        self._is_in_phase = False
-        give_lines(excinfo)
-
-    def _phase(self) -> Generator[None, Any, Any]:
-        self._is_in_phase = True
-        try:
-            return (yield)
-        finally:
-            self._is_in_phase = False
-
-
 class Ending:
     """
     The exit code of a run that a signal ended, or that could not give a board back.
@@ -292,12 +250,12 @@ class Ending:
         try:
             return (yield)
         except Exception as exc:
-            if not self.run.received:
+            if not self.run.stop.received:
                 raise
             self._terminal.say(f"in teardown, after the boards were given back: {type(exc).__name__}: {exc}")
             return None
         finally:
-            if self.run.received:
-                session.exitstatus = 128 + self.run.received
+            if self.run.stop.received:
+                session.exitstatus = 128 + self.run.stop.received
             elif self._terminal.failures and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = EXIT_CODE

@@ -75,13 +75,14 @@ class Site:
 
     @property
     def client(self) -> Client:
-        """The client of the lab controller; errors as for `config`."""
+        """The client of the lab controller, which renews its token from the config; errors as for `config`."""
         with self._lock:
             if self._client is None:
                 from pytest_jumpstarter.client.v1 import Client
 
                 config = self.config
                 self._client = self._brought or Client.from_config(config)
+                self._client.renew = self._client.renew or config.read_token
             return self._client
 
     def client_option(self) -> str:

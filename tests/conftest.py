@@ -16,7 +16,7 @@ from runs import environ_of, exporting, until
 
 from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.device.connection import warm_up
+from pytest_jumpstarter.device.exporter_connection import warm_up
 from pytest_jumpstarter.lab import Lab
 
 # pytester takes back what an inner run imported, and these cannot be imported twice in one process.

@@ -36,7 +36,9 @@ class FaultyLab:
     def start(self) -> None:
         """Start it, on the same port and with the same leases if it was killed."""
         self._lab = self._new()
-        self._lab.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where lab_snapshot is
+            self._lab.start()
 
     def kill(self) -> None:
         """End its process as a crash does."""
@@ -88,7 +90,8 @@ class FaultyLab:
         new.replace(self.config)
 
     def _new(self) -> Lab:
-        return Lab([self._file], config_dir=self._folder / "config", arguments=["--faults", str(self._folder)])
+        arguments = ["--faults", str(self._folder), "--snapshot", "lab_snapshot"]
+        return Lab([self._file], config_dir=self._folder / "config", arguments=arguments)
 
 
 @contextmanager

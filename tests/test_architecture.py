@@ -29,29 +29,42 @@ ARROWS = {
     "leasing": BASE | {"origin", "client", "device"},
     "pytest_private": set(),
     "signals": set(),
-    "report": BASE | {"origin", "pytest_private"},
+    "devices_of": {"errors", "pytest_private", "roles"},
+    "evidence": {"devices_of"},
+    "report": BASE | {"devices_of", "evidence", "origin", "pytest_private"},
     "site": BASE | {"client", "lab", "settings"},
     "run": BASE | {"leasing", "settings", "signals", "site"},
     "workers": BASE | {"client", "lab", "leasing", "report", "roles", "settings", "signals", "site"},
     "roles": BASE | {"leasing", "options", "pytest_private", "settings"},
-    "needs": BASE | {"pytest_private", "roles"},
-    "live": {"pytest_private"},
-    "asked": BASE | {"roles"},
-    "check": BASE | {"client", "leasing", "report", "roles", "run", "schedule", "settings", "site"},
+    "needs": BASE | {"devices_of", "pytest_private", "roles", "running"},
+    "running": BASE | {"device", "devices_of", "evidence", "pytest_private", "roles", "signals"},
+    "asked": BASE | {"devices_of", "roles"},
+    "check": BASE
+    | {"devices_of", "client", "leasing", "report", "roles", "run", "running", "schedule", "settings", "site"},
     "drop_in": BASE | {"plugin", "roles"},
     "dut": {"plugin"},
-    "each": BASE | {"leasing", "roles", "session", "settings"},
-    "order": {"pytest_private", "roles"},
-    "schedule": BASE | {"device", "leasing", "live", "roles", "session", "settings"},
-    "retries": BASE | {"pytest_private"},
-    "session": BASE | {"leasing", "report", "run", "settings", "signals", "site", "workers"},
+    "each": BASE | {"leasing", "roles", "session", "settings", "workers"},
+    "order": {"devices_of", "pytest_private", "roles"},
+    "schedule": BASE | {"device", "devices_of", "leasing", "roles", "running", "session", "settings"},
+    "session": BASE | {"devices_of", "leasing", "report", "run", "running", "settings", "signals", "site", "workers"},
     "plugin": BASE
-    | {"asked", "check", "dut", "each", "settings", "workers"}
-    | {"hooks", "live", "needs", "options", "order", "report", "retries", "roles", "run", "schedule", "session"},
+    | {"asked", "check", "devices_of", "dut", "each", "settings", "workers"}
+    | {"hooks", "needs", "options", "order", "report", "roles", "run", "running", "schedule", "session"},
     "lab": BASE,
 }
 WITHOUT_PYTEST = {"client", "device", "leasing", "lab", "errors", "masking", "selector", "units"}
-LOADED_ALWAYS = ("__init__", "plugin", "options", "settings", "roles", "hooks", "errors", "selector", "units")
+LOADED_ALWAYS = (
+    "__init__",
+    "plugin",
+    "options",
+    "settings",
+    "roles",
+    "devices_of",
+    "hooks",
+    "errors",
+    "selector",
+    "units",
+)
 
 
 def modules() -> list[Path]:

@@ -13,8 +13,8 @@ from faulty import FaultyLab
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client
-from pytest_jumpstarter.device import calls
-from pytest_jumpstarter.device.calls import CallingPortal
+from pytest_jumpstarter.device import blocking_calls
+from pytest_jumpstarter.device.blocking_calls import DriverPortal
 
 SUITE = """
     def test_it(dut):
@@ -113,7 +113,7 @@ class Driver:
 
 def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver client that needs the loop is called there, unless its call has left already."""
-    monkeypatch.setattr(calls, "_CALL", Driver.call_async)
+    monkeypatch.setattr(blocking_calls, "_CALL", Driver.call_async)
     sent: list[str] = []
     sent_in_loop: list[str] = []
 
@@ -122,10 +122,10 @@ def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             sent_in_loop.append(request)
 
     with start_blocking_portal() as loop, grpc.insecure_channel("unix:/nowhere") as channel:
-        portal = CallingPortal(loop, channel)
-        portal._driver_call = sent.append
+        portal = DriverPortal(loop, channel)
+        portal._driver_call = sent.append  # type: ignore[assignment]  # here messages are words
         assert portal.call(Driver(LoopStub(), waits_first=True).call_async, "one") == "one"
         assert (sent, sent_in_loop) == ([], ["one"])
-        with pytest.raises(RuntimeError, match="waits for more than was foreseen"):
+        with pytest.raises(RuntimeError, match="waits for something, and there is no event loop"):
             portal.call(Driver(LoopStub(), waits_first=False).call_async, "two")
         assert (sent, sent_in_loop) == (["two"], ["one"])

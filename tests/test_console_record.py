@@ -181,7 +181,7 @@ def test_flood_that_nobody_reads(uboots: pytest.Pytester) -> None:
         import time
         def test_it(dut, console):
             console.sendline("flood 256")
-            line = dut.lines[0]
+            line = dut.serial_ports[0]
             deadline = time.monotonic() + 60
             while not line.recording.tail(0, 10)[1].endswith(b"=> ") and time.monotonic() < deadline:
                 dut.power.on()

@@ -102,7 +102,7 @@ def test_plain_text_where_it_is_asked_for(here: pytest.Pytester, plain: str, mon
     [
         ([], "the TLS certificate of {} is not trusted; --jmp-direct-ca=FILE trusts the certificate authority in FILE"),
         (["--jmp-direct-ca={}/other.pem"], "the TLS certificate of {} is not trusted; --jmp-direct-ca=FILE *"),
-        (["--jmp-direct-ca={}/broken.pem"], "the certificates to check {} by are broken: they must be PEM"),
+        (["--jmp-direct-ca={}/broken.pem"], "the CA certificates for {} are broken: they must be PEM"),
         (
             ["--jmp-direct-ca={}/none.pem"],
             "--jmp-direct-ca: certificate authority */none.pem cannot be read: No such *",

@@ -21,7 +21,7 @@ from pytest_jumpstarter.options import OPTIONS, Option
 ROOT = Path(__file__).parent.parent
 # Members that the parts of this package call on each other.
 INTERNAL = {
-    "close", "error", "is_open", "leaves_open", "lines", "log", "lose", "record", "release", "renew", "source",
+    "close", "error", "is_open", "leaves_open", "log", "lose", "record", "release", "renew", "serial_ports", "source",
     "supports",
 }  # fmt: skip
 README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has to write it

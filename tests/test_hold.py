@@ -203,6 +203,15 @@ def test_last_rerun_is_one(suite: pytest.Pytester, held: ActiveLeases) -> None:
     assert len(held()) == 1
 
 
+def test_last_rerun_of_the_last_test_is_one(suite: pytest.Pytester, held: ActiveLeases) -> None:
+    """The device is held, too, if all fixtures are torn down before pytest-rerunfailures says that it has failed."""
+    suite.makepyfile("def test_it(dut): assert dut.power.on() is ...")
+    result = suite.runpytest("--jmp-hold-on-failure=10m", "--reruns=1")
+    result.assert_outcomes(failed=1)
+    assert result.ret == 1
+    assert held()[0].name in lines_of(result.stdout.str())[0]
+
+
 def test_under_xdist(suite: pytest.Pytester, held: ActiveLeases) -> None:
     """The process that prints says how to reach the board that another one had."""
     suite.makepyfile(FAIL)

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
 import pytest
+from conftest import exporter_document
 
 from pytest_jumpstarter.client.v1 import Lease
 
@@ -129,17 +130,23 @@ def test_error_in_setup(suite: pytest.Pytester) -> None:
 
 def test_lost_between_tests(suite: pytest.Pytester) -> None:
     """A device that is known to be lost when a test begins is replaced before it."""
-    suite.makeconftest(CONFTEST)
+    suite.makeconftest(
+        CONFTEST
+        + """
+    runs = []
+
+    def pytest_runtest_logfinish(nodeid):
+        from pytest_jumpstarter.errors import DeviceError
+        if "test_first" in nodeid:
+            runs[0].healths["dut"].lose(DeviceError("the lease is gone"))
+"""
+    )
     suite.makepyfile(
         """
-        import pytest
-        from conftest import lose
-        from pytest_jumpstarter.errors import DeviceError
+        from conftest import runs
         def test_first(booted, jumpstarter, seen):
             seen.append(booted.exporter.name)
-            with pytest.raises(Exception):
-                lose(booted, jumpstarter)
-            jumpstarter.healths["dut"].lose(DeviceError("the lease is gone"))
+            runs.append(jumpstarter)
         def test_second(booted, seen):
             booted.power.on()
             assert booted.exporter.name != seen[0]
@@ -351,6 +358,51 @@ def test_beside_rerunfailures(suite: pytest.Pytester, active_leases: ActiveLease
     result.stdout.fnmatch_lines(["*= 2 passed, 3 rerun, 1 device error in *"])
     assert result.ret == 8
     assert active_leases() == []
+
+
+@pytest.fixture
+def torn_down(pytester: pytest.Pytester) -> pytest.Pytester:
+    """Return a suite whose last test fails before its setup, so that all fixtures end before it runs again."""
+    pytester.makeconftest(
+        """
+        import pytest
+        attempts = []
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            attempts.append(item.name)
+            assert attempts != ["test_first", "test_last"], "the bench is not ready"
+        """
+    )
+    pytester.makepyfile(
+        """
+        leases = set()
+        def test_first(dut):
+            leases.add(dut.lease.name)
+        def test_last(dut, jumpstarter):
+            dut.power.on()
+            leases.add(dut.lease.name)
+            assert [jumpstarter.client.get_lease(name).is_ended for name in sorted(leases)] == [True, False]
+            assert [lease.name for lease in jumpstarter.leases] == [dut.lease.name]
+        """
+    )
+    return pytester
+
+
+def test_run_begins_again(suite: pytest.Pytester, torn_down: pytest.Pytester, active_leases: ActiveLeases) -> None:
+    """A last test that pytest-rerunfailures runs again after all boards went back gets one again, and it goes back."""
+    result = suite.runpytest("--reruns=1")
+    result.stdout.fnmatch_lines(["*= 2 passed, 1 rerun in *"])
+    assert result.ret == 0
+    assert active_leases() == []
+
+
+def test_run_begins_again_in_the_embedded_lab(torn_down: pytest.Pytester) -> None:
+    """The embedded lab is still there for a last test that runs again, and its board is free."""
+    (torn_down.path / "lab.yaml").write_text(exporter_document("board-1", "kind: dut"))
+    result = torn_down.runpytest("--jmp-lab=lab.yaml", "--jmp-selector=kind=dut", "--reruns=1")
+    result.stdout.fnmatch_lines(["*= 2 passed, 1 rerun in *"])
+    assert result.ret == 0
 
 
 def test_without_the_option_nothing_is_registered(suite: pytest.Pytester) -> None:

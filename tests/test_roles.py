@@ -79,7 +79,7 @@ def test_wanted_devices(pytester: pytest.Pytester) -> None:
         "--jmp-selector=board=a",
         "--jmp-wait=5s",
     )
-    found = [wanted_of(item, role) for item in items.values() for role in roles_of(item)]
+    found = [wanted_of(item, role, wish) for item in items.values() for role, wish in roles_of(item).items()]
     assert [(wanted.selector, wanted.exporter, wanted.source) for wanted in found] == [
         ("kind=gateway", None, "device_fixture of gateway"),
         ("board=a", None, "--jmp-selector"),
@@ -107,12 +107,14 @@ def test_markers_add_up(pytester: pytest.Pytester) -> None:
         """,
         "--jmp-selector=board=x",
     )
-    assert needs_of(items["test_both"]) == {
+    assert needs_of(items["test_both"], roles_of(items["test_both"])) == {
         "dut": Needs(requires=("storage", "console"), labels=("site=here",)),
         "gateway": Needs(requires=("power", "console"), labels=("can=true",)),
     }
-    assert needs_of(items["test_only"]) == {"bare": Needs(requires=("storage", "console"))}
-    assert needs_of(items["test_none"]) == {}
+    assert needs_of(items["test_only"], roles_of(items["test_only"])) == {
+        "bare": Needs(requires=("storage", "console"))
+    }
+    assert needs_of(items["test_none"], roles_of(items["test_none"])) == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from runs import occupied, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.session import Moment
+from pytest_jumpstarter.running.current_test import CurrentTest
 from pytest_jumpstarter.signals import give_lines
 
 ActiveLeases = Callable[[], list[Lease]]
@@ -163,15 +163,15 @@ def test_error_in_code_without_a_line_of_unittest(suite: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["E*OSError: the board is gone"])
 
 
-def test_interruptible_after_a_subtest(request: pytest.FixtureRequest) -> None:
+def test_interruptible_after_a_subtest() -> None:
     """A subtest's report is made while its test goes on, which may still be ended when its board is lost."""
-    moment = Moment(request.config)
-    phase = moment.pytest_runtest_call()
+    test = CurrentTest()
+    phase = test.pytest_runtest_call()
     next(phase)
-    moment.pytest_runtest_makereport(pytest.CallInfo.from_call(lambda: None, "call"))
-    assert moment.is_interruptible
+    next(test.pytest_runtest_makereport(pytest.CallInfo.from_call(lambda: None, "call")))
+    assert test.is_interruptible
     phase.close()
-    assert not moment.is_interruptible
+    assert not test.is_interruptible
 
 
 def test_interrupt_twice(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,17 @@ import grpc.aio
 import pytest
 from jumpstarter_protocol import router_pb2
 
+from pytest_jumpstarter.client.v1 import Route
 from pytest_jumpstarter.device import tunnel as tunnel_module
-from pytest_jumpstarter.device.tunnel import Route, Router, Tunnel
+from pytest_jumpstarter.device.tunnel import RouterChannels, Tunnel
 from pytest_jumpstarter.errors import DeviceUnreachable
 
 PATIENCE = 30.0
 
 
-@dataclass(frozen=True)
-class ToNowhere:
-    """A route to a router that does not exist."""
-
-    endpoint: str = "127.0.0.1:1"
-    token: str = "none"
+def to_nowhere(endpoint: str = "127.0.0.1:1") -> Route:
+    """Return a route to a router that does not exist."""
+    return Route(endpoint=endpoint, token="none")
 
 
 class Dial:
@@ -47,7 +44,7 @@ class Dial:
         """Return a route the first time."""
         self._count += 1
         if self._count == 1:
-            return ToNowhere()
+            return to_nowhere()
         self.is_trying.set()
         if stopped.wait(PATIENCE):
             self.has_given_up.set()
@@ -57,7 +54,7 @@ class Dial:
 
 def new_tunnel(dial: Dial) -> Tunnel:
     """Return a tunnel whose streams never come about."""
-    return Tunnel(dial, Router(lambda _: grpc.ssl_channel_credentials(), lambda _: ()))
+    return Tunnel(dial, RouterChannels(lambda _: grpc.ssl_channel_credentials(), lambda _: ()))
 
 
 async def connect_until_dialling(path: str, dial: Dial) -> list[asyncio.StreamWriter]:
@@ -163,8 +160,8 @@ async def served(handler: Handler, *, late: bool = False) -> AsyncIterator[socke
     service = grpc.method_handlers_generic_handler("jumpstarter.v1.RouterService", {"Stream": method})
     server.add_generic_rpc_handlers((service,))
     held, endpoint = held_endpoint()
-    router = Router(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW)
-    tunnel = Tunnel(lambda _: ToNowhere(endpoint), router)
+    router = RouterChannels(lambda _: grpc.local_channel_credentials(), lambda _: FIXED_WINDOW)
+    tunnel = Tunnel(lambda _: to_nowhere(endpoint), router)
     path = await tunnel.open()
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
@@ -189,7 +186,7 @@ def held_endpoint() -> tuple[socket.socket, str]:
     return held, f"127.0.0.1:{held.getsockname()[1]}"
 
 
-async def until_refused(router: Router, endpoint: str) -> None:
+async def until_refused(router: RouterChannels, endpoint: str) -> None:
     """Wait until the router was found not to be there."""
     deadline = time.monotonic() + PATIENCE
     while endpoint not in router._channels or (
@@ -314,7 +311,9 @@ def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> Non
             return "cut"
 
         monkeypatch.setattr(tunnel_module, "_reason", reason)
-        tunnel = Tunnel(lambda _: ToNowhere(endpoint), Router(lambda _: grpc.local_channel_credentials(), lambda _: ()))
+        tunnel = Tunnel(
+            lambda _: to_nowhere(endpoint), RouterChannels(lambda _: grpc.local_channel_credentials(), lambda _: ())
+        )
         reader, writer = await asyncio.open_unix_connection(await tunnel.open())
         await asyncio.wait_for(is_asked.wait(), PATIENCE)
         began = time.monotonic()
@@ -341,7 +340,9 @@ def test_router_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     held, endpoint = held_endpoint()
 
     async def scenario() -> Tunnel:
-        tunnel = Tunnel(lambda _: ToNowhere(endpoint), Router(lambda _: grpc.local_channel_credentials(), lambda _: ()))
+        tunnel = Tunnel(
+            lambda _: to_nowhere(endpoint), RouterChannels(lambda _: grpc.local_channel_credentials(), lambda _: ())
+        )
         reader, writer = await asyncio.open_unix_connection(await tunnel.open())
         assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()

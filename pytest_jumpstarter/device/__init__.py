@@ -1,15 +1,17 @@
 """
-The device in a test's hands, and the way to it.
+The device that a test gets, and the connection to its exporter.
 
-- `portal`: the one event loop beside the tests, in which Jumpstarter's driver clients and the tunnel run.
-- `tunnel`: a unix socket on this side, the exporter's gRPC server on the other.
-- `connection`: the way to the driver clients over such a socket, or over one that a shell already made.
-- `drivers`: the tree of driver clients: dotted paths, and clear words for the ones that are missing. `lazy`: each of
-  them made by Jumpstarter's own code when it is first looked up.
-- `calls`: plain driver calls, made in the thread that waits for them.
+- `portal`: the one event loop, in a thread of its own. Jumpstarter's driver clients and the tunnel run in it.
+- `tunnel`: a unix socket on this machine whose connections end at the exporter's gRPC server. `socket_end`: the local
+  end of one such connection.
+- `exporter_connection`: connects to an exporter, through a tunnel or over a channel, and reads its drivers.
+- `drivers`: the driver clients of a device by their dotted paths, and clear errors for those that cannot be used.
+- `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.
+- `blocking_calls`: makes plain driver calls in the thread that waits for their result.
 - `device`: `Device`, the stable handle that a fixture yields.
-- `exporter_log`: what the exporter says: its drivers, its hooks, itself.
-- `line`: the one reader of a serial port. `recording`: what came out of it. `console`: `Console`, in pexpect's words.
+- `console`: `Console`, which is used like a pexpect session.
+- `shared_port`: the only reader of a serial port; everybody else reads from it. `recording`: its output on disk.
+- `exporter_log`: the log messages of the exporter, its drivers and its hooks.
 
 Nothing here knows pytest, leases or the lab controller.
 """

@@ -1,4 +1,4 @@
-"""The tree of driver clients: dotted paths, and clear words for the ones that are missing."""
+"""The driver clients of a device by their dotted paths, and clear errors for those that cannot be used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from pytest_jumpstarter.errors import ConfigError, DriverMissing, DriverNotAllowed, JumpstarterError
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 CLIENT_LABEL = "jumpstarter.dev/client"
 
+Driver: TypeAlias = "DriverClient | MissingDriver"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverPolicy:
     """
-    Which driver clients may be imported, as the client config says.
+    The rules of the client config for which driver clients may be imported.
 
     Attributes:
-        allow: Patterns with `*` and `?` for class paths, such as `jumpstarter_driver_*`.
-        unsafe: Whether everything may, whatever `allow` says.
-        source: Where `allow` was read, for error messages: `drivers.allow of client config FILE`.
+        allow: Patterns for class paths, with `*` and `?`, such as `jumpstarter_driver_*`.
+        unsafe: Whether every class may be imported, whatever `allow` says.
+        source: Where `allow` comes from, for error messages: `drivers.allow of client config FILE`.
     """
 
     allow: tuple[str, ...] = ()
@@ -32,11 +34,11 @@ class DriverPolicy:
     source: str
 
     def allows(self, class_path: str) -> bool:
-        """Tell whether the class may be imported."""
+        """Return whether the class may be imported."""
         return self.unsafe or any(fnmatchcase(class_path, pattern) for pattern in self.allow)
 
     def objection(self, path: str, class_path: str) -> ConfigError | None:
-        """Return the error that says why there can be no client for the driver at `path`; the root's is empty."""
+        """Return why the driver at `path` can have no client, or None if it can; the root's path is empty."""
         driver = f"driver {path!r}" if path else "the board's root driver"
         if not self.allows(class_path):
             return DriverNotAllowed(
@@ -47,11 +49,11 @@ class DriverPolicy:
         try:
             getattr(import_module(module), name)
         except ModuleNotFoundError as exc:
-            if f"{module}.".startswith(f"{exc.name}."):  # not a library that it needs
+            if f"{module}.".startswith(f"{exc.name}."):  # the module itself is missing, not a library that it imports
                 package = class_path.partition(".")[0].replace("_", "-")
                 return DriverMissing(f"{driver} needs {class_path}, which is not installed; pip install {package}")
             return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {exc}")
-        except JumpstarterError:  # of a lost device, which a signal may bring
+        except JumpstarterError:  # a signal handler may raise that the device is lost
             raise
         except Exception as exc:
             return DriverMissing(f"{driver} needs {class_path}, which cannot be imported: {type(exc).__name__}: {exc}")
@@ -60,21 +62,21 @@ class DriverPolicy:
 
 class MissingDriver:
     """
-    Stand where a driver client should be, and say on first use why it is not there.
+    Takes the place of a driver client that cannot be used, and raises the reason at its first use.
 
-    A board may have drivers that a suite never touches; they need not be installed.
+    A board may have drivers that a suite never uses; their packages need not be installed.
 
     Attributes:
-        error: What is raised then.
-        is_passing: Whether there may be one the next time.
+        error: The error that is raised.
+        is_temporary: Whether building the client may succeed the next time.
     """
 
-    def __init__(self, error: JumpstarterError, *, is_passing: bool = False) -> None:
+    def __init__(self, error: JumpstarterError, *, is_temporary: bool = False) -> None:
         self.error = error
-        self.is_passing = is_passing
+        self.is_temporary = is_temporary
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") or name == "cli":  # a command line leaves out what has none
+        if name.startswith("__") or name == "cli":  # so that `j` leaves it out of its commands
             raise AttributeError(name)
         raise self.error.with_traceback(None)
 
@@ -82,18 +84,18 @@ class MissingDriver:
         return f"<MissingDriver: {self.error}>"
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Do nothing: nothing is open."""
 
 
-class Place(NamedTuple):
+class DriverPlace(NamedTuple):
     """
-    Where a driver stands in the tree, as the exporter reports it.
+    One place in the tree of drivers, as the exporter reports it.
 
     Attributes:
-        parent: The dotted path of the driver that it belongs to; empty for the root.
-        name: Its name there.
-        uuid: The driver's own, which is the same wherever else it stands (`ref:`).
-        class_path: The class of its client.
+        parent: The dotted path of the parent driver; empty for the root.
+        name: The name of the driver in its parent.
+        uuid: The driver's UUID; the same driver may be at several places (`ref:`).
+        class_path: The class of the driver client.
     """
 
     parent: str
@@ -104,36 +106,38 @@ class Place(NamedTuple):
 
 class Drivers(Mapping[str, Any]):
     """
-    Every driver client of a device by its dotted path, such as `storage` or `rack.port1.power`, parents first.
+    All driver clients of a device by their dotted paths, such as `storage` or `rack.port1.power`, parents first.
 
-    What stands at a path is what the parent's `children` hold there; some of these are built when first looked up.
+    Each is taken from the `children` of its parent; some of them are built when they are first looked up.
 
     Args:
-        root: The driver client that is the parent of all.
-        places: The place of each by its path.
-        built: Those that are built already; who builds another calls `on_built`.
+        root: The driver client that is the ancestor of all others.
+        places: The place of each driver by its path.
+        built: The clients that are already built; `add_built` adds others.
 
     Attributes:
         root: As given.
         places: As given.
-        built: Path and client of each that was built so far.
-        is_closed: Whether none is built any more.
+        built: The clients that were built so far, by path.
+        is_closed: Whether no more clients may be built.
     """
 
-    def __init__(self, root: Any, places: Mapping[str, Place], built: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: DriverClient, places: Mapping[str, DriverPlace], built: Mapping[str, DriverClient]
+    ) -> None:
         self.root = root
         self.places = places
         self.built = dict(built)
         self.is_closed = False
-        self._watchers: list[Callable[[str, Any], None]] = []
+        self._watchers: list[Callable[[str, DriverClient], None]] = []
 
-    def __getitem__(self, path: str) -> Any:
+    def __getitem__(self, path: str) -> Any:  # its methods are those of its class, which only the lab knows
         place = self.places[path]
-        parent = self[place.parent] if place.parent else self.root
+        parent: Driver = self[place.parent] if place.parent else self.root
         if isinstance(parent, MissingDriver):
             return parent
         if place.name not in parent.children:
-            return MissingDriver(DriverMissing(f"driver {path!r} is not among the children of the client above it"))
+            return MissingDriver(DriverMissing(f"driver {path!r} is not among the children of its parent's client"))
         return parent.children[place.name]
 
     def __contains__(self, path: object) -> bool:
@@ -146,7 +150,11 @@ class Drivers(Mapping[str, Any]):
         return len(self.places)
 
     def usable(self, paths: Iterable[str]) -> list[str]:
-        """Return of some paths one for each driver, the shortest at which it is there; one in all where none is."""
+        """
+        Return those of `paths` at which drivers can be used, one for each driver: the shortest.
+
+        If no driver can be used, return the first path, whose error then says why.
+        """
         paths = list(paths)
         found: dict[str, str] = {}
         for path in sorted(paths, key=len):
@@ -156,49 +164,49 @@ class Drivers(Mapping[str, Any]):
         return [path for path in paths if path == found.get(self.places[path].uuid)] or paths[:1]
 
     def reported(self, module: str) -> list[str]:
-        """Return the paths of drivers whose client's class is of a module, by the exporter's word: nothing is built."""
+        """Return the paths of drivers whose client class is in `module` according to the exporter; builds nothing."""
         return [path for path, place in self.places.items() if place.class_path.rpartition(".")[0] == module]
 
     def built_of(self, module: str) -> list[str]:
-        """Return the paths of drivers that are built, and whose class is of a module or derives from one that is."""
+        """Return the paths of built clients whose class, or a base class of it, is in `module`."""
         return [path for path, client in self.built.items() if derives_from(client, module)]
 
-    def each(self, watcher: Callable[[str, Any], None]) -> None:
-        """Call `watcher` with path and client of each driver that is built, now or later."""
+    def watch_built(self, watcher: Callable[[str, DriverClient], None]) -> None:
+        """Call `watcher` with the path and client of each driver that is already built, or will be."""
         self._watchers.append(watcher)
         for path, client in self.built.items():
             watcher(path, client)
 
-    def on_built(self, built: Mapping[str, Any]) -> None:
-        """Show the watchers what was built, before anybody has it."""
+    def add_built(self, built: Mapping[str, DriverClient]) -> None:
+        """Add new clients, after the watchers have seen them and before anybody else has."""
         for path, client in built.items():
             for watcher in self._watchers:
                 watcher(path, client)
         self.built |= built
 
     def close(self) -> None:
-        """Close what is built, and let no more be built."""
+        """Close the clients that are built; no more can be built."""
         self.is_closed = True
         self._watchers.clear()
-        self.root.close()
+        self.root.close()  # type: ignore[no-untyped-call]  # Jumpstarter's
 
 
-def derives_from(client: Any, module: str) -> bool:
-    """Tell whether a driver client's class, or one that it derives from, is of a module."""
+def derives_from(client: object, module: str) -> bool:
+    """Return whether the class of a driver client, or a base class of it, is in `module`."""
     return any(base.__module__ == module for base in type(client).__mro__)
 
 
-def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Any:
+def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Driver:
     """
-    Put a `MissingDriver` in place of each stub that Jumpstarter left for a class it could not or must not import.
+    Replace the stubs that Jumpstarter made for classes it could not, or may not, import by `MissingDriver`s.
 
     Args:
-        client: What stands at `path`, with all below it.
+        client: The client at `path`, with all its children.
         path: Its dotted path; empty for the root.
-        policy: Says which it was.
+        policy: Tells which of the two it was.
 
     Returns:
-        What is to stand there.
+        The client, or the `MissingDriver` that replaces it.
     """
     from jumpstarter.client.base import StubDriverClient
 
@@ -207,5 +215,6 @@ def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Any:
         error = policy.objection(path, class_path) or DriverMissing(f"there was no {class_path} for driver {path!r}")
         return MissingDriver(error)
     for name, child in client.children.items():
-        client.children[name] = mark_missing(child, f"{path}.{name}" if path else name, policy)
+        marked = mark_missing(child, f"{path}.{name}" if path else name, policy)
+        client.children[name] = marked  # type: ignore[assignment]  # to users it is a client whose every use raises
     return client

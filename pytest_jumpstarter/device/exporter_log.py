@@ -1,7 +1,7 @@
 """
-What the exporter says during a lease: its drivers, its hooks, itself.
+The log of the exporter during a lease: of its drivers, its hooks and itself.
 
-Source: jumpstarter.v1.ExporterService LogStream; one reader a lease, since each record goes to one reader only
+Source: jumpstarter.v1.ExporterService LogStream; there is one reader for each lease, since each entry goes to only one
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 LOGGER = "jumpstarter.exporter"
 LAST_WORDS_TIMEOUT = 1.0
-"""Seconds that a failed hook's last words may take: the exporter gives the lease back about as soon."""
+"""Seconds to wait for the last output of a failed hook; the exporter releases the lease after about as long."""
 
 _LAST_WORDS = 20
 _KEPT = 10_000
 _CHARACTERS = 4096
 _REPEAT = 1.0
-_QUIET, _SETTLED = 0.15, 0.5  # an exporter looks for news each 50 ms
+_QUIET, _SETTLED = 0.15, 0.5  # an exporter checks for new entries every 50 ms
 _HOOKS = {"before_lease_hook": "beforeLease hook", "after_lease_hook": "afterLease hook"}
 
 
-class Record(NamedTuple):
+class LogEntry(NamedTuple):
     """
-    One thing that the exporter said.
+    One message in the log of the exporter.
 
     Attributes:
-        moment: Unix time at which it came here.
-        level: A level's name, as of `logging`.
+        moment: The Unix time at which it arrived here.
+        level: The name of its level, as in `logging`.
         source: driver, system, before_lease_hook or after_lease_hook.
-        message: Its words.
+        message: Its text.
     """
 
     moment: float
@@ -56,22 +56,23 @@ class Record(NamedTuple):
 
 class ExporterLog:
     """
-    Collects what one exporter says from `start` to `stop`, and passes it on to `logging`.
+    Collects the log of one exporter from `start` to `stop`, and passes it on to `logging`.
 
     The loggers are `jumpstarter.exporter.ROLE.SOURCE`.
 
     Args:
-        role: The device's.
+        portal: The loop in which the log is read.
+        role: The role of the device.
 
     Attributes:
-        end: The number of records that came.
-        since: The record at which the test under way began.
+        end: The number of entries that arrived.
+        since: The number of the first entry of the current test.
     """
 
     def __init__(self, portal: Portal, role: str) -> None:
         self._portal = portal
         self._role = role
-        self._records: deque[tuple[int, Record]] = deque(maxlen=_KEPT)
+        self._entries: deque[tuple[int, LogEntry]] = deque(maxlen=_KEPT)
         self._last = 0.0
         self._tunnel: Tunnel | None = None
         self._at_hook: Future[None] | None = None
@@ -81,38 +82,38 @@ class ExporterLog:
 
     def start_at_hook(self, tunnel: Tunnel) -> None:
         """
-        Begin to read while the beforeLease hook runs, over a tunnel of our own; what goes wrong with it harms nobody.
+        Start to read while the beforeLease hook runs, through a tunnel of its own; errors are ignored.
 
-        Dial is allowed while the hook runs; the exporter bridges the connection when the hook is done, well or ill,
-        and then hands over what was logged meanwhile.
+        Dial is allowed while the hook runs. The exporter accepts the connection when the hook has ended, successfully
+        or not, and then sends what was logged meanwhile.
         """
         self._tunnel = tunnel
         self._at_hook = self._portal.start().start_task_soon(self._read_tunnel, tunnel)
 
     def start(self, channel: grpc.aio.Channel) -> None:
-        """Begin to read over the device's own connection, unless we do already; then when that has ended."""
+        """Start to read over the connection of the device, after the reading that `start_at_hook` began has ended."""
         self._reading = self._portal.start().start_task_soon(self._follow, channel)
 
-    def since_test(self) -> list[Record]:
-        """Return what came since the test under way began, as far as it is kept."""
-        return [record for number, record in list(self._records) if number >= self.since]
+    def since_test(self) -> list[LogEntry]:
+        """Return the entries of the current test, as far as they are kept."""
+        return [entry for number, entry in list(self._entries) if number >= self.since]
 
     def settle(self) -> None:
-        """Wait a moment for what the exporter said just now."""
+        """Wait a moment for entries that the exporter has just written."""
         start = time.monotonic()
         while time.monotonic() < min(max(start, self._last) + _QUIET, start + _SETTLED):
             time.sleep(0.02)
 
     def last_words(self) -> str:
-        """Return the end of a hook's output, each line indented; wait a moment for it to come."""
+        """Return the last lines of the beforeLease hook's output, indented; wait a moment for them to arrive."""
         if self._at_hook is not None:
             with suppress(Exception):
                 self._at_hook.result(LAST_WORDS_TIMEOUT)
-        said = [record.message for _, record in list(self._records) if record.source == "before_lease_hook"]
+        said = [entry.message for _, entry in list(self._entries) if entry.source == "before_lease_hook"]
         return "".join(f"\n    {line}" for line in said[-_LAST_WORDS:])
 
     def stop(self) -> None:
-        """Stop reading, and see the tunnel closed; a second call does nothing."""
+        """Stop reading, and close the tunnel; a second call does nothing."""
         for reading in filter(None, (self._at_hook, self._reading)):
             reading.cancel()
         tunnel, self._tunnel = self._tunnel, None
@@ -131,7 +132,7 @@ class ExporterLog:
             await tunnel.close()
 
     async def _follow(self, channel: grpc.aio.Channel) -> None:
-        """Read for as long as there is a connection; when it is there again, go on, but never open one."""
+        """Read whenever there is a connection, but never cause one to be opened."""
         import grpc
 
         if self._at_hook is not None:
@@ -142,7 +143,7 @@ class ExporterLog:
                 await self._read(channel)
             except grpc.aio.AioRpcError as exc:
                 if exc.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED):
-                    return  # an exporter of old
+                    return  # an old exporter
             await asyncio.sleep(_REPEAT)
             while (state := channel.get_state()) is not grpc.ChannelConnectivity.READY:
                 await channel.wait_for_state_change(state)
@@ -155,12 +156,12 @@ class ExporterLog:
         async for entry in jumpstarter_pb2_grpc.ExporterServiceStub(channel).LogStream(empty_pb2.Empty()):
             source = names.get(entry.source, "system")
             level = entry.severity if isinstance(logging.getLevelName(entry.severity), int) else "INFO"
-            self._keep(Record(time.time(), level, source, entry.message[:_CHARACTERS]))
+            self._keep(LogEntry(time.time(), level, source, entry.message[:_CHARACTERS]))
 
-    def _keep(self, record: Record) -> None:
-        self._records.append((self.end, record))
+    def _keep(self, entry: LogEntry) -> None:
+        self._entries.append((self.end, entry))
         self.end += 1
         self._last = time.monotonic()
-        hook = f"{_HOOKS[record.source]}: " if record.source in _HOOKS else ""
-        logger = logging.getLogger(f"{LOGGER}.{self._role}.{record.source}")
-        logger.log(logging.getLevelName(record.level), "%s%s", hook, record.message)
+        hook = f"{_HOOKS[entry.source]}: " if entry.source in _HOOKS else ""
+        logger = logging.getLogger(f"{LOGGER}.{self._role}.{entry.source}")
+        logger.log(logging.getLevelName(entry.level), "%s%s", hook, entry.message)

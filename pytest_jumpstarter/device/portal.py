@@ -1,7 +1,7 @@
 """
-The one event loop beside the tests: Jumpstarter's driver clients and the tunnel run in it.
+The event loop, in a thread of its own, in which Jumpstarter's driver clients and the tunnel run.
 
-It is uvloop's where that is installed, which costs a flash or an echo a sixth less CPU time.
+It is uvloop's if that is installed: a flash or an echo then needs a sixth less CPU time.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import threading
 from collections.abc import Coroutine
 from contextlib import ExitStack
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
+_Result = TypeVar("_Result")
+
 
 class Portal:
     """
-    An event loop in a thread of its own, started when first needed and stopped once.
+    An event loop in a thread of its own, started when first needed and stopped at the end.
 
-    `start()` may be called from several threads; they get the same loop.
+    `start()` may be called from several threads; all get the same loop.
     """
 
     def __init__(self) -> None:
@@ -32,10 +34,10 @@ class Portal:
 
     def start(self) -> BlockingPortal:
         """
-        Return the running loop, in the form that Jumpstarter's driver clients take.
+        Return the portal to the running loop, as Jumpstarter's driver clients want it; start the loop if needed.
 
         Raises:
-            RuntimeError: It was stopped.
+            RuntimeError: The loop was stopped.
         """
         from anyio.from_thread import start_blocking_portal
 
@@ -49,7 +51,7 @@ class Portal:
             return self._blocking
 
     def stop(self) -> None:
-        """Cancel what still runs in the loop and end its thread; a second call does nothing."""
+        """Cancel all tasks in the loop and end its thread; a second call does nothing."""
         with self._lock:
             self._is_stopped = True
             blocking, self._blocking = self._blocking, None
@@ -60,25 +62,26 @@ class Portal:
 
 
 async def _settle() -> None:
-    """Let sockets that were closed just now be closed in fact: asyncio does it some steps later."""
+    """Wait until sockets that were just closed are really closed: asyncio does this some steps later."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 class LoopNeeded(RuntimeError):
-    """Say that something waits for more than is there already."""
+    """A coroutine waits for something, so it needs an event loop."""
 
 
-def run_here(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def run_here(coroutine: Coroutine[object, None, _Result]) -> _Result:
     """
-    Run in this thread, without a loop, a coroutine that waits for nothing.
+    Run a coroutine that never waits in this thread, without an event loop.
 
     Raises:
-        LoopNeeded: It waits for something.
+        LoopNeeded: The coroutine waits for something.
     """
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return done.value
+        result: _Result = done.value
+        return result
     coroutine.close()
-    raise LoopNeeded("Jumpstarter's client waits for more than was foreseen")
+    raise LoopNeeded("Jumpstarter's driver client waits for something, and there is no event loop here")

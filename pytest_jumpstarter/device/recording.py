@@ -1,8 +1,8 @@
 """
-`Recording`: what came out of a console, byte for byte, and when.
+`Recording`: the output of a console, byte for byte, and when it came.
 
-It is a log on disk with any number of readers at positions of their own: the recorder's report, a test that has not
-read yet, a driver that opened the console. So nobody who reads slowly holds up the board or fills the memory.
+It is a log on disk. Each reader has a position of its own: the report, a test that has not read yet, a driver that
+opened the console. So a slow reader neither stops the board nor fills the memory.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 SEGMENT_BYTES = 16 << 20
 SEGMENTS = 8
-"""Of the output of one lease, the last 7 to 8 segments are kept."""
+"""The last 7 to 8 segments of the output of one lease are kept."""
 
-_SEGMENT_BYTES_IN_MEMORY = 1 << 20  # of segments that no disk had room for
+_SEGMENT_BYTES_IN_MEMORY = 1 << 20  # of a segment for which the disk had no room
 _STAMPS = 1 << 16
 _RESOLUTION = 0.005
 
@@ -40,12 +40,12 @@ class _Segment:
 
 class Recording:
     """
-    The output of one console, from its first byte; positions count from there.
+    The output of one console; positions are counted from its first byte.
 
-    May be used from any thread. The files have no names and end with this object.
+    May be used from any thread. The files have no names and disappear with this object.
 
     Attributes:
-        end: The number of bytes that came.
+        end: The number of bytes that were recorded.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Recording:
         return self._segments[0].start if self._segments else self.end
 
     def append(self, data: bytes) -> None:
-        """Keep what came just now; where the disk is full, in memory, and much less of it."""
+        """Add output that just came; if the disk is full it is kept in memory, and much less of it."""
         with self._lock:
             self._stamp()
             rest = memoryview(data)
@@ -70,9 +70,9 @@ class Recording:
 
     def read(self, position: int, size: int) -> tuple[int, bytes]:
         """
-        Return up to `size` bytes from `position`, or from the first that is still kept, and the position after them.
+        Return the position after the bytes that were read, and up to `size` bytes from `position`.
 
-        Nothing where there is no more yet.
+        If `position` is no longer kept, reading starts at the first byte that is. There are no bytes at the end.
         """
         with self._lock:
             position = max(position, self.start)
@@ -84,10 +84,10 @@ class Recording:
             return position, b""
 
     def tail(self, position: int, size: int) -> tuple[int, bytes]:
-        """Return what came since `position`, about the last `size` bytes of it at most, and where that begins."""
+        """Return where the last `size` bytes (roughly) since `position` begin, and these bytes."""
         position = begin = max(position, self.end - size, self.start)
         parts: list[bytes] = []
-        while position < begin + 2 * size:  # it may come faster than we read
+        while position < begin + 2 * size:  # output may come faster than we read
             position, data = self.read(position, size)
             if not data:
                 break
@@ -95,7 +95,7 @@ class Recording:
         return begin, b"".join(parts)
 
     def time_of(self, position: int) -> float:
-        """Return the Unix time at which the byte at `position` came, to a few milliseconds; less exact if far back."""
+        """Return the Unix time at which the byte at `position` came, to some milliseconds; older ones less exactly."""
         with self._lock:
             positions, times = self._stamps
             return times[max(0, bisect_right(positions, position) - 1)] if times else time.time()
@@ -116,11 +116,11 @@ class Recording:
         return count
 
     def _add(self, *, on_disk: bool) -> _Segment:
-        """Begin a new segment, and give up the oldest if there are enough."""
+        """Start a new segment, and drop the oldest if there are too many."""
         segment = _Segment(self.end, io.BytesIO(), _SEGMENT_BYTES_IN_MEMORY)
         if on_disk:
             try:
-                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open until `_close`
+                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (open until `_close`)
                 segment = _Segment(self.end, file, SEGMENT_BYTES)
             except OSError:
                 pass
@@ -130,7 +130,7 @@ class Recording:
         return segment
 
     def _stamp(self) -> None:
-        """Note when the next byte came; of a long time, every second note is dropped."""
+        """Note when the next byte came; if there are too many notes, drop every second one."""
         positions, times = self._stamps
         now = time.time()
         if times and (now - times[-1] < _RESOLUTION or positions[-1] == self.end):

@@ -1,4 +1,4 @@
-"""The end of a tunnel's connection that is here: a socket that is read ahead of need, and closed at once."""
+"""The local end of a connection of the tunnel: a socket that is read in advance and can be closed at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import suppress
 
 class SocketEnd:
     """
-    A connected socket, owned from here on, in the running loop.
+    A connected socket in the running loop.
 
-    What comes while nobody reads is kept for the next `read`, up to one frame; then the sender waits.
+    Data that arrives while nobody reads is kept for the next `read`, up to one frame; then the sender has to wait.
 
     Args:
-        connection: The socket.
-        frame_bytes: The most that one `read` returns.
+        connection: The socket, which this object will close.
+        frame_bytes: The largest number of bytes that one `read` returns.
     """
 
     def __init__(self, connection: socket.socket, *, frame_bytes: int) -> None:
@@ -31,7 +31,7 @@ class SocketEnd:
 
     async def read(self) -> bytes:
         """
-        Return what has come, waiting for something; nothing at the end of input.
+        Return the data that arrived, after waiting for some; empty at the end of input.
 
         Raises:
             OSError: The connection broke.
@@ -39,7 +39,7 @@ class SocketEnd:
         await self._news.wait()
         if self._failure is not None:
             raise self._failure
-        frame = b"".join(self._ahead)  # the same object if there is one: no copy
+        frame = b"".join(self._ahead)  # copies nothing if there is only one object
         self._ahead.clear()
         if not self._is_at_end:
             self._news.clear()
@@ -50,7 +50,7 @@ class SocketEnd:
 
     async def write(self, payload: bytes) -> None:
         """
-        Write all of `payload`, for as long as it takes the other side to read it.
+        Write all of `payload`, however long the other side takes to read it.
 
         Raises:
             OSError: The connection broke.
@@ -58,12 +58,12 @@ class SocketEnd:
         await self._loop.sock_sendall(self._socket, payload)
 
     def write_eof(self) -> None:
-        """Tell the other side that no more comes; it may still send."""
-        with suppress(OSError):  # it is gone
+        """Tell the other side that no more data comes; it may still send."""
+        with suppress(OSError):  # the other side is gone
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the socket now, without another step of the loop; a second call does nothing."""
+        """Close the socket at once, without waiting for the loop; a second call does nothing."""
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)

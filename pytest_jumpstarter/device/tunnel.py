@@ -1,8 +1,8 @@
 """
-The tunnel: a unix socket here whose connections end at the exporter's gRPC server.
+The tunnel: a unix socket on this machine whose connections end at the exporter's gRPC server.
 
-Each connection is one Dial and one `RouterService.Stream`; what travels inside are the bytes of an HTTP/2 connection.
-Frames carry at most `FRAME_BYTES` of payload. End of input is a GOAWAY frame, then a half-closed stream.
+Each connection is one Dial and one `RouterService.Stream`, which carries the bytes of an HTTP/2 connection. A frame has
+at most `FRAME_BYTES` of payload. The end of input is a GOAWAY frame, then a half-closed stream.
 
 Source: jumpstarter.v1.RouterService (router.proto), ControllerService.Dial
 """
@@ -17,9 +17,10 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
 import grpc.aio
@@ -27,50 +28,43 @@ from jumpstarter_protocol import router_pb2, router_pb2_grpc
 
 from pytest_jumpstarter.device.socket_end import SocketEnd
 
+if TYPE_CHECKING:
+    from pytest_jumpstarter.client.v1 import Route
+
+    _Stream: TypeAlias = grpc.aio.StreamStreamCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
+
 FRAME_BYTES = 1 << 18
-"""Above this a flash gets no faster: it costs memory, and CPU time as the data fall out of the cache."""
+"""Larger frames do not make a flash faster, but need more memory, and more CPU time because of the cache."""
 
 ROUTER_RESTART = 5.0
-"""Seconds in which a router is tried again: one that is being started anew is not there for a moment."""
+"""Seconds for which an unreachable router is tried again: it may be restarting."""
 
 _REPEAT = 0.1
 _HANG_UP_TIMEOUT = 1.0
-"""Seconds for gRPC to see that a connection has ended; it takes milliseconds."""
+"""Seconds to wait until gRPC has noticed the end of a connection, which normally takes milliseconds."""
 _STATUS_TIMEOUT = 1.0
 _GRPC_NONSENSE = "Internal error from Core"
-"""The details of a stream whose end grpc.aio met in the middle of a write: the router's own words are lost."""
+"""The details that grpc.aio reports if a stream ends during a write; the router's own text is lost."""
 
 
-class Route(Protocol):
-    """Where the lab controller sends us: a router, and a token for one stream."""
-
-    @property
-    def endpoint(self) -> str:
-        """Host and port of the router."""
-
-    @property
-    def token(self) -> str:
-        """What opens one stream there."""
-
-
-class Router:
-    """The channels to routers, one each, shared by all streams of one tunnel."""
+class RouterChannels:
+    """The channels to routers, one for each router, shared by all streams of one tunnel."""
 
     def __init__(
         self,
         credentials: Callable[[str], grpc.ChannelCredentials],
-        options: Callable[[str], Sequence[tuple[str, Any]]],
+        options: Callable[[str], Sequence[tuple[str, str | int]]],
     ) -> None:
         self._credentials = credentials
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def stream(self, route: Route) -> Any:
+    async def stream(self, route: Route) -> _Stream:
         """
-        Open the stream that `route` names; its token opens nothing else.
+        Open the stream of `route`; a route is good for one stream.
 
         Raises:
-            AioRpcError: The router cannot be reached for `ROUTER_RESTART`, or refuses us.
+            AioRpcError: The router was unreachable for `ROUTER_RESTART` seconds, or refuses the token.
         """
         deadline = time.monotonic() + ROUTER_RESTART
         while True:
@@ -84,39 +78,39 @@ class Router:
             else:
                 return stream
 
-    def _stream(self, route: Route) -> Any:
+    def _stream(self, route: Route) -> _Stream:
         channel = self._channels.get(route.endpoint)
         if channel is None:
             channel = grpc.aio.secure_channel(
                 route.endpoint, self._credentials(route.endpoint), options=list(self._options(route.endpoint))
             )
             self._channels[route.endpoint] = channel
-        stub: Any = router_pb2_grpc.RouterServiceStub(channel)
+        stub = router_pb2_grpc.RouterServiceStub(channel)
         return stub.Stream(metadata=(("authorization", f"Bearer {route.token}"),))
 
     async def close(self) -> None:
-        """Close every channel and so every stream."""
+        """Close every channel, and with it every stream."""
         for channel in self._channels.values():
             await channel.close()
 
 
 class Tunnel:
     """
-    A listener on a unix socket, from `open()` to `close()`, both in the portal's loop.
+    A listener on a unix socket, from `open()` to `close()`, which are both awaited in the portal's loop.
 
     Args:
-        dial: Asks the lab controller for a route; blocks, so it is called in a thread. It is given what is set when
-            the tunnel is closed, for it to give up.
+        dial: Asks the lab controller for a route. It blocks, so it is called in a thread. Its argument is set when the
+            tunnel is closed; it should then give up.
         router: The channels on which streams are opened.
 
     Attributes:
-        path: That of the unix socket, once it is open.
-        last_break: When a connection that broke was last closed by both sides, by `time.monotonic()`; minus infinity if
-            none broke, infinity while one does.
-        last_reason: Why.
+        path: The path of the unix socket, once it is open.
+        last_break: When the last broken connection was closed by both sides, by `time.monotonic()`; minus infinity if
+            none ever broke, infinity while one is being closed.
+        last_reason: Why it broke.
     """
 
-    def __init__(self, dial: Callable[[threading.Event], Route], router: Router) -> None:
+    def __init__(self, dial: Callable[[threading.Event], Route], router: RouterChannels) -> None:
         self._dial = dial
         self._router = router
         self._first: Route | None = None
@@ -131,7 +125,7 @@ class Tunnel:
 
     async def open(self) -> str:
         """
-        Dial once, so that a refusal is raised here and not met as a dead socket, then listen.
+        Dial once, so that a refusal is raised here instead of closing the first connection, then listen.
 
         Returns:
             The path of the unix socket.
@@ -150,9 +144,9 @@ class Tunnel:
 
     async def close(self) -> None:
         """
-        End every connection, stop listening, and remove the socket.
+        Close every connection, stop listening, and remove the socket.
 
-        A second call waits for the first; cancelling one that waits does not stop the closing.
+        A second call waits for the first; cancelling a waiting call does not stop the closing.
         """
         if not self._closed.is_set():
             self._closed.set()
@@ -165,7 +159,7 @@ class Tunnel:
             await asyncio.shield(self._closing)
 
     def _stop_listening(self) -> None:
-        """Do at once what must not be left undone if the loop ends now."""
+        """Release what would be left behind if the loop ended now."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
@@ -177,22 +171,22 @@ class Tunnel:
         await self._router.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        """Take one connection; from here on its socket is closed with its task, whatever ends that, or by `close`."""
+        """Accept one connection; its socket is closed when its task ends, for whatever reason, or by `close`."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
-            return  # whoever came has gone again
+            return  # it was closed again
         end = SocketEnd(connection, frame_bytes=FRAME_BYTES)
-        task = asyncio.create_task(self._carry(end))
+        task = asyncio.create_task(self._serve(end))
         self._connections[task] = end
-        task.add_done_callback(self._forget)  # also if it was cancelled before its first step
+        task.add_done_callback(self._forget)  # also if the task is cancelled before its first step
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task).close()
 
-    async def _carry(self, end: SocketEnd) -> None:
-        """Carry one connection; whatever breaks it closes it, and gRPC opens the next one when there is a call."""
-        stream = None
+    async def _serve(self, end: SocketEnd) -> None:
+        """Serve one connection; any error closes it, and gRPC opens a new one for the next call."""
+        stream: _Stream | None = None
         try:
             stream = await self._router.stream(await self._route())
             await _both(_upstream(end, stream), _downstream(stream, end))
@@ -200,8 +194,8 @@ class Tunnel:
             if not self._closed.is_set():
                 await self._break(end, exc, stream)
 
-    async def _break(self, end: SocketEnd, exc: Exception, stream: Any) -> None:
-        """Note a break, which goes on until gRPC has seen it: a call that begins before is lost with it."""
+    async def _break(self, end: SocketEnd, exc: Exception, stream: _Stream | None) -> None:
+        """Note a break; it lasts until gRPC has noticed it, because a call that begins before is lost too."""
         self.last_break = math.inf
         try:
             self.last_reason = await _reason(exc, stream)
@@ -211,55 +205,53 @@ class Tunnel:
             self.last_break = time.monotonic()
 
     async def _route(self) -> Route:
-        """Return the route that `open` dialled, once, for a token opens one stream; then dial."""
+        """Return the route that `open` dialled the first time, then dial: a route is good for one stream."""
         first, self._first = self._first, None
         return await _in_thread(lambda: self._dial(self._closed)) if first is None else first
 
 
 async def _in_thread(work: Callable[[], Route]) -> Route:
-    """Do `work` in a daemon thread: unlike the loop's own threads it holds up neither the loop's end nor ours."""
+    """Do `work` in a daemon thread: unlike the loop's own threads, neither loop nor process waits for it to end."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Route] = loop.create_future()
 
-    def report(set_outcome: Callable[[Any], None], outcome: object) -> None:
-        if not done.done():  # else whoever waited was cancelled
-            set_outcome(outcome)
+    def report(set_outcome: Callable[[], None]) -> None:
+        if not done.done():  # else the waiting task was cancelled
+            set_outcome()
 
     def run() -> None:
-        outcome: tuple[Callable[[Any], None], object]
         try:
-            outcome = done.set_result, work()
+            outcome = partial(done.set_result, work())
         except Exception as exc:
-            outcome = done.set_exception, exc
+            outcome = partial(done.set_exception, exc)
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(report, *outcome)
+            loop.call_soon_threadsafe(report, outcome)
 
     threading.Thread(target=run, name="jumpstarter-dial", daemon=True).start()
     return await done
 
 
-async def _reason(exc: BaseException, stream: Any) -> str:
-    """Return the words of the first error in a group; where the stream ended, the router's; it may not have begun."""
+async def _reason(exc: BaseException, stream: _Stream | None) -> str:
+    """Return why a connection broke: the first error of a group, or if the stream ended, the router's text."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     words = str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
-    if stream is not None and isinstance(
-        exc, (grpc.aio.AioRpcError, asyncio.InvalidStateError)
-    ):  # the latter: a write after the end
-        with contextlib.suppress(TimeoutError):  # a write that fails comes before the status that says why
+    # InvalidStateError: a write after the end of the stream.
+    if stream is not None and isinstance(exc, grpc.aio.AioRpcError | asyncio.InvalidStateError):
+        with contextlib.suppress(TimeoutError):  # a write fails before the status with the reason arrives
             words = str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
-    return "the router's stream ended while something was sent" if words == _GRPC_NONSENSE else words
+    return "the router ended the stream during a write" if words == _GRPC_NONSENSE else words
 
 
-async def _both(*directions: Awaitable[None]) -> None:
-    """Run both directions to their ends; the first failure ends both."""
+async def _both(*directions: Coroutine[None, None, None]) -> None:
+    """Run both directions until they end; if one fails, both are cancelled."""
     async with asyncio.TaskGroup() as group:
         for direction in directions:
-            group.create_task(direction)  # type: ignore[arg-type]  # both are coroutines
+            group.create_task(direction)
 
 
 async def _hang_up(end: SocketEnd) -> None:
-    """Say that nothing more will come, and wait until the other side has closed the socket too."""
+    """Close the sending direction, and wait until the other side has closed the socket too."""
     with contextlib.suppress(OSError, TimeoutError):
         end.write_eof()
         async with asyncio.timeout(_HANG_UP_TIMEOUT):
@@ -267,7 +259,7 @@ async def _hang_up(end: SocketEnd) -> None:
                 pass
 
 
-async def _upstream(end: SocketEnd, stream: Any) -> None:
+async def _upstream(end: SocketEnd, stream: _Stream) -> None:
     """Copy from the socket to the router; `write` waits while the other side is slow."""
     while payload := await end.read():
         await stream.write(router_pb2.StreamRequest(payload=payload))
@@ -275,9 +267,9 @@ async def _upstream(end: SocketEnd, stream: Any) -> None:
     await stream.done_writing()
 
 
-async def _downstream(stream: Any, end: SocketEnd) -> None:
-    """Copy from the router to the socket until GOAWAY or the end of the stream."""
-    while (frame := await stream.read()) is not grpc.aio.EOF:
+async def _downstream(stream: _Stream, end: SocketEnd) -> None:
+    """Copy from the router to the socket until a GOAWAY frame or the end of the stream."""
+    while isinstance(frame := await stream.read(), router_pb2.StreamResponse):  # else it is grpc.aio.EOF
         if frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
             break
         if frame.frame_type == router_pb2.FRAME_TYPE_DATA:

@@ -1,47 +1,46 @@
 """
 The embedded lab: a lab controller, a router and real exporters on this machine, over loopback only.
 
-It is a second, independent reading of the protocol: it imports nothing of `client`, `leasing` or `device`, and
-whatever Jumpstarter's own clients and exporters do with a production controller works on it with the same codes
-and texts. `Lab` starts it from Python, `python -m pytest_jumpstarter.lab` from a shell.
+It is a second, independent implementation of the protocol, which imports nothing of `client`, `leasing` or `device`.
+Whatever Jumpstarter's own clients and exporters do with a production controller works with it too, with the same status
+codes and texts. `Lab` starts it from Python, `python -m pytest_jumpstarter.lab` from a shell.
 
 The lab process::
 
-    lab.py             Lab: start the lab process, wait until it is ready, end it
+    lab.py             `Lab`: start the lab process, wait until it is ready, stop it
     __main__.py        the command line of the lab process
-    process.py         the life of the lab process: start all parts in order, stop them in order
-    documents.py       lab files, as people write them
-    configdir.py       the client and exporter configs that it writes for others
-    temporary.py       the folder for what must not stay
+    process.py         start all parts of the lab process in order, and stop them in reverse order
+    documents.py       read lab files
+    configdir.py       write the client and exporter configs
+    temporary.py       the folder for temporary files
     authority.py       certificates and tokens
-    model.py           what the lab knows: exporters, clients, leases, conditions
-    selection.py       which exporter a lease gets, and what is said when it gets none
-    scheduler.py       the life of leases: assign, end, expire
-    access.py          who is calling, and whether they may
-    requests.py        what may be asked for
-    refusal.py         errors that are answers
-    wire.py            the model's things as protobuf messages
+    model.py           the state: exporters, clients, leases and their conditions
+    selection.py       which exporter a lease gets, or why it gets none
+    scheduler.py       the life of leases: assign, release, expire
+    access.py          authentication and authorization of callers
+    requests.py        check the tags, times, names and selectors in requests
+    refusal.py         errors that become gRPC statuses
+    wire.py            the state as protobuf messages
     client_service.py  jumpstarter.client.v1.ClientService
     controller_service.py  jumpstarter.v1.ControllerService
     router.py          jumpstarter.v1.RouterService
     server.py          one gRPC server for the three
-    supervisor.py      the exporter processes: start, watch, start again, end
+    supervisor.py      the exporter processes: start, watch, restart, stop
 
-For tests of what goes wrong, and never on the way of a normal run::
+For tests of failures only::
 
-    faults.py          a lab that can be harmed: cut streams, expired tokens, a clock that is off
-    snapshot.py        what such a lab knows again after it was killed
+    faults.py          a lab that fails on demand: cut streams, expired tokens, a wrong clock
 
 An exporter process (one per exporter)::
 
-    exporter.py        run one of Jumpstarter's exporters, with its name on its command line
+    exporter.py        run one of Jumpstarter's exporters; its name is on its command line
     board.py           the virtual board: a driver with power, console and storage
-    machine.py         what happens inside the virtual board
+    machine.py         the simulation of the virtual board
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.lab.lab import Lab
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["Lab"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `Lab` on first use, so that an exporter process need not."""
+def __getattr__(name: str) -> object:
+    """Import `Lab` on first use, so that an exporter process does not import it."""
     if name == "Lab":
         from pytest_jumpstarter.lab.lab import Lab
 

@@ -1,4 +1,4 @@
-"""`python -m pytest_jumpstarter.lab FILE…`: serve a lab for a bench, or for several runs."""
+"""`python -m pytest_jumpstarter.lab FILE…`: run a lab for a bench or for several test runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_jumpstarter.units import parse_duration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until a signal; return the exit status: 0, or 2 with one line on standard error."""
+    """Run the lab until a signal comes; return the exit code: 0, or 2 with one line on standard error."""
     options = _parser().parse_args(arguments)
     lifeline = socket.socket(fileno=options.lifeline) if options.lifeline is not None else None
     try:
@@ -42,6 +42,7 @@ async def _main(options: argparse.Namespace, lifeline: socket.socket | None) -> 
             token_lifetime=options.token_lifetime,
             start_timeout=options.start_timeout,
             faults=options.faults,
+            snapshot=options.snapshot,
         ),
         on_ready=lambda endpoint: _tell(lifeline, f"ready {endpoint}"),
         is_over=is_over,
@@ -53,7 +54,7 @@ def _tell(lifeline: socket.socket | None, line: str) -> None:
         try:
             lifeline.sendall(line.encode() + b"\n")
         except OSError:
-            return  # whoever started this is gone; there is nobody to tell
+            return  # the process that started the lab is gone
 
 
 def _duration(text: str) -> float:
@@ -66,31 +67,31 @@ def _duration(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pytest_jumpstarter.lab",
-        description="Serve Jumpstarter exporters behind a lab controller of their own, on this machine only",
+        description="Run Jumpstarter exporters with a lab controller of their own, on this machine only",
     )
     parser.add_argument("paths", nargs="+", metavar="FILE-OR-FOLDER", help="Exporter configs with metadata.labels")
     parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="Folder for the configs; it works as JMP_CLIENT_CONFIG_HOME"
+        "--config-dir", type=Path, metavar="DIR", help="Folder for the configs, usable as JMP_CLIENT_CONFIG_HOME"
     )
     parser.add_argument(
-        "--client", action="append", default=[], metavar="NAME", help="One more client beside 'default' (repeatable)"
+        "--client", action="append", default=[], metavar="NAME", help="Another client besides 'default' (repeatable)"
     )
     parser.add_argument(
-        "--assign-delay", type=_duration, default=0.0, metavar="DURATION", help="Hold each new lease back that long"
+        "--assign-delay", type=_duration, default=0.0, metavar="DURATION", help="Delay each new lease by this time"
     )
     parser.add_argument(
         "--offline-after",
         type=_duration,
         default=60.0,
         metavar="DURATION",
-        help="Silence that makes an exporter offline",
+        help="Time without a sign of life after which an exporter is offline",
     )
     parser.add_argument(
         "--token-lifetime",
         type=_duration,
         default=365 * 86400.0,
         metavar="DURATION",
-        help="How long the clients' tokens are good",
+        help="Lifetime of the clients' tokens",
     )
     parser.add_argument(
         "--start-timeout", type=_duration, default=60.0, metavar="DURATION", help="Longest wait for the exporters"
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--temporary", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--faults", type=Path, help=argparse.SUPPRESS)  # see faults.py
+    parser.add_argument("--snapshot", help=argparse.SUPPRESS)  # see faults.py
     return parser
 
 

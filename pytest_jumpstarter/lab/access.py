@@ -1,8 +1,8 @@
 """
-Who is calling, and whether they may.
+Authentication and authorization of callers.
 
-Source: Jumpstarter's controller: the order of the checks (token, then metadata, then the object, then the object's
-user), their codes and their texts.
+Source: Jumpstarter's controller: the order of the checks (token, metadata, object, user of the object), their status
+codes and their texts.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def bearer_token(context: Context) -> str:
 
 
 def is_exporter(context: Context) -> bool:
-    """Tell whether a caller says that it is an exporter."""
+    """Return whether the caller says that it is an exporter."""
     return _metadata(context, "jumpstarter-kind") == ["Exporter"]
 
 
 class Access:
-    """Tells callers apart by token and metadata."""
+    """Identifies callers by their token and metadata."""
 
     def __init__(self, model: Model, authority: Authority) -> None:
         self._model = model
         self._authority = authority
 
     def client(self, context: Context, *, namespace: str | None = None) -> Client:
-        """Return the client that calls; refuse one that acts on another `namespace` than its own."""
+        """Return the client that calls; refuse it if `namespace` is not its own."""
         client = self._caller(context, "Client", self._model.clients)
         if namespace is not None and namespace != client.namespace:
             raise Refusal("namespace mismatch", grpc.StatusCode.PERMISSION_DENIED)

@@ -1,20 +1,18 @@
-"""What the lab vouches with: a certificate authority made at start, and the keys that sign its tokens."""
+"""Certificates and tokens of the lab: a certificate authority that is created at start, and keys to sign tokens."""
 
 from __future__ import annotations
 
 import base64
-import ipaddress
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Self
 
 import jwt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+import trustme
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 TOKEN_LIFETIME = 365 * 86400.0
 ROUTER_TOKEN_LIFETIME = 30 * 60.0
@@ -23,25 +21,23 @@ _ISSUER = "https://localhost:8085"
 _AUDIENCE = "jumpstarter"
 _ROUTER_ISSUER = "https://jumpstarter.dev/stream"
 _ROUTER_AUDIENCE = "https://jumpstarter.dev/router"
-_CERTIFICATE_LIFETIME = timedelta(days=365)
-_CLOCK_SKEW = timedelta(days=1)  # a peer's clock may be behind by so much
 
 
 class TokenRejected(Exception):
-    """Say, in the controller's own words, why a token is not accepted."""
+    """A token is not accepted; the text is that of the production controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """
-    All secrets of one lab: PEM, but for `router`, which is a shared secret.
+    The keys and certificates of one lab: PEM, except `router`, which is a shared secret.
 
     Attributes:
-        token: Signs the tokens of clients and exporters.
-        router: Signs the tokens of streams.
-        ca: The authority's certificate.
-        chain: The server's certificate, then the authority's.
-        server: The server's key.
+        token: The key that signs the tokens of clients and exporters.
+        router: The secret that signs the tokens of streams.
+        ca: The certificate of the authority.
+        chain: The certificate of the server, then that of the authority.
+        server: The key of the server.
     """
 
     token: bytes
@@ -52,25 +48,25 @@ class Keys:
 
     @classmethod
     def make(cls) -> Self:
-        """Return new keys; the authority's own is thrown away, for it has signed all that it will ever sign."""
-        name, ca_key, server_key = "pytest-jumpstarter lab CA", _key(), _key()
-        ca = _certificate(name, ca_key, name, ca_key, is_ca=True).public_bytes(serialization.Encoding.PEM)
-        server = _certificate("localhost", server_key, name, ca_key, is_ca=False)
+        """Return new keys; that of the authority is not kept, because it signs nothing else."""
+        ca = trustme.CA(organization_name="pytest-jumpstarter", organization_unit_name="embedded lab")
+        server = ca.issue_cert("localhost", "127.0.0.1", "::1")
+        chain = b"".join(certificate.bytes() for certificate in (*server.cert_chain_pems, ca.cert_pem))
         return cls(
-            token=_pem(_key()),
+            token=_new_key(),
             router=secrets.token_bytes(32),
-            ca=ca,
-            chain=server.public_bytes(serialization.Encoding.PEM) + ca,
-            server=_pem(server_key),
+            ca=ca.cert_pem.bytes(),
+            chain=chain,
+            server=server.private_key_pem.bytes(),
         )
 
 
 class Authority:
     """
-    Certificates and tokens of one lab; all keys live in memory and end with it.
+    Certificates and tokens of one lab; all keys are only in memory.
 
-    The server's certificate is good for `127.0.0.1`, `::1` and `localhost`. It is served together with the
-    authority's own, so that a client that trusts on first use finds the root in what it was shown.
+    The certificate of the server is valid for `127.0.0.1`, `::1` and `localhost`. The server also sends that of the
+    authority, so that a client that trusts on first use gets the root too.
     """
 
     def __init__(self, *, client_token_lifetime: float = TOKEN_LIFETIME, keys: Keys | None = None) -> None:
@@ -82,11 +78,11 @@ class Authority:
 
     @property
     def ca(self) -> str:
-        """The authority's certificate as configs carry it: PEM in base64."""
+        """The certificate of the authority as in configs: PEM in base64."""
         return base64.b64encode(self.keys.ca).decode()
 
     def issue(self, subject: str) -> tuple[str, float]:
-        """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and when it ends."""
+        """Return a token for `subject` (`client:NAMESPACE:NAME:UID` or `exporter:…`), and its expiry."""
         now = time.time()
         claims = {"iss": _ISSUER, "aud": [_AUDIENCE], "sub": subject, "iat": int(now), "jti": secrets.token_hex(8)}
         expiry = now + (self._client_token_lifetime if subject.startswith("client:") else TOKEN_LIFETIME)
@@ -97,8 +93,8 @@ class Authority:
         Return the subject of `token`.
 
         Raises:
-            TokenRejected: It is malformed, not ours, or has run out.
-        Source: the texts are those of Kubernetes' OIDC authenticator
+            TokenRejected: The token is malformed, not ours, or has expired.
+        Source: the texts are those of the OIDC authenticator of Kubernetes
         """
         try:
             claims = jwt.decode(
@@ -122,7 +118,7 @@ class Authority:
         return str(claims["sub"])
 
     def issue_router(self, stream_id: str) -> str:
-        """Return the token with which the two ends of one stream open it at the router."""
+        """Return a token with which both ends open one stream at the router."""
         now = int(time.time())
         claims = {"iss": _ROUTER_ISSUER, "aud": [_ROUTER_AUDIENCE], "sub": stream_id, "iat": now, "nbf": now}
         expiry = now + int(ROUTER_TOKEN_LIFETIME)
@@ -133,7 +129,7 @@ class Authority:
         Return the stream id of a router token.
 
         Raises:
-            TokenRejected: It is malformed, not ours, or has run out.
+            TokenRejected: The token is malformed, not ours, or has expired.
         """
         try:
             claims = jwt.decode(
@@ -154,33 +150,7 @@ def _expiry(token: str) -> str:
     return f"{datetime.fromtimestamp(claims['exp'], UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
 
 
-def _key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
+def _new_key() -> bytes:
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, is_ca: bool
-) -> x509.Certificate:
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _CERTIFICATE_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-    )
-    if not is_ca:
-        addresses = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", "::1")]
-        builder = builder.add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), *addresses]), critical=False
-        )
-    return builder.sign(issuer_key, hashes.SHA256())

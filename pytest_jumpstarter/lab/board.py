@@ -1,15 +1,15 @@
 """
-The virtual board: a Jumpstarter driver with power, a serial console and storage that belong together.
+The virtual board: a Jumpstarter driver with power, a serial console and storage.
 
-Its children are driven by Jumpstarter's own client classes. What is flashed is what boots; with power off the
-console is silent. Put it into a lab file as::
+Its children are used with Jumpstarter's own client classes. The board boots the flashed image; while power is off, the
+console prints nothing. Use it in a lab file as::
 
     export:
       board:
         type: pytest_jumpstarter.lab.board.VirtualBoard
 """
 
-# Jumpstarter's driver API carries no types, and its base class serves RPCs that a driver need not.
+# Jumpstarter's driver API has no types, and its base class has abstract RPCs that a driver need not implement.
 # mypy: disable-error-code="untyped-decorator,no-untyped-call,abstract"
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pytest_jumpstarter.lab.machine import Machine, Storage
 
 _CHUNK_BYTES = 64 * 1024
 
-# Exporters build their drivers anew for each lease; a board's flash outlives that, as on a real board.
+# Exporters create their drivers again for each lease; the flash of a board keeps its content, as on a real board.
 _storages: dict[str, Storage] = {}
 
 
@@ -41,8 +41,8 @@ class VirtualBoard(Composite):
     A board with the children `power`, `console` and `storage`; its power is off when a lease begins.
 
     Args:
-        serial: Serial number. Within one exporter, equal serials are the same board and share their flash.
-        version: Version of the factory image, which boots until another is flashed; empty for a blank flash.
+        serial: The serial number. In one exporter, boards with the same number share one flash.
+        version: The version of the factory image, which boots until another is flashed; empty for an empty flash.
         boot_time: Seconds from power on to the login prompt.
     """
 
@@ -79,25 +79,25 @@ class BoardPower(PowerInterface, Driver):
 
     @export
     async def on(self) -> None:
-        """Switch on; the board boots."""
+        """Switch the board on; it boots."""
         self.logger.info("power on")
         self.machine.on()
 
     @export
     async def off(self) -> None:
-        """Switch off; the console falls silent."""
+        """Switch the board off; the console prints nothing more."""
         self.logger.info("power off")
         self.machine.off()
 
     @export
     async def read(self) -> AsyncGenerator[PowerReading, None]:
-        """Measure once."""
+        """Yield one measurement."""
         yield PowerReading(voltage=5.0, current=0.4) if self.machine.is_on else PowerReading(voltage=0.0, current=0.0)
 
 
 @dataclass(kw_only=True)
 class BoardConsole(Driver):
-    """The board's serial port; a stream that is opened while another is open takes over."""
+    """The board's serial port; a new stream replaces the one that is open."""
 
     machine: Any
 
@@ -133,7 +133,7 @@ class _ConsoleStream(ObjectStream[bytes]):
         """Do nothing: a serial port cannot be closed in one direction."""
 
     async def aclose(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Do nothing: there is nothing to release."""
 
 
 @dataclass(kw_only=True)
@@ -144,7 +144,7 @@ class BoardStorage(FlasherInterface, Driver):
 
     @export
     async def flash(self, source: str, target: str | None = None) -> None:
-        """Write an image; its first line is the version that boots."""
+        """Write an image; its first line is the version that the boot log prints."""
         _refuse_partition(target)
         storage: Storage = self.machine.storage
         storage.erase()

@@ -1,10 +1,10 @@
 """
-jumpstarter.client.v1.ClientService: what a client may see and change.
+jumpstarter.client.v1.ClientService: what clients can see and change.
 
-Source: jumpstarter/client/v1/client.proto. The order of the checks in each handler is the production controller's.
+Source: jumpstarter/client/v1/client.proto. Each handler checks in the order of the production controller.
 """
 
-# RPCs keep the names that the protocol gives them.
+# RPCs have the names of the protocol.
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ClientService(client_pb2_grpc.ClientServiceServicer):
-    """Answers clients; every change of a lease goes through the scheduler."""
+    """Serves clients; every change of a lease goes through the scheduler."""
 
     def __init__(self, model: Model, scheduler: Scheduler, access: Access, authority: Authority) -> None:
         self._model = model
@@ -50,7 +50,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def ListExporters(
         self, request: client_pb2.ListExportersRequest, context: Context
     ) -> client_pb2.ListExportersResponse:
-        """Return exporters in order of their names, page by page."""
+        """Return exporters sorted by name, page by page."""
         self._access.client(context, namespace=parse_parent(request.parent))
         wanted = requests.list_filter(request.filter)
         names = [name for name, it in self._model.exporters.items() if not wanted or wanted.matches(it.labels)]
@@ -70,7 +70,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def ListLeases(
         self, request: client_pb2.ListLeasesRequest, context: Context
     ) -> client_pb2.ListLeasesResponse:
-        """Return the leases of all clients in order of their names, page by page; ended ones only if asked for."""
+        """Return the leases of all clients sorted by name, page by page; ended ones only on request."""
         self._access.client(context, namespace=parse_parent(request.parent))
         labels, tags = requests.list_filter(request.filter), requests.tag_filter(request.tag_filter)
         only_active = request.only_active or not request.HasField("only_active")
@@ -87,7 +87,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @answering
     async def CreateLease(self, request: client_pb2.CreateLeaseRequest, context: Context) -> client_pb2.Lease:
-        """Ask for an exporter; the answer is the lease as asked for, before anything was decided."""
+        """Create a lease; the answer is the lease as requested, before an exporter is assigned."""
         requests.check_target(request)
         requests.check_tags(request.lease.tags)
         client = self._access.client(context, namespace=parse_parent(request.parent))
@@ -115,7 +115,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @answering
     async def UpdateLease(self, request: client_pb2.UpdateLeaseRequest, context: Context) -> client_pb2.Lease:
-        """Change the times of a lease, or give it to another client; which fields are there decides, not the mask."""
+        """Change the times of a lease, or transfer it; the fields that are set count, not the mask."""
         namespace, name = parse_name(request.lease.name, "leases")
         client = self._access.client(context, namespace=namespace)
         lease = self._lease(name)
@@ -135,7 +135,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     @answering
     async def DeleteLease(self, request: client_pb2.DeleteLeaseRequest, context: Context) -> Empty:
-        """Mark a lease for release; it ends a moment later and stays readable."""
+        """Mark a lease for release; it ends a moment later and can still be read."""
         namespace, name = parse_name(request.name, "leases")
         client = self._access.client(context, namespace=namespace)
         lease = self._lease(name)
@@ -150,7 +150,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def RotateToken(
         self, request: client_pb2.RotateTokenRequest, context: Context
     ) -> client_pb2.RotateTokenResponse:
-        """Return a new token for the caller; the old one is good until it runs out."""
+        """Return a new token for the caller; the old one is valid until it expires."""
         client = self._access.client(context, namespace=parse_parent(request.parent))
         token, expiry = self._authority.issue(client.subject)
         return client_pb2.RotateTokenResponse(token=token, expiry=wire.timestamp(expiry))
@@ -168,11 +168,11 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             raise Refusal(f'leases.jumpstarter.dev "{name}" not found') from None
 
     def _new_times(self, lease: Lease, wanted: client_pb2.Lease) -> requests.Times | None:
-        """Return the times of `lease` with those asked for put in; None if none is asked for."""
+        """Return the times of `lease` after the requested change; None if no change is requested."""
         asked = requests.Times.of(wanted)
         if asked == requests.Times(begin_time=None, end_time=None, duration=None):
             return None
-        requests.lease_selector(wanted.selector)  # the production controller reads it before it ignores it
+        requests.lease_selector(wanted.selector)  # the production controller parses it, and then ignores it
         settled = asked.settle()
         if asked.begin_time is not None and lease.exporter and lease.begin_time != asked.begin_time:
             raise Refusal("cannot update BeginTime: lease has already started")
@@ -198,12 +198,12 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
 
 def _whole(time: float | None) -> float | None:
-    """Cut a time to whole seconds, as Kubernetes stores it."""
+    """Round a time down to whole seconds, as Kubernetes stores it."""
     return None if time is None else time // 1
 
 
 def _page(names: list[str], size: int, token: str) -> tuple[Iterable[str], str]:
-    """Return one page of sorted `names` and the token for the next: the last name on this page."""
+    """Return one page of sorted `names`, and the token for the next one: the last name of this page."""
     begin = bisect_right(names, _decode(token)) if token else 0
     if size <= 0 or begin + size >= len(names):
         return names[begin:], ""

@@ -13,15 +13,15 @@ import yaml
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.documents import API_VERSION
 
-_MARK = "# Written by the embedded lab of pytest-jumpstarter; gone when the lab stops.\n"
+_MARK = "# Written by the embedded lab of pytest-jumpstarter; removed when the lab stops.\n"
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class ConfigDir:
     """
-    Writes the configs and takes them away again; `path` works as `JMP_CLIENT_CONFIG_HOME`.
+    Writes the configs and removes them at the end; `path` can be used as `JMP_CLIENT_CONFIG_HOME`.
 
-    It never writes over a file that is not a lab's: a folder with a person's own Jumpstarter configs is refused.
+    It never overwrites a file that no lab wrote: a folder with the user's own Jumpstarter configs is refused.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,14 +31,14 @@ class ConfigDir:
         self._lock = self._claim()
 
     def write_user(self, *, current_client: str) -> None:
-        """Write `config.yaml`, from which plain `jmp` knows its client."""
+        """Write `config.yaml`, which names the client that `jmp` uses."""
         self._write(
             self.path / "config.yaml",
             {"apiVersion": API_VERSION, "kind": "UserConfig", "config": {"current-client": current_client}},
         )
 
     def write_client(self, name: str, *, namespace: str, endpoint: str, ca: str, token: str) -> Path:
-        """Write `clients/NAME.yaml` with the keys that every release of Jumpstarter knows, and no others."""
+        """Write `clients/NAME.yaml`, only with keys that every release of Jumpstarter knows."""
         config = {
             "apiVersion": API_VERSION,
             "kind": "ClientConfig",
@@ -51,12 +51,12 @@ class ConfigDir:
         return self._write(self.path / "clients" / f"{name}.yaml", config)
 
     def write_exporter(self, config: Mapping[str, Any], *, endpoint: str, ca: str, token: str) -> Path:
-        """Write `exporters/NAME.yaml`: a document of the lab file, and what `jmp run` needs beside it."""
+        """Write `exporters/NAME.yaml`: a document of the lab file, and the connection that `jmp run` needs."""
         connection = {"endpoint": endpoint, "tls": {"ca": ca, "insecure": False}, "token": token}
         return self._write(self.path / "exporters" / f"{config['metadata']['name']}.yaml", {**config, **connection})
 
     def remove(self) -> None:
-        """Take away every file and folder that was made."""
+        """Remove every file and folder that was created."""
         os.close(self._lock)
         for file in self._files:
             file.unlink(missing_ok=True)
@@ -64,10 +64,10 @@ class ConfigDir:
             try:
                 folder.rmdir()
             except OSError:
-                continue  # someone else put something there; it is theirs to keep
+                continue  # it contains a file of somebody else
 
     def _claim(self) -> int:
-        """Lock the folder: two labs that write over each other's configs would leave both without."""
+        """Lock the folder, so that two labs do not overwrite each other's configs."""
         try:
             self._make(self.path)
             descriptor = os.open(self.path, os.O_RDONLY)
@@ -101,4 +101,4 @@ class ConfigDir:
 
     def _refuse_foreign(self, file: Path) -> None:
         if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
-            raise LabError(f"config folder: {file} is there and not from a lab; name another --config-dir")
+            raise LabError(f"config folder: {file} exists and was not written by a lab; name another --config-dir")

@@ -1,10 +1,10 @@
 """
-jumpstarter.v1.ControllerService: what exporters report and are told, and how a client dials one.
+jumpstarter.v1.ControllerService: what exporters report and receive, and how a client dials an exporter.
 
 Source: jumpstarter/v1/jumpstarter.proto.
 """
 
-# RPCs keep the names that the protocol gives them.
+# RPCs have the names of the protocol.
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNREADY = {
 
 
 class _Listener:
-    """The dials that one Listen stream still has to pass on to its exporter."""
+    """The dials that one Listen stream must still send to its exporter."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[jumpstarter_pb2.ListenResponse | None] = asyncio.Queue()
@@ -51,7 +51,7 @@ class _Listener:
         self._queue.put_nowait(dial)
 
     def supersede(self) -> None:
-        """End after what is queued: a newer stream takes over."""
+        """End the stream after the queued dials: a newer one replaces it."""
         self._queue.put_nowait(None)
 
     async def __aiter__(self) -> AsyncGenerator[jumpstarter_pb2.ListenResponse, None]:
@@ -61,9 +61,9 @@ class _Listener:
 
 class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     """
-    Answers exporters, and clients that dial.
+    Serves exporters, and clients that dial.
 
-    The RPCs of clients older than 0.7 (GetLease, RequestLease, ListLeases, AuditStream) are UNIMPLEMENTED.
+    The RPCs of clients before 0.7 (GetLease, RequestLease, ListLeases, AuditStream) are UNIMPLEMENTED.
     """
 
     def __init__(self, model: Model, scheduler: Scheduler, access: Access, router: Router) -> None:
@@ -77,7 +77,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def Register(
         self, request: jumpstarter_pb2.RegisterRequest, context: Context
     ) -> jumpstarter_pb2.RegisterResponse:
-        """Take an exporter's report of its drivers."""
+        """Register an exporter with its drivers."""
         exporter = self._access.exporter(context)
         exporter.register(request.labels, len(request.reports))
         self._scheduler.wake()
@@ -87,7 +87,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def Unregister(
         self, request: jumpstarter_pb2.UnregisterRequest, context: Context
     ) -> jumpstarter_pb2.UnregisterResponse:
-        """Take an exporter's goodbye."""
+        """Unregister an exporter: it is offline from now on."""
         exporter = self._access.exporter(context)
         exporter.devices = None
         exporter.set_status(Status.OFFLINE, request.reason or "Exporter unregistered")
@@ -98,7 +98,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def ReportStatus(
         self, request: jumpstarter_pb2.ReportStatusRequest, context: Context
     ) -> jumpstarter_pb2.ReportStatusResponse:
-        """Take an exporter's status; it may ask in the same breath that its lease be released."""
+        """Set the status of an exporter, which may request in the same call that its lease is released."""
         exporter = self._access.exporter(context)
         status = Status(request.status) if request.status in set(Status) else Status.UNSPECIFIED
         self._scheduler.report(exporter, status, request.message)
@@ -110,7 +110,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def Status(
         self, _request: jumpstarter_pb2.StatusRequest, context: Context
     ) -> AsyncGenerator[jumpstarter_pb2.StatusResponse, None]:
-        """Tell an exporter whether it is leased: at once, and on each change; the open stream is its heartbeat."""
+        """Send an exporter whether it is leased, first at once, then on each change; the stream is its heartbeat."""
         exporter = self._access.exporter(context)
         feed = self._scheduler.connect(exporter)
         try:
@@ -120,7 +120,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
                     yield jumpstarter_pb2.StatusResponse(leased=True, lease_name=view.lease, client_name=view.client)
                 else:
                     yield jumpstarter_pb2.StatusResponse(leased=False)
-                    self._scheduler.confirm_idle(exporter, feed)  # here it has been written
+                    self._scheduler.confirm_idle(exporter, feed)  # the message before was sent
         finally:
             self._scheduler.disconnect(exporter, feed)
 
@@ -128,7 +128,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def Listen(
         self, request: jumpstarter_pb2.ListenRequest, context: Context
     ) -> AsyncGenerator[jumpstarter_pb2.ListenResponse, None]:
-        """Pass a lease's dials on to its exporter; a newer stream for the same lease takes over."""
+        """Send the dials of a lease to its exporter; a newer stream for the same lease replaces this one."""
         exporter = self._access.exporter(context)
         lease = self._lease(request.lease_name)
         if lease.exporter != exporter.name:
@@ -146,7 +146,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
 
     @answering
     async def Dial(self, request: jumpstarter_pb2.DialRequest, context: Context) -> jumpstarter_pb2.DialResponse:
-        """Give a client and the exporter of its lease one token for one stream between them."""
+        """Return a router and a token for one stream to a client, and send them to the exporter of its lease."""
         client = self._access.client(context)
         lease = self._lease(request.lease_name)
         if lease.client != client.name:
@@ -167,7 +167,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def ReleaseLease(
         self, request: jumpstarter_pb2.ReleaseLeaseRequest, context: Context
     ) -> jumpstarter_pb2.ReleaseLeaseResponse:
-        """Mark a lease for release, for the client that owns it or the exporter that serves it; twice is once."""
+        """Mark a lease for release, for its client or its exporter; a second call does nothing."""
         lease = (
             self._held_lease(request.name, context) if is_exporter(context) else self._own_lease(request.name, context)
         )
@@ -202,12 +202,12 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
 
 
 async def _wait_ready(exporter: Exporter) -> None:
-    """Wait while the exporter has not begun with its lease; refuse when it cannot be dialled."""
+    """Wait until the exporter has started its lease; refuse if it cannot be dialled."""
     try:
         async with asyncio.timeout(DIAL_WAIT):
             while exporter.status is Status.AVAILABLE:
                 await exporter.changed.wait()
     except TimeoutError:
-        pass  # the status says it all
+        pass  # the status gives the reason
     if exporter.status not in _DIALLED:
         raise Refusal(_UNREADY[exporter.status], grpc.StatusCode.FAILED_PRECONDITION)

@@ -1,10 +1,10 @@
 """
-Lab files: streams of Jumpstarter's `ExporterConfig` documents, with labels added.
+Lab files: streams of Jumpstarter's `ExporterConfig` documents, with labels.
 
-A document is what `jmp run` takes, less `endpoint`, `tls` and `token`, which the lab fills in, plus two keys that
-in a production lab belong to the `Exporter` object on Kubernetes: `metadata.labels`, by which leases select, and
-`enabled: false`, which keeps an exporter from being leased. A document without `export` is an *external* exporter:
-the lab makes its identity and its config, and someone else runs it.
+A document is a config for `jmp run` without `endpoint`, `tls` and `token`, which the lab adds. It may have two keys
+that a production lab keeps in the `Exporter` object on Kubernetes: `metadata.labels`, which lease selectors match, and
+`enabled: false`, with which an exporter cannot be leased. A document without `export` is an *external* exporter: the
+lab writes its config, and somebody else runs it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _KNOWN = {
     "apiVersion", "kind", "metadata", "enabled", "description", "grpcOptions", "export", "hooks",
     "failureDetection", "exitOnLeaseEnd",
 }  # fmt: skip
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten thousand exporters take seconds without libyaml
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, ten thousand exporters take seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """
-    One exporter as a lab file describes it.
+    One exporter in a lab file.
 
     Attributes:
         source: `FILE:LINE` of the document.
-        config: The `ExporterConfig`, without the lab's own keys.
+        config: The `ExporterConfig`, without the keys that only the lab knows.
         driver_types: Import paths of all driver classes in `export`.
     """
 
@@ -53,12 +53,12 @@ class Document:
 
     @property
     def is_external(self) -> bool:
-        """Whether someone else runs this exporter."""
+        """Whether somebody else runs this exporter."""
         return "export" not in self.config
 
 
 def is_object_name(text: str) -> bool:
-    """Tell whether Kubernetes takes `text` as an object's name: a lower-case RFC 1123 subdomain."""
+    """Return whether `text` is a valid name of a Kubernetes object: a lower-case RFC 1123 subdomain."""
     return len(text) <= 253 and _NAME.fullmatch(text) is not None
 
 
@@ -67,7 +67,7 @@ def read_documents(paths: Sequence[str | Path]) -> list[Document]:
     Return the exporters in all files and folders, in order.
 
     Raises:
-        LabError: A file is missing or broken, two exporters have one name, or there is no exporter at all.
+        LabError: A file is missing or broken, two exporters have the same name, or there is no exporter.
     """
     documents: dict[str, Document] = {}
     for path in paths:
@@ -107,7 +107,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _load(file: Path, text: str) -> Iterator[tuple[int, Any]]:
-    """Yield each document's first line and content."""
+    """Yield the first line and the content of each document."""
     try:
         loader = _LOADER(text)
         while loader.check_node():
@@ -126,7 +126,7 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 
 class _Reader:
-    """Checks one document, and says where it stops making sense."""
+    """Reads one document; the error for a broken one names the key."""
 
     def __init__(self, source: str, data: Any) -> None:
         self.source = source
@@ -198,13 +198,13 @@ class _Reader:
             return
         export = self._mapping(self.data["export"], "export")
         if not export:
-            raise self._error("export is empty; name a driver, or leave export out for an exporter that others run")
+            raise self._error("export is empty; add a driver, or remove export if somebody else runs this exporter")
         yield from self._children(export, "export")
 
     def _children(self, children: Any, path: str) -> Iterator[str]:
         for name, driver in self._mapping(children, path).items():
             where = f"{path}.{name}"
-            driver = self._mapping(driver, where)  # noqa: PLW2901  (now known to be a mapping)
+            driver = self._mapping(driver, where)  # noqa: PLW2901  (now it is known to be a mapping)
             if not {"type", "ref", "children"} & driver.keys():
                 raise self._error(f"{where} needs a type (a driver class), a ref, or children")
             if "type" in driver:

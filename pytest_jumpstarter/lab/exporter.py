@@ -1,10 +1,9 @@
 """
 One exporter process: `python -m pytest_jumpstarter.lab.exporter NAME`.
 
-Started by the lab, and by nobody else. What it needs comes on standard input, a line of JSON each: first the driver
-classes (so that they load while the lab gets ready) and the lab's temporary folder, then the path of the exporter's
-config. Standard input then stays open as long as the lab lives: when it ends the lab is dead, and the exporter
-stops and clears up. What goes wrong is said in the last line of output.
+Only the lab starts it. Its input are two lines of JSON: first the driver classes, so that they load while the lab
+starts, and the lab's temporary folder; then the path of the exporter's config. Standard input stays open as long as the
+lab lives: at its end the lab is dead, and the exporter stops and cleans up. The last line of its output is the error.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ STOP_TIMEOUT = 3.0
 
 
 class DriverUnusable(Exception):
-    """Say which driver class cannot be imported, and which package has it."""
+    """A driver class cannot be imported; the message names the package to install, if that is known."""
 
 
 def main() -> int:
-    """Run one exporter until it is told to stop, or the lab is gone."""
-    logging.getLogger().setLevel(logging.INFO)  # as `jmp run` does: else the log stream carries no hook's output
+    """Run one exporter until it is stopped, or the lab is dead."""
+    logging.getLogger().setLevel(logging.INFO)  # as `jmp run` does; otherwise the log stream lacks the output of hooks
     try:
         order = json.loads(sys.stdin.readline())
         import_drivers(order["drivers"])
@@ -44,7 +43,7 @@ def main() -> int:
         return asyncio.run(_serve(config, Path(order["temporary"])))
     except DriverUnusable as error:
         print(error, flush=True)
-    except Exception as error:  # a driver may raise anything; its own words are what the user needs
+    except Exception as error:  # a driver may raise anything; the user needs its message
         for cause in _causes(error):
             print(_words(cause), flush=True)
     return 1
@@ -52,12 +51,12 @@ def main() -> int:
 
 def import_drivers(types: Iterable[str]) -> None:
     """
-    Import driver classes, so that a missing one is known by name.
+    Import driver classes, so that the error for a missing one names it.
 
     Raises:
-        DriverUnusable: One cannot be imported.
+        DriverUnusable: A class cannot be imported.
     """
-    import jumpstarter.exporter  # noqa: F401  (most of the time until an exporter serves goes into this import)
+    import jumpstarter.exporter  # noqa: F401  (takes most of the time that an exporter needs to start)
 
     for type_ in types:
         module, _, name = type_.rpartition(".")
@@ -72,7 +71,7 @@ def import_drivers(types: Iterable[str]) -> None:
 
 
 def _missing(type_: str, module: str) -> str:
-    """Name the package that has `module`: Jumpstarter's drivers are called after their package."""
+    """Return the error for a missing module, with its package: Jumpstarter's driver modules are named after it."""
     top = module.partition(".")[0]
     if importlib.util.find_spec(top) is not None:
         return f"driver {type_}: there is no module {module}"
@@ -94,7 +93,7 @@ async def _serve(config: Any, temporary: Path) -> int:
 
 
 class _LabWatch(threading.Thread):
-    """Waits for the death of the lab, in a thread: a driver may block the event loop, and must not outlive the lab."""
+    """Waits in a thread for the death of the lab: a driver that blocks the event loop must not outlive it either."""
 
     def __init__(self, on_death: Callable[[], object], temporary: Path) -> None:
         super().__init__(daemon=True)
@@ -104,7 +103,7 @@ class _LabWatch(threading.Thread):
 
     def run(self) -> None:
         while os.read(sys.stdin.fileno(), 1):
-            pass  # the lab has no more to say than it said at the start
+            pass  # the lab sends nothing after the two lines
         self.is_orphaned = True
         self._on_death()
         time.sleep(STOP_TIMEOUT)
@@ -113,16 +112,16 @@ class _LabWatch(threading.Thread):
 
 def _clear_up(temporary: Path) -> None:
     """
-    Do what the dead lab would have done: take its files away, and end all that drivers and hooks have started.
+    Clean up in place of the dead lab: remove its files, and kill the processes that drivers and hooks have started.
 
-    That includes this process: the lab made it the leader of a group of its own.
+    This process too: the lab made it the leader of a process group of its own.
     """
     remove_temporary(temporary)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors inside nested groups, which task groups make of one."""
+    """Yield the errors inside nested exception groups, which task groups raise."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from _causes(inner)

@@ -1,9 +1,10 @@
 """
 A lab that can be harmed, for tests of what goes wrong: `python -m pytest_jumpstarter.lab --faults FOLDER …`.
 
-Two ways to harm it. Kill it: what it knows is written to `FOLDER/snapshot` before any answer leaves, and a lab that is
-started with the same folder goes on where that one ended, on the same port. Its own exporters end with it, so those
-that shall live on are external ones. And order it, through the socket `FOLDER/control`, a line each way:
+Two ways to harm it. Kill it: with `--snapshot MODULE`, what it knows is written to `FOLDER/snapshot` before any answer
+leaves, and a lab that is started with the same folder goes on where that one ended, on the same port. Its own exporters
+end with it, so those that shall live on are external ones. And order it, through the socket `FOLDER/control`, a line
+each way:
 
 - `cut`: break every stream through the router; answers how many there were.
 - `expire`: from now on call all tokens that clients have expired.
@@ -18,6 +19,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -25,7 +27,6 @@ import grpc
 from pytest_jumpstarter.lab.authority import Authority, TokenRejected
 from pytest_jumpstarter.lab.model import Model
 from pytest_jumpstarter.lab.server import Server
-from pytest_jumpstarter.lab.snapshot import Snapshot
 
 _ORDER_TIMEOUT = 10.0
 _honest_time = time.time
@@ -47,11 +48,13 @@ class FaultyServer(Server):
 
     Args:
         folder: Exists; its path is short enough for a socket's.
+        snapshot: The module whose `Snapshot` saves and restores what it knows; None: it remembers nothing.
     """
 
-    def __init__(self, model: Model, folder: Path, *, offline_after: float) -> None:
+    def __init__(self, model: Model, folder: Path, *, offline_after: float, snapshot: ModuleType | None = None) -> None:
         self._folder = folder
-        self._past = Snapshot.load(folder / "snapshot")
+        self._snapshot = snapshot
+        self._past = snapshot.Snapshot.load(folder / "snapshot") if snapshot is not None else None
         self._expiring = _ExpiringAuthority(keys=self._past and self._past.keys)
         self._streams = _Streams()
         self.interceptors = (self._streams, _BeforeAnswers(self._save))
@@ -73,8 +76,9 @@ class FaultyServer(Server):
         await super().stop()
 
     def _save(self) -> None:
-        port = int(self.endpoint.rpartition(":")[2])
-        Snapshot.take(self.model, self.authority.keys, port).save(self._folder / "snapshot")
+        if self._snapshot is not None:
+            port = int(self.endpoint.rpartition(":")[2])
+            self._snapshot.Snapshot.take(self.model, self.authority.keys, port).save(self._folder / "snapshot")
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         word, _, argument = (await reader.readline()).decode().strip().partition(" ")

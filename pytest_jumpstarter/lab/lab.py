@@ -1,4 +1,4 @@
-"""Start the lab process, wait until it is ready, and end it."""
+"""Start the lab process, wait until it is ready, and stop it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _STOP_TIMEOUT = 15.0
 
 class Lab:
     """
-    A lab of one's own, for as long as it is open.
+    A lab that runs from `start` to `stop`.
 
-    It runs in a process of its own, outside the terminal's process group, so that a Ctrl-C in a test run leaves it
-    time to take leases back; it ends when this object is stopped or its owner dies, in whatever way.
+    It runs in a process of its own, outside the terminal's process group, so that leases can still be released after a
+    Ctrl-C in a test run. It ends when this object is stopped or its owner dies, however that happens.
 
     Args:
         paths: Lab files and folders.
-        config_dir: Where to write configs; None: a folder of its own, removed at the end.
-        clients: Names of more clients beside `default`; each gets a config in `clients/`.
-        assign_delay: Seconds for which each new lease is held back, as a busy lab controller does.
+        config_dir: The folder for the configs; None: a temporary folder, which is removed at the end.
+        clients: Names of more clients besides `default`; each gets a config in `clients/`.
+        assign_delay: Seconds by which each new lease is delayed, as if the lab controller was busy.
         timeout: Seconds in which all exporters must be available.
-        arguments: Further options of `python -m pytest_jumpstarter.lab`.
+        arguments: More options of `python -m pytest_jumpstarter.lab`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Lab:
 
     @property
     def config_dir(self) -> Path:
-        """The folder with `config.yaml`, `clients/` and `exporters/`; works as `JMP_CLIENT_CONFIG_HOME`."""
+        """The folder with `config.yaml`, `clients/` and `exporters/`; can be used as `JMP_CLIENT_CONFIG_HOME`."""
         if self._config_dir:
             return self._config_dir
         if self._temporary is None:
@@ -91,7 +91,7 @@ class Lab:
 
     @property
     def log(self) -> str:
-        """What the lab process has printed so far: exporters that died, and what they said."""
+        """The output of the lab process so far: exporters that died, and their output."""
         if self._log is None:
             return ""
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0).decode(errors="replace")
@@ -101,7 +101,7 @@ class Lab:
         Start the lab and wait until all exporters that it runs itself are available.
 
         Raises:
-            LabError: A lab file is broken, or an exporter does not start; no process is left.
+            LabError: A lab file is broken, or an exporter does not start; no process is left behind.
         """
         if self._process is not None:
             raise RuntimeError("the lab is already started")
@@ -113,9 +113,9 @@ class Lab:
             raise
 
     def stop(self) -> None:
-        """End the lab and take its files away; a stopped lab stays stopped."""
+        """Stop the lab and remove its files; a second call does nothing."""
         if self._owner != os.getpid():
-            return  # a forked child has a copy of this object, but not the lab
+            return  # a forked child has a copy of this object, but does not own the lab
         self._close_lifeline()
         process, self._process = self._process, None
         if process:
@@ -129,7 +129,7 @@ class Lab:
     def _spawn(self) -> None:
         self._owner = os.getpid()
         self._temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the lab)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the lab runs)
         self._lifeline, theirs = socket.socketpair()
         _close_in_children(self)
         with theirs:
@@ -152,9 +152,10 @@ class Lab:
             )  # fmt: skip
 
     def _await_ready(self) -> str:
-        """Return the endpoint that the lab process names on its lifeline."""
+        """Return the endpoint that the lab process sends on its lifeline."""
         assert self._lifeline is not None  # spawned before
-        self._lifeline.settimeout(self._timeout + _STOP_TIMEOUT)  # it watches the time itself; this is for a hung one
+        # The process itself checks the time; this is for one that hangs.
+        self._lifeline.settimeout(self._timeout + _STOP_TIMEOUT)
         try:
             with self._lifeline.makefile("r", encoding="utf-8") as lines:
                 word, _, rest = lines.readline().rstrip("\n").partition(" ")
@@ -175,16 +176,16 @@ class Lab:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)  # does nothing to one that has ended
+    process.send_signal(signal.SIGTERM)  # does nothing if it has ended
     try:
         process.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
-        process.kill()  # its exporters end by themselves when it is gone
+        process.kill()  # its exporters then end by themselves
         process.wait()
 
 
 def _close_in_children(lab: Lab) -> None:
-    """Close the lifeline in forked children: one that outlives its parent must not keep the lab alive."""
+    """Close the lifeline in forked children: a child that outlives its parent must not keep the lab alive."""
     weak = weakref.ref(lab)
 
     def close() -> None:

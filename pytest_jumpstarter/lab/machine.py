@@ -1,8 +1,8 @@
 """
-What happens inside the virtual board: power, boot, and a small shell on a serial line.
+The simulation of the virtual board: power, boot, and a small shell on a serial line.
 
-Knows nothing of drivers. Text goes out through `Line` as a real board sends it: CRLF, and every typed character
-echoed. The same image gives the same boot log, byte for byte.
+It knows nothing of drivers. `Line` sends text as a real board does: with CRLF line ends, and an echo of every typed
+character. The same image gives the same boot log, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _HELP = "commands: help, version, led [on|off], reboot, exit"
 
 class Line:
     """
-    The serial line out of the board.
+    The output of the board's serial line.
 
-    One reader at a time, as on a real port: a new one takes over. What nobody reads is kept, up to 64 KiB, for the
-    reader to come: a stream is opened a moment after its user thinks it is, and a boot log must not fall into the gap.
+    There is one reader at a time, as on a real port: a new one replaces the old. Unread output is kept for the next
+    reader, up to 64 KiB: a stream may be opened a moment after power on, and the boot log must not be lost.
     """
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Line:
         self._arrived.set()
 
     def clear(self) -> None:
-        """Forget what was not read."""
+        """Drop the unread output."""
         self._unread.clear()
 
     def open(self) -> int:
-        """Become the reader, and return the number to read with."""
+        """Register a new reader, and return its number, which `read` needs."""
         self._reader += 1
         self._arrived.set()
         return self._reader
 
     async def read(self, reader: int) -> bytes:
-        """Wait for output and return it; empty when another reader has taken over."""
+        """Wait for output and return it; empty if another reader has replaced this one."""
         while reader == self._reader:
             if self._unread:
                 data = bytes(self._unread)
@@ -70,7 +70,7 @@ class Storage:
 
     @property
     def version(self) -> str | None:
-        """The image's first line, which is its version; None if there is no such line: it does not boot."""
+        """The version, which is the first line of the image; None if it has none, so that it does not boot."""
         self._image.seek(0)
         line = self._image.readline(_LONGEST_VERSION + 1).rstrip(b"\r\n")
         text = line.decode("ascii", errors="replace").strip()
@@ -82,12 +82,12 @@ class Storage:
         return self._image.seek(0, 2)
 
     def erase(self) -> None:
-        """Leave nothing, so that a flash that breaks off leaves a board that does not boot."""
+        """Remove the image, so that the board does not boot if flashing is interrupted."""
         self._image.seek(0)
         self._image.truncate()
 
     def append(self, data: bytes) -> None:
-        """Write at the end."""
+        """Append data to the image."""
         self._image.seek(0, 2)
         self._image.write(data)
 
@@ -97,16 +97,17 @@ class Storage:
         return self._image.read(size)
 
     def close(self) -> None:
-        """Forget the image."""
+        """Remove the image."""
         self._image.close()
 
 
 class Machine:
     """
-    One board: what it does with its power on.
+    One board.
 
     Args:
-        serial: Its serial number, said in the boot log.
+        storage: Its flash.
+        serial: Its serial number, which the boot log prints.
         boot_time: Seconds from power on to the login prompt.
     """
 
@@ -120,13 +121,13 @@ class Machine:
         self.is_on = False
 
     def on(self) -> None:
-        """Switch power on: the board boots. A board that is on stays as it is."""
+        """Switch power on, so that the board boots; does nothing if it is on."""
         if not self.is_on:
             self.is_on = True
             self._booting = asyncio.get_running_loop().create_task(self._boot())
 
     def off(self) -> None:
-        """Switch power off: whatever it was saying, it stops."""
+        """Switch power off; the board prints nothing more."""
         self.is_on = False
         self._shell = None
         if self._booting:
@@ -134,7 +135,7 @@ class Machine:
             self._booting = None
 
     def type(self, data: bytes) -> None:
-        """Take what was typed on the serial line; a board that is off or booting does not hear it."""
+        """Receive input on the serial line; a board that is off or booting ignores it."""
         for character in data.decode("ascii", errors="ignore"):
             if self._shell:
                 self._shell.type(character)
@@ -170,7 +171,7 @@ class Shell:
         self._write(f"\r\nVirtual board {version}\r\n\r\n{LOGIN}")
 
     def type(self, character: str) -> None:
-        """Take one typed character, and echo it."""
+        """Receive one typed character, and echo it."""
         is_second = character == "\n" and self._has_seen_return  # CR LF is one Enter
         self._has_seen_return = character == "\r"
         if character in "\r\n":
@@ -199,14 +200,14 @@ class Shell:
         elif typed == "reboot":
             self._write("Rebooting\r\n")
             self._reboot()
-            return  # nobody is left to print a prompt
+            return  # this shell has ended, so it prints no prompt
         elif typed:
             name, *arguments = typed.split()
             self._write(self._run(name, arguments))
         self._write(self._prompt)
 
     def _run(self, name: str, arguments: list[str]) -> str:
-        """Do what a command says, and return what it prints."""
+        """Run a command, and return its output."""
         match name, arguments:
             case "help", []:
                 answer = _HELP

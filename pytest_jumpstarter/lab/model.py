@@ -1,8 +1,8 @@
 """
-What the lab knows: exporters, clients, leases and their conditions.
+The state of the lab: exporters, clients, leases and their conditions.
 
-Times are seconds since the epoch, as floats; what goes on the wire is cut to whole seconds (`wire.py`), as
-Kubernetes stores them. Nothing here knows gRPC, timers or tokens.
+Times are seconds since the epoch, as floats; `wire.py` rounds them down to whole seconds, as Kubernetes stores them.
+Nothing here knows gRPC, timers or tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENDED_LABEL = "jumpstarter.dev/lease-ended"
 
 
 def _now() -> float:
-    """Return the time at this moment; a lab that is harmed has another clock later than at the start."""
+    """Return the time; `time.time` is looked up at each call, because `faults.py` may replace it."""
     return time.time()
 
 
@@ -41,7 +41,7 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """An identity that leases."""
+    """A client."""
 
     namespace: str
     name: str
@@ -49,13 +49,13 @@ class Client:
 
     @property
     def subject(self) -> str:
-        """Whom a token must be for to act as this client."""
+        """The subject of this client's tokens."""
         return f"client:{self.namespace}:{self.name}:{self.uid}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseView:
-    """What an exporter is told on its Status stream."""
+    """A message for the Status stream of an exporter."""
 
     is_leased: bool
     lease: str = ""
@@ -63,20 +63,20 @@ class LeaseView:
 
 
 class StatusFeed:
-    """What still has to be written to one open Status stream, in order and without repetitions."""
+    """The messages that must still be sent on one open Status stream, in order and without repetitions."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[LeaseView] = asyncio.Queue()
         self._last: LeaseView | None = None
 
     def put(self, view: LeaseView) -> None:
-        """Queue `view`, unless it says what the one before said."""
+        """Queue `view`, unless it equals the one before."""
         if view != self._last:
             self._last = view
             self._queue.put_nowait(view)
 
     async def get(self) -> LeaseView:
-        """Wait for the next thing to write."""
+        """Wait for the next message."""
         return await self._queue.get()
 
 
@@ -85,11 +85,11 @@ class Exporter:
     One exporter, as the controller sees it.
 
     Attributes:
-        devices: How many drivers it registered; None while it is not registered.
-        last_seen: Monotonic seconds of its last sign of life; None: never.
-        lease: The lease that holds it now.
-        has_seen_idle: Whether `leased=false` was written to it since its last lease ended. Jumpstarter's exporter
-            only starts a lease properly after that, so nothing is assigned to it before.
+        devices: The number of drivers that it registered; None while it is not registered.
+        last_seen: The time of its last sign of life, by the loop's clock; None if there was none.
+        lease: The lease to which it is assigned.
+        has_seen_idle: Whether `leased=false` was sent to it since its last lease ended. Jumpstarter's exporter needs
+            this before it can start another lease, so no lease is assigned before.
     """
 
     def __init__(self, namespace: str, name: str, labels: Mapping[str, str], *, is_enabled: bool = True) -> None:
@@ -110,12 +110,12 @@ class Exporter:
 
     @property
     def subject(self) -> str:
-        """Whom a token must be for to act as this exporter."""
+        """The subject of this exporter's tokens."""
         return f"exporter:{self.namespace}:{self.name}:{self.uid}"
 
     @property
     def is_online(self) -> bool:
-        """Whether it showed up, and has neither said goodbye nor been silent for too long."""
+        """Whether it was seen, did not unregister, and was not silent for too long."""
         return self.last_seen is not None and self.status is not Status.OFFLINE
 
     @property
@@ -125,25 +125,25 @@ class Exporter:
 
     @property
     def view(self) -> LeaseView:
-        """What its Status stream should say now."""
+        """The message that its Status streams should send now."""
         if self.lease is None:
             return LeaseView(is_leased=False)
         return LeaseView(is_leased=True, lease=self.lease.name, client=self.lease.client)
 
     def register(self, labels: Mapping[str, str], devices: int) -> None:
-        """Take its report; of its labels only Jumpstarter's own count, the others are the lab file's to give."""
+        """Register it; only labels with Jumpstarter's prefix are taken, the others come from the lab file."""
         own = {key: value for key, value in labels.items() if key.startswith(OWN_PREFIX)}
         self.labels = {**self._admin_labels, **own}
         self.devices = devices
         self.notify()
 
     def set_status(self, status: Status, message: str) -> None:
-        """Note what it says of itself."""
+        """Set the status that it reported."""
         self.status, self.status_message = status, message
         self.notify()
 
     def notify(self) -> None:
-        """Wake whoever waits for `changed`, and tell its Status streams what they do not know yet."""
+        """Wake the tasks that wait for `changed`, and send news to its Status streams."""
         for feed in self.feeds:
             feed.put(self.view)
         changed, self.changed = self.changed, asyncio.Event()
@@ -152,7 +152,7 @@ class Exporter:
 
 @dataclass(slots=True, kw_only=True)
 class Condition:
-    """One of a lease's conditions, in Kubernetes' form."""
+    """One condition of a lease, as in Kubernetes."""
 
     type: str
     status: bool
@@ -165,14 +165,14 @@ class Condition:
 @dataclass(slots=True, kw_only=True)
 class Lease:
     """
-    One lease: what was asked for, and what became of it.
+    One lease: the request, and what happened.
 
     Attributes:
-        selector: None when only an exporter's name was given.
-        generation: Counts changes of what was asked for.
-        exporter: Name of the assigned exporter; stays after the end.
-        assigned: When it was assigned.
-        ended: When it ended; None while it is pending or active.
+        selector: The selector; None if only the name of an exporter was requested.
+        generation: The number of changes of the request, plus 1.
+        exporter: The name of the assigned exporter; kept after the end.
+        assigned: The time at which the exporter was assigned.
+        ended: The time at which it ended; None while it is pending or active.
     """
 
     namespace: str
@@ -195,12 +195,12 @@ class Lease:
 
     @property
     def is_ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return self.ended is not None
 
     @property
     def labels(self) -> dict[str, str]:
-        """The labels of the lease object, which `ListLeases.filter` selects by."""
+        """The labels of the lease object, with which `ListLeases.filter` is compared."""
         own = self.selector.match_labels if self.selector else {}
         labels = {key: value for key, value in own.items() if not key.startswith(TAG_PREFIX)}
         labels |= {TAG_PREFIX + key: value for key, value in self.tags.items()}
@@ -208,7 +208,7 @@ class Lease:
 
     @property
     def expiry(self) -> float | None:
-        """When it expires; None until it is assigned."""
+        """The time at which it expires; None until an exporter is assigned."""
         if self.assigned is None:
             return None
         if self.end_time is not None:
@@ -217,7 +217,7 @@ class Lease:
         return begin + (self.duration or 0.0)
 
     def set_condition(self, kind: str, status: bool, reason: str, message: str) -> None:
-        """Set a condition; its time changes only when its status does."""
+        """Set a condition; its time only changes with its status."""
         known = self.conditions.get(kind)
         changed = known.changed if known and known.status == status else time.time()
         self.conditions[kind] = Condition(
@@ -225,12 +225,12 @@ class Lease:
         )
 
     def has_condition(self, kind: str) -> bool:
-        """Tell whether condition `kind` is there and true."""
+        """Return whether the condition `kind` is set and true."""
         return kind in self.conditions and self.conditions[kind].status
 
 
 class Model:
-    """All exporters, clients and leases of one lab; a lease's name is never free again."""
+    """All exporters, clients and leases of one lab; the name of a lease can never be used again."""
 
     def __init__(self, namespace: str, exporters: Iterable[Exporter], clients: Iterable[Client]) -> None:
         self.namespace = namespace
@@ -240,6 +240,6 @@ class Model:
         self.open_leases: dict[str, Lease] = {}
 
     def add(self, lease: Lease) -> None:
-        """Keep a new lease."""
+        """Add a new lease."""
         self.leases[lease.name] = lease
         self.open_leases[lease.name] = lease

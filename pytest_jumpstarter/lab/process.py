@@ -1,8 +1,9 @@
-"""The life of the lab process: everything starts in one order, and stops in the other."""
+"""The lab process: starts all parts in order, and stops them in reverse order."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import sys
 import tempfile
@@ -27,7 +28,7 @@ DEFAULT_CLIENT = "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the lab process was asked for on its command line; durations in seconds."""
+    """The options of the lab process; durations are in seconds."""
 
     paths: Sequence[str]
     config_dir: Path | None
@@ -38,13 +39,14 @@ class Options:
     token_lifetime: float
     start_timeout: float
     faults: Path | None = None
+    snapshot: str | None = None
 
 
 async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: asyncio.Event) -> None:
     """
-    Serve a lab until `is_over`, then leave nothing behind.
+    Run a lab until `is_over`, then stop it and remove its files.
 
-    `on_ready` is called with the endpoint once all exporters that the lab runs itself can be leased.
+    `on_ready` is called with the endpoint when all exporters that the lab runs itself can be leased.
 
     Raises:
         LabError: The lab cannot start.
@@ -63,7 +65,7 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         exporter_configs = _write_configs(configs, documents, server)
         for process in processes:
             process.give(exporter_configs[process.name])
-        # Exporters leave before the server does, so that they can say goodbye.
+        # Exporters stop before the server, so that they can unregister.
         stack.push_async_callback(_stop_all, processes)
         if await _become_ready(processes, server.model, options.start_timeout, is_over):
             if options.config_dir is None:
@@ -81,7 +83,7 @@ def _client_names(names: Sequence[str]) -> list[str]:
 
 
 async def _spawn(documents: Sequence[Document], temporary: Path, stack: AsyncExitStack) -> list[ExporterProcess]:
-    """Start the exporter processes; they load while the lab makes its keys and opens its port."""
+    """Start the exporter processes; they import their drivers while the lab makes its keys and opens its port."""
     own = [document for document in documents if not document.is_external]
     processes = [ExporterProcess(document, temporary=temporary, say=_say) for document in own]
     stack.push_async_callback(_stop_all, processes)
@@ -94,7 +96,7 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
 
 
 def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
-    # These imports take as long as an exporter's own, which by now runs beside them.
+    # These imports take as long as those of an exporter, which run at the same time.
     try:
         from pytest_jumpstarter.lab.authority import Authority
     except ModuleNotFoundError as error:
@@ -111,13 +113,14 @@ def _server(documents: Sequence[Document], clients: Sequence[str], options: Opti
     if options.faults is not None:
         from pytest_jumpstarter.lab.faults import FaultyServer
 
-        return FaultyServer(model, options.faults, offline_after=options.offline_after)
+        snapshot = importlib.import_module(options.snapshot) if options.snapshot is not None else None
+        return FaultyServer(model, options.faults, offline_after=options.offline_after, snapshot=snapshot)
     authority = Authority(client_token_lifetime=options.token_lifetime)
     return Server(model, authority, assign_delay=options.assign_delay, offline_after=options.offline_after)
 
 
 def _check_stubs() -> None:
-    """Refuse stubs older than 0.9, which do not know all that the lab serves; they come with jumpstarter 0.8."""
+    """Refuse stubs before 0.9, as of jumpstarter 0.8: they lack a part of what the lab serves."""
     from jumpstarter_protocol import client_pb2
 
     if "tags" not in client_pb2.DESCRIPTOR.message_types_by_name["Lease"].fields_by_name:
@@ -146,7 +149,7 @@ def _write_configs(configs: ConfigDir, documents: Sequence[Document], server: Se
 async def _become_ready(
     processes: Sequence[ExporterProcess], model: Model, timeout: float, is_over: asyncio.Event
 ) -> bool:
-    """Wait until every exporter can be leased; tell whether that came before the order to stop."""
+    """Wait until every exporter can be leased; return False if the lab was stopped before."""
     failures = [asyncio.create_task(process.fail()) for process in processes]
     exporters = [model.exporters[process.name] for process in processes]
     ready = asyncio.gather(*map(_available, exporters))
@@ -185,7 +188,7 @@ def _say(line: str) -> None:
 
 
 def install_stop(is_over: asyncio.Event, lifeline: int | None) -> None:
-    """Set `is_over` on SIGINT, SIGTERM or SIGHUP, and when the other end of `lifeline` (a descriptor) is closed."""
+    """Set `is_over` on SIGINT, SIGTERM or SIGHUP, or when the other end of `lifeline` (a descriptor) is closed."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, is_over.set)

@@ -1,4 +1,4 @@
-"""Errors that are answers: raised anywhere below a handler, sent as a gRPC status by `answering`."""
+"""Errors that become gRPC statuses: raised anywhere in a handler, sent by `answering` or `streaming`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import grpc
 
 if TYPE_CHECKING:
-    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # a call, from the server's side; generic for mypy alone
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # a call in the server; only generic for mypy
 
 _Answer = TypeVar("_Answer")
-_LONGEST = 1500  # characters; a peer drops the whole answer when its headers pass 8 KiB
+_LONGEST = 1500  # characters; a peer drops the whole answer if its headers are longer than 8 KiB
 
 
 class Refusal(Exception):
     """
-    Carry a status code and its text.
+    A call is refused with a status code and text.
 
-    Most codes are UNKNOWN: the production controller returns plain errors, and clients go by their text.
+    Most codes are UNKNOWN: the production controller returns plain errors, and clients look at their text.
     """
 
     def __init__(self, text: str, code: grpc.StatusCode = grpc.StatusCode.UNKNOWN) -> None:
@@ -30,13 +30,13 @@ class Refusal(Exception):
 
 
 async def abort(context: Context, refusal: Refusal) -> None:
-    """End a call with a refusal, cut to what a peer accepts."""
+    """End a call with a refusal, shortened to what a peer accepts."""
     text = refusal.text if len(refusal.text) <= _LONGEST else refusal.text[:_LONGEST] + "..."
     await context.abort(refusal.code, text.encode("ascii", "replace").decode() if len(text) > 500 else text)
 
 
 def answering(method: Callable[..., Awaitable[_Answer]]) -> Callable[..., Awaitable[_Answer]]:
-    """Make a handler that answers once send its refusals as statuses."""
+    """Wrap a handler with one answer, so that refusals are sent as statuses."""
 
     @functools.wraps(method)
     async def answer(self: object, request: object, context: Context) -> _Answer:
@@ -44,13 +44,13 @@ def answering(method: Callable[..., Awaitable[_Answer]]) -> Callable[..., Awaita
             return await method(self, request, context)
         except Refusal as refusal:
             await abort(context, refusal)
-            raise  # never reached: `abort` ends the call by an exception of its own
+            raise  # never reached: `abort` raises an exception of its own
 
     return answer
 
 
 def streaming(method: Callable[..., AsyncGenerator[_Answer, None]]) -> Callable[..., AsyncGenerator[_Answer, None]]:
-    """Make a handler that answers many times send its refusals as statuses."""
+    """Wrap a handler with a stream of answers, so that refusals are sent as statuses."""
 
     @functools.wraps(method)
     async def answer(self: object, request: object, context: Context) -> AsyncGenerator[_Answer, None]:

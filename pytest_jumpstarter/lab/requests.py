@@ -1,7 +1,7 @@
 """
-What a request for a lease may ask for: tags, times, names, selectors.
+Checks of the tags, times, names and selectors in requests.
 
-Source: jumpstarter/client/v1/client.proto, and what the production controller makes of it.
+Source: jumpstarter/client/v1/client.proto, and the behaviour of the production controller.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The times of a lease as asked for, in seconds; `settle` makes them agree."""
+    """The requested times of a lease in seconds; `settle` computes a missing one."""
 
     begin_time: float | None
     end_time: float | None
@@ -34,7 +34,7 @@ class Times:
 
     @classmethod
     def of(cls, lease: client_pb2.Lease) -> Times:
-        """Read the times that a request carries."""
+        """Return the times in a request."""
         return cls(
             begin_time=wire.seconds(lease.begin_time) if lease.HasField("begin_time") else None,
             end_time=wire.seconds(lease.end_time) if lease.HasField("end_time") else None,
@@ -42,7 +42,7 @@ class Times:
         )
 
     def settle(self) -> Times:
-        """Return the times with the missing one computed; refuse those that contradict each other."""
+        """Return the times with the missing one computed; refuse times that contradict each other."""
         begin, duration = self.begin_time, self.duration
         if begin is not None and self.end_time is not None:
             span = self.end_time - begin
@@ -59,7 +59,7 @@ class Times:
 
 
 def check_target(request: client_pb2.CreateLeaseRequest) -> None:
-    """Refuse a request that names neither a selector nor an exporter."""
+    """Refuse a request with neither a selector nor an exporter name."""
     if not request.HasField("lease"):
         raise Refusal("lease is required", _INVALID)
     if not request.lease.selector and not request.lease.exporter_name:
@@ -67,7 +67,7 @@ def check_target(request: client_pb2.CreateLeaseRequest) -> None:
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
-    """Refuse tags that cannot become labels of the lease."""
+    """Refuse tags that are not valid as labels of the lease."""
     try:
         if len(tags) > MAX_TAGS:
             raise ValueError(f"too many tags: {len(tags)} (maximum {MAX_TAGS})")
@@ -78,7 +78,7 @@ def check_tags(tags: Mapping[str, str]) -> None:
 
 
 def check_lease_id(name: str) -> None:
-    """Refuse a name that Kubernetes would not take."""
+    """Refuse a name that Kubernetes would refuse."""
     if not is_object_name(name):
         raise Refusal(
             f'Lease.jumpstarter.dev "{name}" is invalid: metadata.name: Invalid value: "{name}": a lowercase RFC 1123'
@@ -89,7 +89,7 @@ def check_lease_id(name: str) -> None:
 
 
 def lease_selector(text: str) -> Selector | None:
-    """Read the selector of a lease; None if there is none."""
+    """Parse the selector of a lease; None if it is empty."""
     try:
         return Selector.parse(text) if text.strip() else None
     except SelectorError as error:
@@ -97,7 +97,7 @@ def lease_selector(text: str) -> Selector | None:
 
 
 def list_filter(text: str) -> Selector | None:
-    """Read the filter of a listing; None lets everything pass."""
+    """Parse the filter of a listing; None, which matches everything, if it is empty."""
     try:
         return Selector.parse(text) if text.strip() else None
     except SelectorError as error:
@@ -105,7 +105,7 @@ def list_filter(text: str) -> Selector | None:
 
 
 def tag_filter(text: str) -> Selector | None:
-    """Read the tag filter of a listing; None lets everything pass."""
+    """Parse the tag filter of a listing; None, which matches everything, if it is empty."""
     try:
         return Selector.parse(text) if text.strip() else None
     except SelectorError as error:
@@ -131,7 +131,7 @@ def _check_tag(key: str, value: str) -> None:
 
 
 def _go_duration(value: float) -> str:
-    """Return seconds as Go prints a duration: `0s`, `-1m30s`, `-1h0m0s`."""
+    """Format seconds as Go formats a duration: `0s`, `-1m30s`, `-1h0m0s`."""
     sign, rest = ("-", -value) if value < 0 else ("", value)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)

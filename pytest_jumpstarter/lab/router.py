@@ -1,9 +1,9 @@
 """
-jumpstarter.v1.RouterService: joins the two ends of a stream, and copies frames between them untouched.
+jumpstarter.v1.RouterService: joins the two ends of a stream, and copies frames between them unchanged.
 
-Frames are never decoded: request and response have the same fields, so that the bytes of one are the bytes of the
-other (payload: one frame; frame type: DATA, GOAWAY, …). The end that comes first is parked: nothing is read of it, so
-what it already sent waits in order, held back by gRPC's own flow control.
+Frames are not decoded: request and response have the same fields, so that their bytes are the same (payload: one
+frame; frame type: DATA, GOAWAY, …). The first end is parked until the second comes. Nothing is read from it meanwhile;
+gRPC's flow control keeps what it already sent.
 
 Source: jumpstarter/v1/router.proto, and the production router
 """
@@ -28,7 +28,7 @@ _METHOD = "/jumpstarter.v1.RouterService/Stream"
 
 
 class _Parked:
-    """The first end of a stream: waits for the second, then until the stream is over."""
+    """The first end of a stream, which waits for the second end, and then for the end of the stream."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -41,7 +41,7 @@ class Router(grpc.GenericRpcHandler):
     Routes streams for leases.
 
     Attributes:
-        endpoint: `host:port` under which this router is reached; set when its server knows its port.
+        endpoint: `host:port` of this router; set when its server knows its port.
     """
 
     def __init__(self, authority: Authority) -> None:
@@ -51,23 +51,24 @@ class Router(grpc.GenericRpcHandler):
         self._leases: dict[str, str] = {}  # stream id -> name of the lease it was issued for
 
     def issue(self, lease: str) -> tuple[str, str]:
-        """Return endpoint and token for one new stream of `lease`."""
+        """Return the endpoint and the token for a new stream of `lease`."""
         stream_id = str(uuid.uuid4())
         self._leases[stream_id] = lease
         return self.endpoint, self._authority.issue_router(stream_id)
 
     def release(self, lease: str) -> None:
-        """Free the ends that still wait for their other end when `lease` ends; joined ones end by themselves."""
+        """Release the parked ends of a lease that has ended; joined streams end by themselves."""
         for stream_id in [known for known, owner in self._leases.items() if owner == lease]:
             del self._leases[stream_id]
             if parked := self._parked.get(stream_id):
                 parked.is_over.set()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """Handle the router's one method, with frames as bytes."""
+        """Return the handler of the only method, with frames as bytes."""
         if details.method != _METHOD:
             return None
-        return grpc.stream_stream_rpc_method_handler(cast(Callable[..., Any], self._stream))
+        stream = cast(Callable[..., Any], self._stream)  # the types of gRPC know no handler that reads by itself
+        return grpc.stream_stream_rpc_method_handler(stream)
 
     @answering
     async def _stream(self, _frames: object, context: Context) -> None:
@@ -103,7 +104,7 @@ class Router(grpc.GenericRpcHandler):
 
 
 async def _join(first: _Parked, second: Context) -> None:
-    """Copy both ways until both are done or one fails; when one end goes, the other is told at once."""
+    """Copy in both directions until both end or one fails; if one end closes, the other is closed at once."""
     copies = [
         asyncio.create_task(_copy(second, first.context)),
         asyncio.create_task(_copy(first.context, second)),
@@ -127,6 +128,6 @@ async def _until_over(copies: list[asyncio.Task[None]], gone: asyncio.Task[Any])
 
 
 async def _copy(source: Context, target: Context) -> None:
-    read = cast(Callable[[], Awaitable[Any]], source.read)
+    read = cast(Callable[[], Awaitable[Any]], source.read)  # the types of gRPC do not know EOF as a result
     while (frame := await read()) is not grpc.aio.EOF:
         await target.write(frame)

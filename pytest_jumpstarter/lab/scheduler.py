@@ -1,10 +1,9 @@
 """
-The life of leases: assign, end, expire.
+The life of leases: assign, release, expire.
 
-As in the production controller every change happens in two steps. A call notes what is wanted and returns; a
-moment later all open leases are looked at once more (`reconcile`), and what follows is done: an exporter is assigned,
-a release takes effect, time has run out. So a client sees a lease without conditions right after it made it, and a
-deleted lease may be there for a moment longer.
+As in the production controller every change has two steps. A call notes the request and returns. A moment later
+`reconcile` goes through all open leases and carries it out: it assigns exporters, and ends leases that were released or
+have expired. So a new lease has no conditions at first, and a deleted lease exists for a moment longer.
 """
 
 from __future__ import annotations
@@ -18,16 +17,17 @@ from pytest_jumpstarter.lab.selection import Verdict, select_exporter
 
 OFFLINE_AFTER = 60.0
 
-_MOMENT = 0.01  # between a change and its effect; long enough that no client can take an effect for granted
+_MOMENT = 0.01  # seconds between a change and its effect; so no client can rely on an immediate effect
 
 
 class Scheduler:
     """
-    Keeps leases and exporters in step with what was asked for.
+    Carries out what was requested for leases and exporters.
 
     Args:
+        model: The state of the lab.
         on_end: Called with each lease when it ends.
-        assign_delay: Seconds for which each new lease is held back, as a busy controller does.
+        assign_delay: Seconds by which each new lease is delayed, as if the controller was busy.
         offline_after: Seconds without a sign of life after which an exporter is offline.
     """
 
@@ -46,7 +46,7 @@ class Scheduler:
         self._timer: asyncio.TimerHandle | None = None
 
     def wake(self) -> None:
-        """Look at all open leases in a moment."""
+        """Reconcile all open leases in a moment."""
         self._arm(_MOMENT)
 
     def release(self, lease: Lease) -> None:
@@ -56,13 +56,13 @@ class Scheduler:
         self.wake()
 
     def transfer(self, lease: Lease, client: str) -> None:
-        """Give a lease to another client, and tell its exporter."""
+        """Transfer a lease to another client, and notify its exporter."""
         lease.client = client
         if lease.exporter and not lease.is_ended:
             self.model.exporters[lease.exporter].notify()
 
     def reconcile(self) -> None:
-        """Do for each open lease what is due, and arm the timer for what is due next."""
+        """Bring all open leases up to date, and set the timer for the next change."""
         self._timer = None
         now = time.time()
         due = [time_ for lease in list(self.model.open_leases.values()) if (time_ := self._step(lease, now))]
@@ -70,13 +70,13 @@ class Scheduler:
             self._arm(max(min(due) - now, 0.0))
 
     def see(self, exporter: Exporter) -> None:
-        """Note a sign of life; if it stays the last one, the exporter is offline some time later."""
+        """Note a sign of life; if no other follows, the exporter is offline after some time."""
         loop = asyncio.get_running_loop()
         exporter.last_seen = loop.time()
         loop.call_later(self._offline_after, self._check_alive, exporter, exporter.last_seen)
 
     def connect(self, exporter: Exporter) -> StatusFeed:
-        """Open a feed for a Status stream: its first word is how things are now."""
+        """Open a feed for a Status stream; its first message is the current state."""
         feed = StatusFeed()
         self.see(exporter)
         if exporter.status is Status.OFFLINE:
@@ -87,24 +87,24 @@ class Scheduler:
         return feed
 
     def disconnect(self, exporter: Exporter, feed: StatusFeed) -> None:
-        """Close a feed; the time until the exporter counts as offline begins."""
+        """Close a feed; the exporter will be offline after some time."""
         exporter.feeds.remove(feed)
         self.see(exporter)
 
     def confirm_idle(self, exporter: Exporter, feed: StatusFeed) -> None:
-        """Note that `leased=false` was written to an exporter, if it was on its newest stream."""
+        """Note that `leased=false` was sent to an exporter; only its newest stream counts."""
         if feed is exporter.feeds[-1] and exporter.lease is None and not exporter.has_seen_idle:
             exporter.has_seen_idle = True
             self.wake()
 
     def report(self, exporter: Exporter, status: Status, message: str) -> None:
-        """Note what an exporter says of itself."""
+        """Set the status that an exporter reported."""
         self.see(exporter)
         exporter.set_status(status, message)
         self.wake()
 
     def _step(self, lease: Lease, now: float) -> float | None:
-        """Bring one lease up to date; return when to look at it again, if time alone can change it."""
+        """Bring one lease up to date; return the time of its next change, if time alone causes one."""
         later = None if lease.exporter else self._assign(lease, now)
         expiry = lease.expiry
         if lease.has_condition("Unsatisfiable") or lease.has_condition("Invalid"):
@@ -120,7 +120,7 @@ class Scheduler:
         return None
 
     def _assign(self, lease: Lease, now: float) -> float | None:
-        """Give `lease` an exporter or say why not; return its time when it is too early for either."""
+        """Assign an exporter, or set a condition with the reason; return the begin time if it is too early."""
         earliest = max(lease.begin_time or 0.0, lease.created + self._assign_delay)
         if earliest > now:
             return earliest
@@ -152,7 +152,7 @@ class Scheduler:
         self.wake()
 
     def _arm(self, delay: float) -> None:
-        """Let the next look be after `delay` seconds, if none is due sooner."""
+        """Reconcile after `delay` seconds, unless the timer is already set to an earlier time."""
         loop = asyncio.get_running_loop()
         if self._timer and self._timer.when() <= loop.time() + delay:
             return

@@ -1,8 +1,8 @@
 """
-Which exporter a lease gets, and what is said when it gets none.
+Which exporter a lease gets, or why it gets none.
 
-Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are its own. A lab has no access
-policies, so that every exporter is approved for every client.
+Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are those that clients get from it.
+This lab has no access policies, so every exporter is approved for every client.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytest_jumpstarter.lab.model import Exporter, Lease
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Why a lease gets no exporter (now, or ever): one condition to be set true."""
+    """Why a lease gets no exporter now, or never gets one: the condition to set to true."""
 
     type: Literal["Pending", "Unsatisfiable", "Invalid"]
     reason: str
@@ -24,7 +24,7 @@ class Verdict:
 
 
 def select_exporter(lease: Lease, exporters: Mapping[str, Exporter]) -> Exporter | Verdict:
-    """Return the exporter that `lease` gets, or the reason why it gets none; `exporters` is in order of names."""
+    """Return the exporter for `lease`, or why there is none; `exporters` is sorted by name."""
     if lease.selector is None and not lease.exporter_name:
         return _invalid("InvalidSelector", "The selector for the lease is empty, a selector is required")
     candidates = _named(lease, exporters) if lease.exporter_name else _matching(lease, exporters)

@@ -1,4 +1,4 @@
-"""One gRPC server for controller and router: TLS, loopback, and limits in which its peers can live."""
+"""One gRPC server for controller and router: with TLS, on loopback, and with limits that suit its peers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 
 _LARGEST_BYTES = 64 * 1024 * 1024
 _OPTIONS = (
-    # Clients ping every 20 s even without calls; the default answer would be GOAWAY too_many_pings.
+    # Clients ping every 20 s even without calls; by default gRPC would answer GOAWAY too_many_pings.
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -31,12 +31,12 @@ _OPTIONS = (
 
 class Server:
     """
-    Serves one model.
+    Serves the state of one lab.
 
     Attributes:
-        endpoint: `host:port` for clients, exporters and tunnels, from `start` on.
-        model: What it knows.
-        authority: Who vouches for it.
+        endpoint: `host:port` for clients, exporters and tunnels; set by `start`.
+        model: The state of the lab.
+        authority: Its certificates and tokens.
     """
 
     interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
@@ -61,7 +61,7 @@ class Server:
         )
 
     async def start(self, *, port: int = 0) -> None:
-        """Listen on `port`; 0 is any that is free."""
+        """Listen on `port`; 0: any free port."""
         self._server = grpc.aio.server(interceptors=list(self.interceptors), options=_OPTIONS)
         client_pb2_grpc.add_ClientServiceServicer_to_server(self._client_service, self._server)
         jumpstarter_pb2_grpc.add_ControllerServiceServicer_to_server(self._controller_service, self._server)
@@ -72,5 +72,5 @@ class Server:
         await self._server.start()
 
     async def stop(self) -> None:
-        """End all calls and free the port."""
+        """End all calls and close the port."""
         await self._server.stop(grace=0)

@@ -1,4 +1,4 @@
-"""The exporter processes: start them, hear their last words, start them again, end them."""
+"""The exporter processes: start them, keep their last output, restart them, stop them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pytest_jumpstarter.lab.documents import Document
 
 STOP_TIMEOUT = 5.0
 
-_RAPID = 60.0  # seconds; a process that lived shorter than this failed at once, as `jmp run` counts it
+_RAPID = 60.0  # seconds; a process that lived shorter failed at once, by the rule of `jmp run`
 _MOST_RAPID = 5
 _LOOPBACK = "127.0.0.1,localhost"
 
 
 def exporter_environment(temporary: Path) -> dict[str, str]:
     """
-    Return the environment of exporter processes.
+    Return the environment variables of exporter processes.
 
-    Jumpstarter's variables are left out: they are the caller's, for other things than this lab. Loopback is never
-    reached through a proxy. What is left lying about lies in `temporary`, which goes with the lab.
+    Jumpstarter's variables are left out: the caller set them for something else. Loopback never uses a proxy. Temporary
+    files are created in `temporary`, which is removed with the lab.
     """
     private = ("JMP_", "_JMP_", "JUMPSTARTER_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(private)}
@@ -41,11 +41,12 @@ def exporter_environment(temporary: Path) -> dict[str, str]:
 
 class ExporterProcess:
     """
-    One exporter that the lab runs itself.
+    The process of one exporter that the lab runs itself.
 
     Args:
-        temporary: The folder for its sockets, and for whatever else it leaves lying about.
-        say: Called with each line that the lab's user should read.
+        document: The exporter in the lab file.
+        temporary: The folder for its sockets and other temporary files.
+        say: Called with each line that the user of the lab should read.
     """
 
     def __init__(self, document: Document, *, temporary: Path, say: Callable[[str], None]) -> None:
@@ -60,7 +61,7 @@ class ExporterProcess:
         self._keeping: asyncio.Task[None] | None = None
 
     async def spawn(self) -> None:
-        """Start the process; it loads its drivers and waits for `give`."""
+        """Start the process; it imports its drivers and waits for `give`."""
         self._words.clear()
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pytest_jumpstarter.lab.exporter", self.name,
@@ -76,21 +77,21 @@ class ExporterProcess:
             self._tell(str(self._config))
 
     def give(self, config: Path) -> None:
-        """Let the process serve with the config that is now written."""
+        """Give the process the path of its config, so that it connects to the lab."""
         self._config = config
         self._tell(str(config))
 
     async def fail(self) -> None:
-        """Wait until the process ends, and raise what it said: for the time in which it must not end."""
+        """Wait until the process ends, which it must not do while the lab starts, and raise its last output."""
         status = await self._wait()
         raise LabError(f"{self._document.source}: exporter {self.name} does not start: {self._last_words(status)}")
 
     def keep(self) -> None:
-        """From now on start the process again whenever it ends."""
+        """Restart the process from now on whenever it ends."""
         self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
-        """End the process and all that it started."""
+        """Stop the process and all processes that it started."""
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -123,8 +124,8 @@ class ExporterProcess:
         assert self._listening is not None
         status = await self._process.wait()
         _kill_group(self._process.pid)
-        self._process = None  # its number may soon be another's
-        with contextlib.suppress(TimeoutError):  # what it started may hold its output open
+        self._process = None  # its process id may soon be reused
+        with contextlib.suppress(TimeoutError):  # processes that it started may keep its output open
             await asyncio.wait_for(self._listening, 1.0)
         return status
 
@@ -134,7 +135,7 @@ class ExporterProcess:
             for line in data.decode(errors="replace").splitlines():
                 if line.strip():
                     self._words.append(line.strip())
-                    if self._keeping:  # before, its last words become the lab's one line of error
+                    if self._keeping:  # before that, its last line becomes the error of the lab
                         print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
     def _tell(self, what: object) -> None:
@@ -149,7 +150,7 @@ class ExporterProcess:
 
 
 def _kill_group(leader: int) -> None:
-    """End what an exporter's drivers and hooks have started, which is in its process group."""
+    """Kill the processes that drivers and hooks of an exporter started: they are in its process group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
 

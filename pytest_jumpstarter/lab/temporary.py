@@ -1,7 +1,7 @@
 """
-The lab's folder for temporary files: its exporters' sockets, and its configs unless they are asked for elsewhere.
+The lab's folder for temporary files: the sockets of its exporters, and its configs unless another folder is given.
 
-Whoever is left takes it away: the lab when it stops, its owner when the lab was killed, an exporter when both were.
+The lab removes it when it stops. If the lab was killed, its owner removes it; if both were, an exporter does.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-TEMPORARY_PREFIX = "pjlab-"  # short: paths of sockets have a limit
+TEMPORARY_PREFIX = "pjlab-"  # short, because the length of a socket's path is limited
 
 
 def default_config_dir(temporary: Path) -> Path:
-    """Return where configs go when nobody says where."""
+    """Return the folder for configs if none is given."""
     return temporary / "config"
 
 
 def remove_temporary(folder: Path) -> None:
-    """Take the folder away; one that does not look like a lab's stays."""
+    """Remove the folder, if its name is that of a lab's folder."""
     if folder.name.startswith(TEMPORARY_PREFIX):
         shutil.rmtree(folder, ignore_errors=True)

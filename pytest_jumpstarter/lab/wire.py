@@ -1,8 +1,8 @@
 """
-The model's things as protobuf messages, and times and durations both ways.
+The state of the lab as protobuf messages, and conversions of times and durations.
 
-Source: jumpstarter/client/v1/client.proto. Timestamps of the lab's own are cut to whole seconds, as Kubernetes stores
-them.
+Source: jumpstarter/client/v1/client.proto. Timestamps of the lab are rounded down to whole seconds, as Kubernetes
+stores them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ _LONGEST = 9223372036.0  # seconds; Go's time.Duration is a signed 64-bit count 
 
 
 def seconds(message: Duration | Timestamp) -> float:
-    """Return what a duration or a timestamp says, in seconds; a duration beyond 292 years is cut to that."""
+    """Return a duration or timestamp in seconds; a duration is at most 292 years."""
     value = message.seconds + message.nanos / 1e9
     return max(-_LONGEST, min(value, _LONGEST)) if isinstance(message, Duration) else value
 
 
 def duration(value: float) -> Duration:
-    """Return `value` seconds as a message."""
+    """Return a duration of `value` seconds as a message."""
     whole, nanos = divmod(round(value * 1e9), 10**9)
     return Duration(seconds=whole, nanos=nanos)
 
 
 def timestamp(value: float) -> Timestamp:
-    """Return a time as a message, without its fraction."""
+    """Return a time as a message, rounded down to whole seconds."""
     return Timestamp(seconds=int(value // 1))
 
 
 def exporter_message(exporter: Exporter) -> client_pb2.Exporter:
-    """Return an exporter as clients see it."""
+    """Return an exporter as a message for clients."""
     return client_pb2.Exporter(
         name=f"namespaces/{exporter.namespace}/exporters/{exporter.name}",
         labels=exporter.labels,
@@ -48,7 +48,7 @@ def exporter_message(exporter: Exporter) -> client_pb2.Exporter:
 
 
 def lease_message(lease: Lease) -> client_pb2.Lease:
-    """Return a lease as clients see it."""
+    """Return a lease as a message for clients."""
     message = client_pb2.Lease(
         name=f"namespaces/{lease.namespace}/leases/{lease.name}",
         selector=str(lease.selector) if lease.selector else "<none>",
@@ -74,7 +74,7 @@ def _add_request(message: client_pb2.Lease, lease: Lease) -> None:
 
 
 def _add_effect(message: client_pb2.Lease, lease: Lease) -> None:
-    """Say what became of a lease; one that never had an exporter says nothing, not even that it ended."""
+    """Add the effective times; a lease that never had an exporter has none, not even an end."""
     if lease.exporter is None or lease.assigned is None:
         return
     message.exporter = f"namespaces/{lease.namespace}/exporters/{lease.exporter}"

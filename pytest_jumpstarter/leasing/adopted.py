@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.errors import ConfigError, LeaseUnsatisfiable, NotFound
+from pytest_jumpstarter.leasing.connect import Connector
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.leasing.request import Wanted
 
@@ -22,13 +22,11 @@ class Adopted(Held):
         client: Client,
         wanted: Wanted,
         *,
-        say: Callable[[str], None],
-        listen: Callable[[Held], ExporterLog],
-        on_pending: Callable[[], None],
+        events: Events,
+        connector: Connector,
         since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, str(wanted.lease), say=say, listen=listen, since=since)
-        self._on_pending = on_pending
+        super().__init__(client, wanted, str(wanted.lease), events=events, connector=connector, since=since)
 
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
@@ -39,7 +37,7 @@ class Adopted(Held):
             LeaseTimeout, LeaseLost: See `Waiter.until_ready`.
         """
         check_lease(self._client, self.wanted)
-        self._on_pending()
+        self._connector.warm_up()
         with self._or_given_back():
             return self._until_ready(patience)
 

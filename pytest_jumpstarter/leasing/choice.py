@@ -7,6 +7,7 @@ from collections import Counter
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import RequestError
+from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.leasing.request import Wanted
 from pytest_jumpstarter.selector import Selector
 
@@ -40,17 +41,17 @@ class Choice:
         beyond those that anybody names: so boards that can do more stay free for who needs that. Among equals it is a
         random one.
 
-        Source: jumpstarter.client.v1.ClientService ListExporters, one call for each 100 exporters that match
+        Source: jumpstarter.client.v1.ClientService ListExporters, one call for each 100 exporters that match; and
+            ListLeases, where one of these tells no status
         """
         if wanted.exporter is not None or wanted.selector is None:
             return None
         try:
-            exporters = list(client.list_exporters(filter=wanted.selector, timeout=LISTING_TIMEOUT))
+            there = Availability.ask(client, [wanted], with_holders=False, timeout=LISTING_TIMEOUT).of(wanted)
         except RequestError:  # the request that follows will tell
             return None
         avoided = {name for name, count in self._faults.items() if count >= _TOO_MANY or name == self._last}
-        free = [each for each in exporters if each.online and each.status in ("AVAILABLE", "UNSPECIFIED")]
-        good = [each for each in free if each.name not in avoided]
+        good = [each for each in there.free if each.name not in avoided]
         selector, *hopes = map(Selector.parse, (wanted.selector, *wanted.hopes))
         named = {term.key for each in (selector, *hopes) for term in each.terms}
         rank = {
@@ -58,5 +59,5 @@ class Choice:
             for each in good
         }
         best = [name for name in sorted(rank) if rank[name] == min(rank.values())]
-        is_choice = len(best) < len(free) or not avoided.isdisjoint(each.name for each in exporters)
+        is_choice = len(best) < len(there.free) or not avoided.isdisjoint(each.name for each in there.matching)
         return random.choice(best) if best and is_choice else None

@@ -1,32 +1,28 @@
-"""`DirectSource`: one exporter over TCP, without a lab controller."""
+"""`DirectExporter`: one exporter over TCP, without a lab controller."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
-from pytest_jumpstarter.device import Device, ExporterIdentity
-from pytest_jumpstarter.device.connection import CONNECT_TIMEOUT, Advice
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_connection import CONNECT_TIMEOUT, TlsAdvice
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
-from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.given import GivenSource
-from pytest_jumpstarter.leasing.health import Health
+from pytest_jumpstarter.leasing.given import GivenExporter
 from pytest_jumpstarter.leasing.request import Wanted
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 PLAIN_TEXT = "grpc://"
 """Before an endpoint: no TLS."""
 
 
-class DirectSource(GivenSource):
+class DirectExporter(GivenExporter):
     """
     One exporter that serves whoever comes, by `jmp run --tls-grpc-listener`.
 
@@ -50,10 +46,8 @@ class DirectSource(GivenSource):
         ca: Path | None,
         said_by: str,
         environ: Mapping[str, str],
-        events: Events,
-        healths: dict[str, Health],
     ) -> None:
-        super().__init__(environ, events=events, healths=healths)
+        super().__init__(environ)
         self._endpoint = address.removeprefix(PLAIN_TEXT)
         tls = Tls(ca=_read(ca))
         self._tls = None if address.startswith(PLAIN_TEXT) else tls
@@ -62,27 +56,32 @@ class DirectSource(GivenSource):
         self.place = self.nameless = self._endpoint
         self.where = f"{self._endpoint} ({said_by})"
 
-    @contextmanager
-    def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
+    @property
+    def policy(self) -> DriverPolicy:
+        """What the environment allows; else all, as `jmp` does for a user who names the exporter."""
+        policy = super().policy
+        return policy if policy.allow else replace(policy, unsafe=True)
+
+    def check(self, wanted: Wanted) -> None:
         """
-        Yield the device for the one role that there can be.
+        Refuse what the exporter is not.
 
         Raises:
             ConfigError: More than one role asks for it.
+            DeviceMismatch: It is not the one that `wanted` asks for.
         """
-        for each in wanted:
-            self._role = self._role or each.role
-            if each.role != self._role:
-                raise ConfigError(
-                    f"{self.where} is one device, and {self._role!r} has it: none is left for {each.role!r}; "
-                    "several devices at once are leased from a lab"
-                )
-        with super().devices(wanted) as devices:
-            yield devices
+        self._role = self._role or wanted.role
+        if wanted.role != self._role:
+            raise ConfigError(
+                f"{self.where} is one device, and {self._role!r} has it: none is left for {wanted.role!r}; "
+                "several devices at once are leased from a lab"
+            )
+        super().check(wanted)
 
-    def _connect(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
+        """Open a channel to the address."""
         exporter = f"the exporter at {self.where}"
-        advice = Advice(
+        advice = TlsAdvice(
             plain_text=f"{PLAIN_TEXT}{self._endpoint} allows that",
             authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
         )
@@ -97,15 +96,17 @@ class DirectSource(GivenSource):
                 ) from exc
             raise
 
-    def _identity(self) -> ExporterIdentity:
-        if "JUMPSTARTER_HOST" in self._environ:
-            return ExporterIdentity(name="", labels=None)
-        return super()._identity()
+    @property
+    def _name(self) -> str:
+        return "" if self._is_in_shell else super()._name
 
-    def _policy(self) -> DriverPolicy:
-        """Allow what the environment says; else all, as `jmp` does for a user who names the exporter."""
-        policy = super()._policy()
-        return policy if policy.allow else replace(policy, unsafe=True)
+    @property
+    def _labels(self) -> Mapping[str, str] | None:
+        return None if self._is_in_shell else super()._labels
+
+    @property
+    def _is_in_shell(self) -> bool:
+        return "JUMPSTARTER_HOST" in self._environ
 
 
 def _read(ca: Path | None) -> bytes | None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,26 +63,3 @@ class Events:
 
     def on_failure(self, failure: str) -> None:
         """Keep what a person must do by hand, such as releasing a lease."""
-
-
-def put_away(device: Device, events: Events, reason: str) -> None:
-    """Let the hooks see the device once more, then close it."""
-    try:
-        events.on_release(device)
-    finally:
-        device.release(f"{reason} at {time.strftime('%H:%M:%S')}")
-
-
-@contextmanager
-def only_in_this_process(stack: ExitStack) -> Iterator[None]:
-    """
-    Empty `stack` on the way out of a forked child: lease, connection and hooks are its parent's.
-
-    A child that leaves a test by `sys.exit` runs through every fixture's teardown.
-    """
-    process = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != process:
-            stack.pop_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,15 @@ from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, Jumpstarte
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.device.connection import Connection
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
     from pytest_jumpstarter.device.tunnel import Tunnel
     from pytest_jumpstarter.leasing.held import Held
 
 CONFIRM_TIMEOUT = 5.0
 """Seconds in which a suspicion must be confirmed, or it is none."""
+
+LOOK_INTERVAL = 2.0
+"""Seconds between two looks of the watch at lease and exporter; a third of that where the time to live is short."""
 
 
 class Health:
@@ -27,23 +31,28 @@ class Health:
     Attributes:
         device: The device; None before it is connected.
         loss: Why the device is lost for good; None while it is not.
-        is_retired: Whether its fixture was torn down; the next one has another lease.
+        retired: When the device went back, by `time.monotonic()`; infinity while it has not.
     """
 
     def __init__(self, held: Held | None = None) -> None:
         self.device: Device | None = None
         self.loss: DeviceError | None = None
-        self.is_retired = False
+        self.retired = math.inf
         self._held = held
-        self._connection: Connection | None = None
+        self._connection: ExporterConnection | None = None
         self._tunnel: Tunnel | None = None
         self._silence: JumpstarterError | None = None
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether the device went back; the next one of its role has another lease."""
+        return self.retired < math.inf
 
     def is_of(self, held: Held) -> bool:
         """Tell whether this is the health of the device under that lease."""
         return self._held is held
 
-    def attach(self, device: Device, connection: Connection, tunnel: Tunnel | None = None) -> None:
+    def attach(self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None) -> None:
         """
         Watch over `device` from now on.
 
@@ -75,17 +84,35 @@ class Health:
             self.lose(loss)
         self._held = None
         self._connection = None
-        self.is_retired = True
+        self.retired = time.monotonic()
+
+    def loss_during(self, began: float) -> DeviceError | None:
+        """
+        Return why the device was lost for good by the end of a phase of a test, or None if it was not.
+
+        Nobody is asked after a short phase, unless a connection broke or a call failed during it. After a longer one
+        lease and exporter are looked at once, if the watch has not done so since the phase began.
+
+        Args:
+            began: When the phase began, by `time.monotonic()`.
+        """
+        if self.loss is not None or self.is_retired:
+            return self.loss
+        if self._is_suspected_since(began):
+            self._confirm()
+        elif time.monotonic() - began > LOOK_INTERVAL:
+            self._look_once(began)
+        return self.loss
 
     def fault_since(self, start: float) -> DeviceError | None:
         """
-        Return the fault of the lab that a failure since `start` can be due to, or None if all is well.
+        Return the fault of the lab that a failed call can be due to, or None if all is well.
 
         The lab controller is asked about lease and exporter, then the exporter itself through the tunnel; a connection
         that broke since `start` is a fault even if the next one works.
 
         Args:
-            start: When what failed began, by `time.monotonic()`.
+            start: When the call began, by `time.monotonic()`; infinity if only the present state counts.
         """
         if self.loss is None:
             may_pass = self._confirm()
@@ -94,6 +121,20 @@ class Health:
         if self.loss is None and self._tunnel is not None and self._tunnel.last_break > start:
             return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
         return self.loss
+
+    def _is_suspected_since(self, began: float) -> bool:
+        """Return whether the connection broke or a call failed; a connection without a tunnel may have been idle."""
+        if self._connection is None:
+            return False
+        is_broken = self._tunnel.last_break > began if self._tunnel is not None else not self._connection.is_ready
+        return is_broken or self._connection.last_failure > began
+
+    def _look_once(self, began: float) -> None:
+        """Look at lease and exporter, or at the exporter itself where there is no lease, unless the watch just did."""
+        if self._held is None:
+            self._confirm()
+        elif self._held.looked < began and (loss := self._ask_controller()) is not None:
+            self.lose(loss)
 
     def _confirm(self) -> DeviceError | None:
         """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route
-from pytest_jumpstarter.device.exporter_log import ExporterLog
+from pytest_jumpstarter.client.v1 import Client, Exporter, Route, channel_options
+from pytest_jumpstarter.device import ExporterIdentity
 from pytest_jumpstarter.errors import (
     DeviceError,
     ExporterOffline,
@@ -18,17 +20,29 @@ from pytest_jumpstarter.errors import (
     LeaseLost,
     NotFound,
 )
+from pytest_jumpstarter.leasing.connect import Access, Connector
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.request import Wanted
 from pytest_jumpstarter.leasing.reservation import Reservation
 from pytest_jumpstarter.leasing.waiting import Waiter
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.device.drivers import Drivers
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
+    from pytest_jumpstarter.device.tunnel import Tunnel
 
 EXTEND_TIMEOUT = 5.0
 """Seconds for the lab controller to tell of a lease, or to extend it."""
 
 
-class Held(ABC):
+class Held(Access):
     """
     What both kinds of lease have in common: they are waited for, dialled and looked after.
+
+    Args:
+        events: Told what people are to know.
+        connector: Warmed up while the lease is pending; it reads the exporter's log while a beforeLease hook runs.
+        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
 
     Attributes:
         name: The lease's name.
@@ -38,14 +52,10 @@ class Held(ABC):
         log: What the exporter says, if it is read already: since its beforeLease hook.
         failure: Why the lease could not be given back; empty if all is well.
         is_reserved: Whether it is left to people now: not extended and not given back.
+        looked: When the lab controller told last of lease and exporter, by `time.monotonic()`.
     """
 
     is_ours: bool
-
-    @property
-    def has_lost_tags(self) -> bool:
-        """Whether it was asked for with tags and has none."""
-        return False
 
     def __init__(
         self,
@@ -53,21 +63,35 @@ class Held(ABC):
         wanted: Wanted,
         name: str,
         *,
-        say: Callable[[str], None],
-        listen: Callable[[Held], ExporterLog],
+        events: Events,
+        connector: Connector,
         since: float | None = None,
     ) -> None:
         self.name = name
         self.wanted = wanted
-        self.lease: Lease | None = None
         self.exporter: Exporter | None = None
         self.failure = ""
-        self.is_reserved = False
+        self.looked = -math.inf
         self._client = client
-        self._waiter = Waiter(client, wanted, say, since=since)
-        self._listen = listen
-        self.log: ExporterLog | None = None
+        self._waiter = Waiter(client, wanted, events.say, since=since)
+        self._connector = connector
         self._ready_since = 0.0
+
+    @property
+    def has_lost_tags(self) -> bool:
+        """Whether it was asked for with tags and has none."""
+        return False
+
+    @property
+    def identity(self) -> ExporterIdentity:
+        """Which exporter it has."""
+        assert self.exporter is not None
+        return ExporterIdentity(name=self.exporter.name, labels=self.exporter.labels)
+
+    @property
+    def ending(self) -> str:
+        """Words for why a device can no longer be used."""
+        return f"lease {self.name} was {'left to people' if self.is_reserved else 'given back'}"
 
     @abstractmethod
     def obtain(self, *, patience: float = math.inf) -> bool:
@@ -90,6 +114,12 @@ class Held(ABC):
         assert self.lease is not None
         with self._or_given_back():
             self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
+            self.looked = time.monotonic()
+
+    def open(self, connection: ExporterConnection) -> Drivers:
+        """Open a tunnel to the exporter, and return the driver clients over it."""
+        self.tunnel = self._new_tunnel()
+        return connection.open_tunnel(self.tunnel, exporter=f"exporter {self.identity.name}")
 
     def dial(self, stopped: threading.Event) -> Route:
         """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
@@ -103,11 +133,13 @@ class Held(ABC):
             TransportError: It does not answer within `timeout` seconds.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
+        began = time.monotonic()
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
             exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
         except NotFound as exc:
             return LeaseLost(f"lease {self.name} is gone from the lab controller: {exc}")
+        self.looked = began
         if self.lease.is_ended:
             why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
             return LeaseLost(f"lease {self.name} has ended{why}")
@@ -119,7 +151,7 @@ class Held(ABC):
             )
         return None
 
-    def extend(self, timeout: float) -> None:  # noqa: B027 - what is not ours is left as it is
+    def extend(self, timeout: float) -> None:
         """Make the lease last longer, if it is ours to extend."""
 
     def reserve(self, duration: float) -> Reservation:  # noqa: ARG002 - what is not ours is left as it is
@@ -151,7 +183,7 @@ class Held(ABC):
             return self.lease.effective_duration
         return time.monotonic() - self._ready_since
 
-    def release(self, *, confirm: bool = True) -> None:  # noqa: B027 - what is not ours is left as it is
+    def release(self, *, confirm: bool = True) -> None:
         """Give the lease back, if it is ours to give."""
 
     def after_hook(self) -> str:
@@ -181,4 +213,10 @@ class Held(ABC):
             raise
 
     def _listen_to_hook(self) -> None:
-        self.log = self._listen(self)
+        self.log = self._connector.listen_to_hook(self.wanted.role, self._new_tunnel())
+
+    def _new_tunnel(self) -> Tunnel:
+        from pytest_jumpstarter.device.tunnel import RouterChannels, Tunnel
+
+        options = partial(channel_options, grpc_options=self._client.grpc_options)
+        return Tunnel(self.dial, RouterChannels(self._client.tls.credentials, options))

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.errors import (
     DeviceError,
     JumpstarterError,
@@ -22,9 +20,11 @@ from pytest_jumpstarter.errors import (
     RequestError,
     TransportError,
 )
+from pytest_jumpstarter.leasing.connect import Connector
+from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.held import EXTEND_TIMEOUT, Held
 from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
-from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.reservation import Reservation
 from pytest_jumpstarter.leasing.waiting import attempts
 from pytest_jumpstarter.units import format_duration
@@ -36,9 +36,8 @@ class Hold(Held):
 
     Args:
         terms: For how long it is asked for, and held at most.
-        names: Gives a lease id that was never used before.
-        listen: Reads the exporter's log while a beforeLease hook is running.
-        on_pending: Called once the request has left: time to do what takes long while the lease is pending.
+        ids: Gives it a name that was never used before.
+        events, connector, since: See `Held`.
     """
 
     is_ours = True
@@ -50,18 +49,16 @@ class Hold(Held):
         request: LeaseRequest,
         *,
         terms: Terms,
-        names: Callable[[], str],
-        say: Callable[[str], None],
-        listen: Callable[[Held], ExporterLog],
-        on_pending: Callable[[], None],
+        ids: LeaseIds,
+        events: Events,
+        connector: Connector,
         since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, names(), say=say, listen=listen, since=since)
+        super().__init__(client, wanted, ids.next(), events=events, connector=connector, since=since)
         self._request = request
         self._terms = terms
-        self._say = say
-        self._names = names
-        self._on_pending = on_pending
+        self._ids = ids
+        self._events = events
         self._owner = 0
         self._is_created = False
         self._lock = threading.Lock()
@@ -165,7 +162,7 @@ class Hold(Held):
         self._owner = os.getpid()  # from here on there may be a lease
         self.lease = self._create()
         self.name, self._is_created = self.lease.name, True  # the name it came back with is the one that counts
-        self._on_pending()
+        self._connector.warm_up()
 
     def _can_extend(self) -> bool:
         """Extend the lease for the first time; tell whether the lab controller knows how."""
@@ -179,12 +176,12 @@ class Hold(Held):
 
     def _start_over(self) -> None:
         """Lease for a fixed time instead, since the lab controller is too old to extend a short one."""
-        self._say(
+        self._events.say(
             f"the lab controller cannot extend leases: asking for {format_duration(DEFAULT_DURATION)}; "
             "a board stays leased so long if this process dies"
         )
         self.release()
-        self.name, self._is_created = self._names(), False
+        self.name, self._is_created = self._ids.next(), False
         self._request.duration = DEFAULT_DURATION
         self._request_lease()
         self._until_ready(math.inf)

@@ -14,22 +14,20 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.health import LOOK_INTERVAL, Health
 from pytest_jumpstarter.leasing.held import Held
 from pytest_jumpstarter.units import format_duration
-
-LOOK_INTERVAL = 2.0
-"""Seconds between two looks at lease and exporter, or a sixth of the time to live if that is less."""
 
 
 class _Watched:
     """One lease in the keeper's hands."""
 
-    def __init__(self, held: Held, on_loss: Callable[[DeviceError], None], interval: float) -> None:
+    def __init__(self, held: Held, interval: float) -> None:
         self.held = held
-        self.on_loss = on_loss
         self.seen = time.monotonic()
         self.next_extension = self.seen + interval
 
@@ -40,10 +38,14 @@ class Keeper:
 
     Args:
         ttl: Seconds a lease may outlive this process.
+        healths: The state of each role's device, where a loss is noted.
+        events: Told of it, from the keeper's thread.
     """
 
-    def __init__(self, *, ttl: float) -> None:
+    def __init__(self, *, ttl: float, healths: Mapping[str, Health], events: Events) -> None:
         self.ttl = ttl
+        self._healths = healths
+        self._events = events
         self._interval = min(LOOK_INTERVAL, ttl / 6)
         self._lock = threading.Lock()
         self._watched: dict[str, _Watched] = {}
@@ -51,10 +53,10 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
-    def watch(self, held: Held, on_loss: Callable[[DeviceError], None]) -> None:
-        """Keep `held` alive from now on; `on_loss` is called once, from the keeper's thread, when it is gone."""
+    def watch(self, held: Held) -> None:
+        """Keep `held` alive from now on, and note the loss of its device when it is gone."""
         with self._lock:
-            self._watched[held.name] = _Watched(held, on_loss, self._next_third())
+            self._watched[held.name] = _Watched(held, self._next_third())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
                 self._thread.start()
@@ -98,7 +100,15 @@ class Keeper:
             loss = self._given_up(watched, f"the lease could not be looked after ({type(exc).__name__})", exc)
         if loss is not None and self._is_watched(watched):
             self.forget(watched.held)
-            watched.on_loss(loss)
+            self._lose(watched.held, loss)
+
+    def _lose(self, held: Held, loss: DeviceError) -> None:
+        """Note the loss of the lease's device, if it is ready already: until then whoever waits for it notices."""
+        role = held.wanted.role
+        health = self._healths.get(role)
+        if health is not None and health.is_of(held):
+            health.lose(loss)
+            self._events.on_loss(role, health.loss or loss)  # by now it knows which board it is about
 
     def _given_up(self, watched: _Watched, what: str, exc: Exception) -> DeviceError | None:
         """Return the loss if the lease was out of reach for so long that it must have ended."""

@@ -1,29 +1,29 @@
-"""`ShellSource`: the device of the `jmp shell` around this process."""
+"""`ShellExporter`: the exporter of the `jmp shell` around this process."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1.tls import Tls
-from pytest_jumpstarter.device.connection import Advice, socket_target
-from pytest_jumpstarter.leasing.given import GivenSource
+from pytest_jumpstarter.device.exporter_connection import TlsAdvice, socket_target
+from pytest_jumpstarter.leasing.given import GivenExporter
 
 if TYPE_CHECKING:
     import grpc
 
-    from pytest_jumpstarter.device.connection import Connection
     from pytest_jumpstarter.device.drivers import Drivers
+    from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 _INSECURE_VARIABLES = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
-_ADVICE = Advice(
+_ADVICE = TlsAdvice(
     plain_text="JMP_GRPC_INSECURE=1 allows that",
     authority="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=FILE trusts the certificate authority in FILE",
 )
 
 
-class ShellSource(GivenSource):
+class ShellExporter(GivenExporter):
     """
-    The device of the `jmp shell` around this process: its lease is the shell's.
+    The exporter of the `jmp shell` around this process: its lease is the shell's.
 
     Its log stream is left to the shell too: a second reader would steal half of it.
 
@@ -34,7 +34,8 @@ class ShellSource(GivenSource):
     place = "JUMPSTARTER_HOST"
     reads_log = False
 
-    def _connect(self, connection: Connection) -> Drivers:
+    def open(self, connection: ExporterConnection) -> Drivers:
+        """Open a channel to where JUMPSTARTER_HOST says."""
         host = self._environ["JUMPSTARTER_HOST"]
         return connection.open_channel(
             lambda: self._channel_to(host), exporter=f"the exporter at JUMPSTARTER_HOST={host}", advice=_ADVICE

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
+from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+from pytest_jumpstarter.leasing.leases import Leases
+from pytest_jumpstarter.leasing.request import Wanted
 
 SHORTEST_PATIENCE = 0.5
 LONGEST_PATIENCE = 4.0
@@ -27,26 +30,17 @@ class Member:
     One device of a set, on its way to us.
 
     Args:
-        open: Returns a lease that is still to be requested.
-        drop: Gives a lease back that did not get as far as a test.
-        pick: Returns the name of the exporter to try first, if any.
+        wanted: What is wanted; the hooks may change it.
+        leases: Where its lease is made, and given back if it does not get as far as a test.
+        choice: Says which exporter to try first, if any.
     """
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        request: LeaseRequest | None,
-        *,
-        open: Callable[[Wanted, LeaseRequest | None], Held],  # noqa: A002 - what it does
-        drop: Callable[[Held], None],
-        pick: Callable[[Wanted], str | None],
-    ) -> None:
-        self.wanted = wanted
+    def __init__(self, wanted: Wanted, leases: Leases, choice: Choice) -> None:
+        self._since = time.monotonic()
+        self._leases = leases
+        self._choice = choice
+        self.wanted, self._request = leases.request_for(wanted)
         self.held: Held | None = None
-        self._request = request
-        self._open = open
-        self._drop = drop
-        self._pick = pick
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -63,15 +57,15 @@ class Member:
         if self.held is None and self._obtain_by_name():
             return True
         if self.held is None:
-            self.held = self._open(self.wanted, self._request)
+            self.held = self._leases.new(self.wanted, self._request, since=self._since)
         return self.held.obtain(patience=patience)
 
     def _obtain_by_name(self) -> bool:
         """Try the exporter that suits best; taken meanwhile, or not for us, it leaves us where we were."""
-        name = self._pick(self.wanted) if self._request is not None else None
-        if name is None or self._request is None:
+        if self._request is None or (name := self._choice.pick(self._leases.client, self.wanted)) is None:
             return False
-        self.held = self._open(replace(self.wanted, exporter=name), replace(self._request, exporter=name))
+        wanted, request = replace(self.wanted, exporter=name), replace(self._request, exporter=name)
+        self.held = self._leases.new(wanted, request, since=self._since)
         try:
             if self.held.obtain(patience=0.0):
                 return True
@@ -84,12 +78,12 @@ class Member:
         """Give the lease back, or withdraw the request."""
         held, self.held = self.held, None
         if held is not None:
-            self._drop(held)
+            self._leases.drop(held)
 
 
-def obtain_all(members: Sequence[Member]) -> None:
+def obtain_all(members: Sequence[Member]) -> list[Held]:
     """
-    Obtain the leases of all members; the caller drops them if this fails.
+    Obtain the leases of all members, and return them in the same order; the caller drops them if this fails.
 
     Raises:
         LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: As `Member.obtain`; the deadline ends this.
@@ -102,6 +96,7 @@ def obtain_all(members: Sequence[Member]) -> None:
             raise
         roles = ", ".join(sorted(member.wanted.role for member in order))
         raise LeaseTimeout(f"{exc} ({roles} are leased together, all or none)") from exc.__cause__
+    return [member.held for member in members if member.held is not None]
 
 
 def _obtain_in(order: Sequence[Member]) -> None:

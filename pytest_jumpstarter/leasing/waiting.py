@@ -27,8 +27,8 @@ from pytest_jumpstarter.errors import (
     StatusError,
     TransportError,
 )
+from pytest_jumpstarter.leasing.availability import what_there_is, words_for_waiting
 from pytest_jumpstarter.leasing.request import Wanted
-from pytest_jumpstarter.leasing.survey import Survey, what_there_is
 from pytest_jumpstarter.units import format_duration
 
 T = TypeVar("T")
@@ -133,7 +133,7 @@ class Waiter:
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
             f"(--jmp-wait; asked at {asked}): "
-            f"{Survey.take(self._client, self._wanted)}"
+            f"{words_for_waiting(self._client, self._wanted)}"
         )
 
     def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
@@ -253,7 +253,7 @@ class Waiter:
         if elapsed < _QUIET or not is_news:
             return
         self._last_state, self._last_said = state, now
-        what = state if isinstance(state, str) else Survey.take(self._client, self._wanted)
+        what = state if isinstance(state, str) else words_for_waiting(self._client, self._wanted)
         self._say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
 
     def _refused(self, name: str, refusal: Condition) -> Exception:

@@ -1,7 +1,7 @@
 """
 One folder of evidence for each test that fails (`--jmp-artifacts`), in the process that leases.
 
-What is kept is put on the test's report as `report.artifacts`, for whoever makes links of it.
+The report's record says what is kept, for whoever makes links of it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ import os
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.evidence.record import Record
 from pytest_jumpstarter.masking import mask, mask_bytes, masked, masked_chunks
 from pytest_jumpstarter.report.evidence import Evidence
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_log import ExporterLog
-    from pytest_jumpstarter.device.line import Line
     from pytest_jumpstarter.device.recording import Recording
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 TIMEOUT = 10.0
 """Seconds for all hooks that collect evidence of one test."""
@@ -81,7 +82,7 @@ class _Shelf:
         self.notes: list[str] = []
         self.is_closed = False
         self._left = FOLDER_BYTES
-        self._written: dict[Line | ExporterLog, int] = {}
+        self._written: dict[SharedPort | ExporterLog, int] = {}
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of a hook, if there is time and room."""
@@ -95,12 +96,12 @@ class _Shelf:
 
     def take(self, device: Device, role: str, *, has_console: bool) -> None:
         """Write down what a device said, or what it said since this was called before."""
-        for line in device.lines if has_console else []:
-            self._take_console(line, named("console.log", role, line.path if len(device.lines) > 1 else ""))
+        for line in device.serial_ports if has_console else []:
+            self._take_console(line, named("console.log", role, line.path if len(device.serial_ports) > 1 else ""))
         if device.log is not None and device.log.end > device.log.since:
             self._take_log(device, device.log)
 
-    def _take_console(self, line: Line, name: str) -> None:
+    def _take_console(self, line: SharedPort, name: str) -> None:
         position, end = self._written.get(line, line.since), line.recording.end
         if position >= end:
             return
@@ -134,65 +135,56 @@ class Artifacts:
         root: Where the folders are made.
         policy: As `--jmp-console` says: `on`, `off` or `retain-on-failure`.
         evidence: Knows the devices of tests.
-        current: The test that runs at this moment, or None.
     """
 
-    def __init__(self, root: Path, policy: str, evidence: Evidence, current: pytest.Item | None) -> None:
+    def __init__(self, root: Path, policy: str, evidence: Evidence) -> None:
         self._root = root
         self._policy = policy
         self._evidence = evidence
-        self._current = current
         self._shelf: _Shelf | None = None
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Begin anew."""
-        self._current, self._shelf = item, None
+    def begin(self) -> None:
+        """Begin a test."""
+        self._shelf = None
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def keep(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
         """Keep the evidence of a failure before a teardown changes the board, and at the end what came since."""
-        report = yield
         is_last, is_bad = call.when == "teardown", report.outcome in ("failed", "rerun")
-        devices = self._evidence.devices(item)
-        with _told(report):
-            if self._shelf is None and devices and (is_bad or (is_last and self._policy == "on")):
-                self._keep(item, report, is_bad=is_bad)
+        has_devices = bool(self._evidence.devices(item))
+        try:
+            if self._shelf is None and has_devices and (is_bad or (is_last and self._policy == "on")):
+                self._keep(item, report, record, is_bad=is_bad)
             elif self._shelf is not None and is_last:
                 self._evidence.settle(item)
                 self._take(item)
+        except OSError as exc:  # the test is not at fault
+            report.sections.append(("artifacts", f"not written: {exc}"))
+            record["sections"] = [*record.get("sections", []), "artifacts"]
         if is_last:
-            self._current, self._shelf = None, None
-        return report
+            self._shelf = None
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self) -> None:
+    def keep_interrupted(self, item: pytest.Item) -> None:
         """Keep the evidence of a test that a signal ended."""
-        item, self._current = self._current, None
-        if item is not None and self._shelf is None and self._evidence.devices(item):
+        if self._shelf is None and self._evidence.devices(item):
             with suppress(OSError):
                 self._open(item, {"outcome": "interrupted"})
                 self._take(item)
 
-    def _keep(self, item: pytest.Item, report: pytest.TestReport, *, is_bad: bool) -> None:
-        ours: dict[str, Any] = getattr(report, "jumpstarter", {})
+    def _keep(self, item: pytest.Item, report: pytest.TestReport, record: Record, *, is_bad: bool) -> None:
         shelf = self._open(
             item,
             {
-                "attempt": ours.get("attempt", 1),
+                "attempt": record["attempt"],
                 "outcome": str(report.outcome),
                 "phase": report.when,
-                "worker": ours.get("worker", ""),
-                "devices": ours.get("devices", []),
+                "worker": record["worker"],
+                "devices": record["devices"],
             },
         )
         self._take(item)
         if is_bad:
             self._collect(item, shelf)
-        kept = {"root": str(self._root), "folder": shelf.path.name, "files": sorted(shelf.files)}
-        report.artifacts = kept  # type: ignore[attr-defined]  # reports carry what plugins add
+        record["artifacts"] = {"root": str(self._root), "folder": shelf.path.name, "files": sorted(shelf.files)}
 
     def _open(self, item: pytest.Item, facts: dict[str, Any]) -> _Shelf:
         self._shelf = shelf = _Shelf(new_folder(self._root, item.nodeid, facts.get("attempt", 1)))
@@ -245,17 +237,6 @@ def _chunks(recording: Recording, position: int, end: int) -> Iterator[bytes]:
         if not data:
             return
         yield data
-
-
-@contextmanager
-def _told(report: pytest.TestReport) -> Iterator[None]:
-    """Say on the report if evidence cannot be written; the test is not at fault."""
-    try:
-        yield
-    except OSError as exc:
-        title = "artifacts"
-        report.sections.append((title, f"not written: {exc}"))
-        report.evidence = [*getattr(report, "evidence", []), title]  # type: ignore[attr-defined]  # what plugins add
 
 
 def new_folder(root: Path, test: str, attempt: int) -> Path:

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.evidence.record import Kept, Record
 from pytest_jumpstarter.origin import Origin
 from pytest_jumpstarter.report.ledger import Ledger
-from pytest_jumpstarter.report.recorder import LEASES
+from pytest_jumpstarter.report.recorder import LEASE_TIMES, LEASES
 from pytest_jumpstarter.report.shown import Shown
 from pytest_jumpstarter.report.versions import versions
 from pytest_jumpstarter.units import format_duration
@@ -30,18 +31,18 @@ class Bookkeeper(Shown):
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+        super().__init__(config)
         self.ledger = Ledger()
-        self._kept: list[dict[str, Any]] = []
+        self._kept: list[Kept] = []
         self.origin = Origin.of(os.environ, config.rootpath)
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, record: Record | None) -> None:
         """Take in the report of a test that uses a device."""
         status = self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         category = status[0] if status else _category(report)
-        self.ledger.add(report, category)
-        if hasattr(report, "artifacts"):
-            self._kept.append(report.artifacts)
+        self.ledger.add(report, record, category)
+        if record is not None and "artifacts" in record:
+            self._kept.append(record["artifacts"])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -55,9 +56,8 @@ class Bookkeeper(Shown):
             if value:
                 pytest_private.junit_suite_property(self._config, f"jumpstarter.{name}", value)
         result = yield
-        recorder = self._config.pluginmanager.get_plugin("jumpstarter-recorder")
-        if recorder is not None:
-            self.ledger.add_leases(recorder.take_news())
+        if (lease_times := self._config.stash.get(LEASE_TIMES, None)) is not None:
+            self.ledger.add_leases(lease_times.take_news())
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,11 +8,13 @@ the process that prints, which under xdist is not the one that holds the leases.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.evidence.record import DeviceErrorFacts, Record, record_of
 from pytest_jumpstarter.report.shown import Shown
 
 CATEGORY = "device error"
@@ -22,30 +24,31 @@ EXIT_CODE = 8
 _FULL = 2
 
 
-def facts_of(report: object) -> dict[str, Any] | None:
+def facts_of(report: pytest.TestReport) -> DeviceErrorFacts | None:
     """Return what is known of the device error in a report; None if it is none, or if the test runs again."""
-    facts = getattr(report, "device_error", None)
-    return facts if isinstance(facts, dict) and getattr(report, "outcome", "") == "failed" else None
+    record = record_of(report)
+    return record.get("device_error") if record is not None and report.outcome == "failed" else None
 
 
 class DeviceErrors(Shown):
     """Shows device errors, and gives a run with nothing worse its exit code."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+        super().__init__(config)
         self._reports: list[pytest.TestReport] = []
         self._junit_element: Any = None
 
-    def expect(self, report: pytest.TestReport) -> None:
+    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
         """Find what the JUnit plugin will write for the report."""
         self._junit_element = pytest_private.junit_element(self._config, report)
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
         """Keep a report that every plugin has seen, and mend what the JUnit plugin wrote for it."""
         if facts_of(report):
             self._reports.append(report)
             pytest_private.junit_error(self._config, self._junit_element, CATEGORY)
 
+    @pytest.hookimpl(tryfirst=True)  # before pytest's subtests, which have words of their own
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -67,9 +70,10 @@ class DeviceErrors(Shown):
         pytest_private.colour_red(terminalreporter)
         terminalreporter.section("DEVICE ERRORS", red=True, bold=True)
         for report in self._reports:
-            facts = facts_of(report) or {}
+            facts = facts_of(report)
             terminalreporter.write_line(f"DEVICE ERROR {report.nodeid} ({report.when})", red=True)
-            terminalreporter.write_line(f"  {_where(facts)}: {facts.get('reason')}")
+            for line in _lines(facts) if facts is not None else ():
+                terminalreporter.write_line(f"  {line}")
             if config.get_verbosity() >= _FULL:
                 terminalreporter.write_line(str(report.longreprtext))
             _show_evidence(terminalreporter, report)
@@ -80,18 +84,25 @@ class DeviceErrors(Shown):
     def _by_exporter(self) -> dict[str, int]:
         counts: dict[str, int] = defaultdict(int)
         for report in self._reports:
-            counts[(facts_of(report) or {}).get("exporter") or "no exporter assigned"] += 1
+            facts = facts_of(report)
+            counts[(facts["exporter"] if facts is not None else "") or "no exporter assigned"] += 1
         return counts
 
 
 def _show_evidence(terminalreporter: pytest.TerminalReporter, report: pytest.TestReport) -> None:
     """Show what the device said, as pytest does where a test fails."""
+    record = record_of(report)
+    ours = record.get("sections", []) if record is not None else []
     for title, text in report.sections:
-        if title in getattr(report, "evidence", []) and terminalreporter.config.option.showcapture != "no":
+        if title in ours and terminalreporter.config.option.showcapture != "no":
             terminalreporter.write_sep("-", title)
             terminalreporter.write_line(text)
 
 
-def _where(facts: dict[str, Any]) -> str:
-    lease = f" (lease {facts['lease']})" if facts.get("lease") else ""
-    return f"device error on {facts['exporter']}{lease}" if facts.get("exporter") else f"device error{lease}"
+def _lines(facts: DeviceErrorFacts) -> Iterator[str]:
+    """Yield what is known of a device error, and what the test itself ended with if that was something else."""
+    lease = f" (lease {facts['lease']})" if facts["lease"] else ""
+    where = f"device error on {facts['exporter']}{lease}" if facts["exporter"] else f"device error{lease}"
+    yield f"{where}: {facts['reason']}"
+    for number, line in enumerate(facts["test_said"].splitlines()):
+        yield f"{'the test itself ended with: ' if not number else '  '}{line}"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.masking import mask
 from pytest_jumpstarter.report.bookkeeper import Bookkeeper
 from pytest_jumpstarter.report.versions import versions
@@ -33,13 +34,13 @@ class ReportFiles(Bookkeeper):
         for path, (_, source) in zip(self._paths, paths, strict=True):
             check_writable(path, source)
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, record: Record | None) -> None:
         """Do nothing: this report came in with all others."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in the report."""
-        super().add(report)
+        super().add(report, record_of(report))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 import os
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+from pytest_jumpstarter.evidence.record import DeviceFacts, Kept, record_of
 
 _PLACE = 2  # after result and test
 
@@ -32,28 +33,31 @@ class HtmlColumns:
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[str]) -> None:
         """Add which boards the test had; a collection error has none."""
-        devices: list[dict[str, Any]] = getattr(report, "jumpstarter", {}).get("devices", [])
-        cells[_PLACE:_PLACE] = [_cell(", ".join(device[name] for device in devices)) for name in ("exporter", "lease")]
+        record = record_of(report)
+        devices = record["devices"] if record is not None else []
+        exporters, leases = [each["exporter"] for each in devices], [each["lease"] for each in devices]
+        cells[_PLACE:_PLACE] = [_cell(", ".join(names)) for names in (exporters, leases)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add what pytest-html calls extras, before it takes the report in: labels and times, links to files."""
         from pytest_html import extras
 
-        ours: dict[str, Any] = getattr(report, "jumpstarter", {}) if report.when == "call" else {}
-        kept: dict[str, Any] = getattr(report, "artifacts", None) or {"files": []}
-        found = [extras.text(_words(device), name=f"device {device['role']}") for device in ours.get("devices", [])]
-        found += [extras.url(self._address(kept, name), name=name) for name in kept["files"]]
+        if (record := record_of(report)) is None:
+            return
+        devices = record["devices"] if report.when == "call" else []
+        found = [extras.text(_words(device), name=f"device {device['role']}") for device in devices]
+        if (kept := record.get("artifacts")) is not None:
+            found += [extras.url(self._address(kept, name), name=name) for name in kept["files"]]
         if found:
             report.extras = [*getattr(report, "extras", []), *found]  # type: ignore[attr-defined]  # where it looks
 
-    def _address(self, kept: dict[str, Any], name: str) -> str:
+    def _address(self, kept: Kept, name: str) -> str:
         return quote(os.path.relpath(Path(kept["root"], kept["folder"], name), self._folder))
 
 
-def _words(device: dict[str, Any]) -> str:
-    names = ("exporter", "lease", "labels", "wait_seconds", "hold_seconds")
-    return "\n".join(f"{name}: {device[name]}" for name in names)
+def _words(device: DeviceFacts) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in device.items() if name not in ("role", "key"))
 
 
 def _head(name: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pytest_jumpstarter.evidence.record import LeaseTimes, Record
+
 VERSION = 1
 """Of the schema; it grows when a reader of the former could be misled."""
 
@@ -35,23 +37,23 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self.leases: dict[str, dict[str, Any]] = {}
+        self.leases: dict[str, LeaseTimes] = {}
         self._tests: list[dict[str, Any]] = []
         self._open: dict[tuple[str, str], dict[str, Any]] = {}
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._text_left = _TEXT_LIMIT
         self._start = time.time()
 
-    def add(self, report: pytest.TestReport, category: str) -> None:
+    def add(self, report: pytest.TestReport, record: Record | None, category: str) -> None:
         """
         Take in the report of one phase.
 
         Args:
             report: Of a test, with or without devices.
+            record: What ours is in it; None if there is nothing.
             category: What pytest counts it as: `passed`, `failed`, `rerun`, …; empty if it does not count.
         """
-        ours: dict[str, Any] = getattr(report, "jumpstarter", {})
-        worker = ours.get("worker") or _worker(report)
+        worker = record["worker"] if record is not None else _worker(report)
         key = (worker, report.nodeid)
         test = self._open.get(key)
         if test is None:
@@ -61,15 +63,16 @@ class Ledger:
         if report.when in _PHASES:
             test["phases"][report.when] = {"start": report.start, "stop": report.stop}
         test["outcome"] = max(test["outcome"], category, key=_rank)
-        test["devices"] = ours.get("devices") or test["devices"]
-        test["device_error"] = getattr(report, "device_error", None) or test["device_error"]
-        test["artifacts"] = getattr(report, "artifacts", None) or test["artifacts"]
-        self._add_text(test, report, category)
-        self.add_leases(ours.get("leases", []))
+        if record is not None:
+            test["devices"] = record["devices"] or test["devices"]
+            test["device_error"] = record.get("device_error") or test["device_error"]
+            test["artifacts"] = record.get("artifacts") or test["artifacts"]
+            self.add_leases(record.get("leases", []))
+        self._add_text(test, report, record, category)
         if report.when not in _PHASES[:2]:  # xdist says "???" for a test whose worker died
             del self._open[key]
 
-    def add_leases(self, leases: Iterable[dict[str, Any]]) -> None:
+    def add_leases(self, leases: Iterable[LeaseTimes]) -> None:
         """Take in news of leases."""
         for lease in leases:
             self.leases[lease["key"]] = lease
@@ -84,7 +87,7 @@ class Ledger:
             if test["device_error"]:
                 at_fault = test["device_error"].get("exporter") or (next(iter(names)) if len(names) == 1 else "")
                 faults[at_fault] += 1
-        by_name: dict[str, list[dict[str, Any]]] = {}
+        by_name: dict[str, list[LeaseTimes]] = {}
         for lease in self.leases.values():
             by_name.setdefault(lease["exporter"] if lease["ready"] else "", []).append(lease)
         by_lease: dict[str, list[dict[str, Any]]] = {}
@@ -123,10 +126,10 @@ class Ledger:
             "tests": self._tests,
         }
 
-    def _add_text(self, test: dict[str, Any], report: pytest.TestReport, category: str) -> None:
+    def _add_text(self, test: dict[str, Any], report: pytest.TestReport, record: Record | None, category: str) -> None:
         is_bad = category in ("failed", "error", "device error", "rerun")
         if is_bad:
-            test["reason"] = test["reason"] or clean(_reason(report))
+            test["reason"] = test["reason"] or clean(_reason(report, record))
             self._add_section(test, f"{report.when} failed", report.longreprtext)
         elif category == "skipped" and isinstance(report.longrepr, tuple):
             test["reason"] = clean(str(report.longrepr[2]))
@@ -162,26 +165,26 @@ def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:
     }
 
 
-def _busy(lease: dict[str, Any], tests: list[dict[str, Any]], now: float) -> float:
+def _busy(lease: LeaseTimes, tests: list[dict[str, Any]], now: float) -> float:
     """Return how long tests ran on a lease once its device was prepared, which the first setup waits for."""
-    start, stop = lease["prepared"] or lease["ready"], lease["released"] or now
+    start, stop = lease["prepared"] or lease["ready"] or now, lease["released"] or now
     phases = [phase for test in tests for phase in test["phases"].values()]
     return float(sum(max(0.0, min(each["stop"], stop) - max(each["start"], start)) for each in phases))
 
 
 def _exporter(
-    name: str, leases: list[dict[str, Any]], by_lease: dict[str, list[dict[str, Any]]], tests: int, faults: int
+    name: str, leases: list[LeaseTimes], by_lease: dict[str, list[dict[str, Any]]], tests: int, faults: int
 ) -> dict[str, Any]:
     now = time.time()
     held = [lease for lease in leases if lease["ready"]]
-    seconds = sum((lease["released"] or now) - lease["ready"] for lease in held)
+    seconds = sum((lease["released"] or now) - (lease["ready"] or now) for lease in held)
     busy = sum(_busy(lease, by_lease.get(lease["key"], []), now) for lease in held)
     return {
         "exporter": name,
         "labels": next((lease["labels"] for lease in leases if lease["labels"]), {}),
         "tests": tests,
         "device_errors": faults,
-        "queued_seconds": round(sum((each["ready"] or each["released"]) - each["asked"] for each in leases), 3),
+        "queued_seconds": round(sum((each["ready"] or each["released"] or now) - each["asked"] for each in leases), 3),
         "held_seconds": round(seconds, 3),
         "busy_seconds": round(busy, 3),
         "busy_percent": round(100 * min(1.0, busy / seconds)) if seconds else 0,
@@ -198,8 +201,11 @@ def _rank(category: str) -> int:
     return _WORST.index(category) if category in _WORST else len(_WORST)
 
 
-def _reason(report: pytest.TestReport) -> str:
+def _reason(report: pytest.TestReport, record: Record | None) -> str:
+    """Return the first line of why a test went wrong."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    fault: dict[str, Any] = getattr(report, "device_error", {})
-    text = fault.get("reason") or (crash.message if crash is not None else report.longreprtext)
-    return next((line for line in str(text).splitlines() if line.strip()), "")
+    if record is not None and "device_error" in record:
+        text = record["device_error"]["reason"]
+    else:
+        text = str(crash.message) if crash is not None else report.longreprtext
+    return next((line for line in text.splitlines() if line.strip()), "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Generator
 from types import TracebackType
 
 import pytest
@@ -31,14 +30,11 @@ class Masked(logging.Filter):
         for handler in pytest_private.log_handlers(config):
             handler.addFilter(self)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def mask(self, report: pytest.TestReport) -> None:
         """Mask all of a report but what names the test."""
-        report = yield
         for name, value in vars(report).items():
             if name not in _NAMES:
                 setattr(report, name, masked(value, inside=_REPR))
-        return report
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask a record, and let it pass."""

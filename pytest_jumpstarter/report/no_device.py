@@ -1,16 +1,16 @@
 """
 Tests that are skipped because no device was to be had (`--jmp-no-device skip`).
 
-Which ones is put on the report as `report.no_device`, the words for the device, and travels between processes.
+The report's record has the words for the device as `no_device`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_jumpstarter.evidence.record import Record
 from pytest_jumpstarter.pytest_private import skipped
 from pytest_jumpstarter.report.shown import Shown
 
@@ -30,27 +30,22 @@ class Skips:
         self._wanted[reason] = wanted
         raise reason from error
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Mark the report."""
-        report = yield
+    def mark(self, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
+        """Note in the record for want of what the test was skipped."""
         if call.excinfo is not None and call.excinfo.value in self._wanted and report.skipped:
-            wanted = self._wanted[call.excinfo.value]
-            report.no_device = wanted  # type: ignore[attr-defined]  # reports carry what plugins add
-        return report
+            record["no_device"] = self._wanted[call.excinfo.value]
 
 
 class NothingTested(Shown):
     """In the process that prints: says aloud that green is not tested."""
 
-    def __init__(self, config: pytest.Config) -> None:  # noqa: ARG002 - as all that show reports are made
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
         self._tests: dict[str, str] = {}
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, record: Record) -> None:
         """Count a test that was skipped."""
-        self._tests[report.nodeid] = str(getattr(report, "no_device", ""))
+        self._tests[report.nodeid] = record["no_device"]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,13 @@ _PACKAGE = Path(__file__).parents[1]
 class Outcome:
     """Shorten reports whose cause is one of our errors; `-vv` shows everything."""
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def shorten(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         """Show the message, after the user's own lines that led to it if there are any."""
-        report = yield
         excinfo = call.excinfo
         if excinfo is None or not isinstance(excinfo.value, JumpstarterError):
-            return report
+            return
         if item.config.get_verbosity() < _FULL_TRACEBACK and not item.config.getoption("fulltrace", default=False):
             report.longrepr = _short(excinfo, item)
-        return report
 
 
 def _short(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> Any:

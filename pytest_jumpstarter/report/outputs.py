@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_jumpstarter.report.files import ReportFiles, check_writable
+from pytest_jumpstarter.report.shown import BOOKKEEPER
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.settings import Settings
@@ -24,7 +25,8 @@ def register_outputs(config: pytest.Config, settings: Settings) -> None:
     paths = [(setting.value, setting.source) for setting in settings.all("report")]
     runs_nothing = config.getoption("collectonly", default=False) or config.getoption("jmp_check")
     if paths and not runs_nothing:
-        config.pluginmanager.register(ReportFiles(config, paths), "jumpstarter-jumpstarter")  # as the herald calls it
+        config.stash[BOOKKEEPER] = files = ReportFiles(config, paths)
+        config.pluginmanager.register(files, "jumpstarter-files")
     page = config.getoption("htmlpath", default=None)
     if page and config.pluginmanager.hasplugin("html"):
         from pytest_jumpstarter.report.html_columns import HtmlColumns

@@ -1,19 +1,21 @@
 """
 In the process that leases: what happened on which board, when, put on the reports of tests.
 
-`report.jumpstarter` is plain data that travels between processes: the devices of the test, and each lease of which
-there is news since the last report. What comes after the last report travels in xdist's `workeroutput`.
+The report's record has the devices of the test, and each lease of which there is news since the last report. What comes
+after the last report travels in xdist's `workeroutput`.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.evidence.record import DeviceFacts, LeaseTimes, Record
 from pytest_jumpstarter.report.versions import versions
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 LEASES = "jumpstarter_leases"
 """The key in xdist's `workeroutput`."""
 
-_ATTEMPT = pytest.StashKey[int]()
+LEASE_TIMES = pytest.StashKey["Recorder"]()
 
 
 class Recorder:
@@ -34,23 +36,22 @@ class Recorder:
 
     Args:
         worker: The name of this process among those that test.
-        uses: Tells whether a test asks for the device of a role.
+        start: Since when a lease that nobody asked for by us may have been waited for.
     """
 
-    def __init__(self, worker: str, uses: Callable[[pytest.Item, str], bool]) -> None:
+    def __init__(self, worker: str, *, start: float) -> None:
         self._worker = worker
-        self._uses = uses
         self._numbers = itertools.count(1)
-        self._setup_start = time.time()  # we come in the middle of a setup
+        self._setup_start = start
         self._asked: dict[str, float] = {}
-        self._records: dict[str, dict[str, Any]] = {}
+        self._records: dict[str, LeaseTimes] = {}
         self._waited: dict[str, float] = {}
-        self._news: dict[str, dict[str, Any]] = {}
+        self._news: dict[str, LeaseTimes] = {}
 
-    def take_news(self) -> list[dict[str, Any]]:
+    def take_news(self) -> list[LeaseTimes]:
         """Return the leases of which there is news since the last call."""
         news, self._news = list(self._news.values()), {}
-        return [dict(record) for record in news]
+        return [record.copy() for record in news]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_jumpstarter_lease_request(self, role: str) -> None:
@@ -70,11 +71,13 @@ class Recorder:
         if record is None or record["lease"] != lease or record["released"] is not None:
             record = self._begin(device.role, lease=lease, exporter=device.exporter.name)
         labels = None if device.exporter.labels is None else dict(device.exporter.labels)
-        self._note(record, exporter=device.exporter.name, labels=labels, connected=time.time())
+        record["exporter"], record["labels"], record["connected"] = device.exporter.name, labels, time.time()
+        self._note(record)
         try:
             return (yield)
         finally:
-            self._note(record, prepared=time.time())
+            record["prepared"] = time.time()
+            self._note(record)
 
     @pytest.hookimpl(trylast=True)
     def pytest_jumpstarter_device_release(self, device: Device) -> None:
@@ -86,34 +89,21 @@ class Recorder:
         """Note the end of the lease."""
         self._end(role, lease.name)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
+    def begin(self) -> None:
         """Note since when the next lease may be waited for, if none is asked for by us."""
         self._setup_start = time.time()
         self._waited.clear()
         self._asked.clear()
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Put on the report what its devices are, and the news."""
-        report = yield
-        if call.when == "setup":
-            item.stash[_ATTEMPT] = item.stash.get(_ATTEMPT, 0) + 1
-            self._give_up(report)
-        devices = self._devices(item)
-        attempt = item.stash.get(_ATTEMPT, 1)
-        if devices or self._news:
-            report.jumpstarter = {  # type: ignore[attr-defined]  # reports carry what plugins add
-                "worker": self._worker,
-                "attempt": attempt,
-                "devices": devices,
-                "leases": self.take_news(),
-            }
-        if devices:
-            report.user_properties.extend(_properties(devices, attempt))
-        return report
+    def add(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
+        """Put into the record what the devices of the test are, and the news."""
+        if call.when == "setup" or self._asked:
+            self._give_up(record)
+        record["devices"] = self._devices(item)
+        if self._news:
+            record["leases"] = self.take_news()
+        if record["devices"]:
+            report.user_properties.extend(_properties(record["devices"], record["attempt"]))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -123,7 +113,7 @@ class Recorder:
             session.config.workeroutput[LEASES] = self.take_news()
         return result
 
-    def _begin(self, role: str, *, lease: str, exporter: str) -> dict[str, Any]:
+    def _begin(self, role: str, *, lease: str, exporter: str) -> LeaseTimes:
         now = time.time()
         asked = self._asked.pop(role, self._setup_start)
         self._waited[role] = now - asked
@@ -143,31 +133,35 @@ class Recorder:
         self._note(self._records[role])
         return self._records[role]
 
-    def _note(self, record: dict[str, Any], **facts: Any) -> None:
-        record |= facts
+    def _note(self, record: LeaseTimes) -> None:
         self._news[record["key"]] = record
 
     def _end(self, role: str, lease: str) -> None:
         record = self._records.get(role)
         if record is not None and record["lease"] == lease:
-            self._note(record, released=time.time())
+            record["released"] = time.time()
+            self._note(record)
 
-    def _give_up(self, report: pytest.TestReport) -> None:
-        """Note the waits that came to nothing: those that are not over when the setup is."""
-        fault = getattr(report, "device_error", {})
+    def _give_up(self, record: Record) -> None:
+        """Note the waits that came to nothing: those that are not over when the phase is."""
+        fault = record.get("device_error")
+        lease, exporter = (fault["lease"], fault["exporter"]) if fault is not None else ("", "")
         for role in list(self._asked):
-            record = self._begin(role, lease=fault.get("lease", ""), exporter=fault.get("exporter", ""))
-            self._note(record, ready=None, released=time.time())
+            times = self._begin(role, lease=lease, exporter=exporter)
+            times["ready"], times["released"] = None, time.time()
+            self._note(times)
 
-    def _devices(self, item: pytest.Item) -> list[dict[str, Any]]:
-        """Return the devices of the test, but for those that went back before it began."""
+    def _devices(self, item: pytest.Item) -> list[DeviceFacts]:
+        """Return the devices of the test, but for those that went back before it began and that it does not miss."""
+        devices = devices_of(item)
         return [
             self._device(role)
             for role, record in self._records.items()
-            if self._uses(item, role) and (record["released"] or self._setup_start) >= self._setup_start
+            if role in devices.roles
+            and (devices.failure is not None or (record["released"] or self._setup_start) >= self._setup_start)
         ]
 
-    def _device(self, role: str) -> dict[str, Any]:
+    def _device(self, role: str) -> DeviceFacts:
         record = self._records[role]
         until = record["released"] or time.time()
         return {
@@ -181,12 +175,13 @@ class Recorder:
         }
 
 
-def _properties(devices: list[dict[str, Any]], attempt: int) -> list[tuple[str, object]]:
+def _properties(devices: list[DeviceFacts], attempt: int) -> list[tuple[str, object]]:
     """Return the JUnit properties of a test; README has their names."""
     properties: list[tuple[str, object]] = [("jumpstarter.attempt", attempt)]
     properties += [(f"jumpstarter.{name}", version) for name, version in versions().items()]
     for device in devices:
-        facts = device | {"labels": ",".join(f"{key}={value}" for key, value in (device["labels"] or {}).items())}
+        labels = ",".join(f"{key}={value}" for key, value in (device["labels"] or {}).items())
+        facts: dict[str, object] = {**device, "labels": labels}
         properties += [
             (f"jumpstarter.{device['role']}.{name}", facts[name])
             for name in ("exporter", "labels", "lease", "wait_seconds", "hold_seconds")

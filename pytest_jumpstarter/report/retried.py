@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter import pytest_private
+from pytest_jumpstarter.evidence.record import Record
 from pytest_jumpstarter.report.shown import Shown
 
 
@@ -14,20 +15,20 @@ class Retried(Shown):
     """Shows reruns, and leaves the attempts that do not count out of the JUnit file."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
+        super().__init__(config)
         self._lines: list[str] = []
         self._junit_element: Any = None
 
-    def expect(self, report: pytest.TestReport) -> None:
+    def expect(self, report: pytest.TestReport, record: Record) -> None:
         """Find the JUnit element of an attempt that does not count, before it is final."""
         self._junit_element = None
-        if report.when == "teardown":
+        if record.get("is_superseded"):
             self._junit_element = pytest_private.junit_element(self._config, report)
 
-    def add(self, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
         """Keep where a test ran and runs now."""
-        self._lines += getattr(report, "retry", [])
-        if report.when == "teardown":
+        self._lines += record.get("retried", [])
+        if record.get("is_superseded"):
             pytest_private.junit_forget(self._config, self._junit_element)
 
     def pytest_report_teststatus(

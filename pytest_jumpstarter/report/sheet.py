@@ -63,10 +63,14 @@ class Sheet:
 
     def reason(self, reason: str, names: Sequence[str]) -> None:
         """Write a reason in red, and below it what it is the reason for."""
+        self.note(reason, names, is_bad=True)
+
+    def note(self, text: str, names: Sequence[str], *, is_bad: bool = False) -> None:
+        """Write a text, and below it what it is about."""
         self._reporter.write_line("")
-        for part in reason.splitlines():
+        for part in text.splitlines():
             for line in _wrapped(part, _WIDTH):
-                self._write(line, is_bad=True)
+                self._write(line, is_bad=is_bad)
         shown = names if self._reporter.verbosity > 0 else names[:_SHOWN]
         for name in shown:
             self._write(f"  {name}")

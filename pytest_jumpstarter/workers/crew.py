@@ -38,6 +38,7 @@ class Crew:
 
     Attributes:
         site: The lab of the run.
+        stop: The signals, and which of them ends the run.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, site: Site) -> None:
@@ -47,7 +48,7 @@ class Crew:
         self._terminal = terminal
         self._run = LeaseIds().run
         self._hub: Hub | None = None
-        self._stop = OrderlyStop(self._release_all)
+        self.stop = OrderlyStop(self._release_all)
         self._lock = threading.Lock()
         self._pids: dict[str, int] = {}
         self._kept: set[str] = set()
@@ -55,11 +56,6 @@ class Crew:
         self._sweeps: list[threading.Thread] = []
         self._note = config.stash.get(NOTE, "")
         config.add_cleanup(self._close)
-
-    @property
-    def received(self) -> int:
-        """The signal that ends a run with devices; 0 if none does."""
-        return self._stop.received
 
     def pytest_report_header(self) -> list[str]:
         """Show why `-n auto` is what it is."""
@@ -73,7 +69,7 @@ class Crew:
                 self._hub = Hub(self._answer)
             except OSError as exc:
                 raise pytest.UsageError(f"no socket for the workers: {exc}; set TMPDIR to a shorter path") from exc
-            self._stop.install()
+            self.stop.install()
         node.workerinput[RUN] = self._run
         node.workerinput[ADDRESS] = self._hub.address if node.gateway.spec.popen else ""
 
@@ -84,7 +80,7 @@ class Crew:
         with self._lock:
             self._waiting.pop(worker, None)
             is_lost = self._pids.pop(worker, 0) and error is not None
-        if is_lost and self._has_leases and not self.received:
+        if is_lost and self._has_leases and not self.stop.received:
             import pytest_jumpstarter.leasing.release  # noqa: F401 - not in two threads at once
 
             prefix = LeaseIds(run=self._run, worker=worker).prefix
@@ -97,14 +93,14 @@ class Crew:
         try:
             return (yield)
         finally:
-            self._stop.wait_released()
+            self.stop.wait_released()
             for sweep in self._sweeps:
                 sweep.join()
             if self._pids:
                 self._sweep(f"pj-{self._run}-")
 
     def _close(self) -> None:
-        self._stop.restore()
+        self.stop.restore()
         if self._hub is not None:
             self._hub.close()
         self.site.close()

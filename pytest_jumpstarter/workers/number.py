@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,19 +16,18 @@ from pytest_jumpstarter.errors import (
     PermissionDenied,
     RequestError,
 )
+from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.site import Site, site_of
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Client, Exporter
     from pytest_jumpstarter.leasing import Wanted
 
 NOTE = pytest.StashKey[str]()
 """Where a config keeps a line for the header that says why `-n auto` is what it is."""
 
 _TIMEOUT = 5.0
-_MOST_ROLES = 12
 
 
 def number_of_workers(config: pytest.Config) -> int | None:
@@ -50,11 +49,9 @@ def number_of_workers(config: pytest.Config) -> int | None:
         roles = dict(_roles(settings, declared_roles(config.pluginmanager.get_plugins())))
         if not roles:
             return None
-        free = (
-            _free_in_lab_file(settings, roles)
-            if settings.mode == "lab"
-            else _free_in_lab(site_of(config, settings), roles)
-        )
+        there = _described(settings) if settings.mode == "lab" else _listed(site_of(config, settings), roles.values())
+        number = max(1, there.complete_sets(roles.values()))
+        free = ", ".join(f"{role} {len(there.free_for(wanted))}" for role, wanted in roles.items())
     except NoDeviceSource:
         return None
     except (ConfigError, AuthenticationError, PermissionDenied) as exc:
@@ -62,9 +59,8 @@ def number_of_workers(config: pytest.Config) -> int | None:
     except RequestError as exc:
         config.stash[NOTE] = f"jumpstarter: -n auto is 1, since nobody tells what is free: {exc}"
         return 1
-    names = ", ".join(f"{role} {len(exporters)}" for role, exporters in free.items())
-    config.stash[NOTE] = f"jumpstarter: -n auto is {_sets(free)}, by the devices that are free: {names}"
-    return _sets(free)
+    config.stash[NOTE] = f"jumpstarter: -n auto is {number}, by the devices that are free: {free}"
+    return number
 
 
 def is_one_device(settings: Settings) -> bool:
@@ -84,47 +80,32 @@ def _roles(settings: Settings, declared: Mapping[str, Wish]) -> Iterator[tuple[s
             yield role, wanted
 
 
-def _free_in_lab_file(settings: Settings, roles: Mapping[str, list[Wanted]]) -> dict[str, set[str]]:
-    """Return the names of exporters for each role in the embedded lab, which need not run yet: nobody else is there."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """An exporter of a lab file as it will be once the lab runs: nobody else is there."""
+
+    name: str
+    labels: Mapping[str, str]
+    online: bool
+    enabled: bool
+    status: str = "AVAILABLE"
+
+
+def _described(settings: Settings) -> Availability:
+    """Return what the embedded lab will have, which need not run yet; gRPC is not needed to tell."""
     from pytest_jumpstarter.lab.documents import read_documents
 
-    documents = [it for it in read_documents([settings["lab"].value]) if it.is_enabled and not it.is_external]
-    return {
-        role: {it.name for it in documents for one in wanted if one.fits(it.name, it.labels)}
-        for role, wanted in roles.items()
-    }
+    documents = read_documents([settings["lab"].value])
+    exporters = [
+        _Described(name=it.name, labels=it.labels, online=not it.is_external, enabled=it.is_enabled) for it in documents
+    ]
+    return Availability({None: exporters})
 
 
-def _free_in_lab(site: Site, roles: Mapping[str, list[Wanted]]) -> dict[str, set[str]]:
+def _listed(site: Site, roles: Iterable[Iterable[Wanted]]) -> Availability:
     """Ask the lab controller: a ListExporters for each kind, and a ListLeases where exporters tell no status."""
+    wishes = [one for wanted in roles for one in wanted]
     try:
-        client = site.client
-        found = {role: [it for one in wanted for it in _listed(client, one)] for role, wanted in roles.items()}
-        is_untold = any(it.status == "UNSPECIFIED" for exporters in found.values() for it in exporters)
-        leases = client.list_leases(timeout=_TIMEOUT) if is_untold else ()
-        taken = {lease.exporter for lease in leases if lease.is_ready}
+        return Availability.ask(site.client, wishes, with_holders=False, timeout=_TIMEOUT)
     finally:
         site.close()
-    return {role: {it.name for it in exporters if it.name not in taken} for role, exporters in found.items()}
-
-
-def _listed(client: Client, wanted: Wanted) -> list[Exporter]:
-    listed = client.list_exporters(filter=wanted.selector, timeout=_TIMEOUT)
-    return [
-        exporter
-        for exporter in listed
-        if exporter.online
-        and exporter.enabled is not False
-        and exporter.status in ("AVAILABLE", "UNSPECIFIED")
-        and wanted.exporter in (None, exporter.name)
-    ]
-
-
-def _sets(free: Mapping[str, Collection[str]]) -> int:
-    """
-    Return how many times each role can have an exporter that no other has; 1 at least.
-
-    Source: Hall's theorem: any group of roles must find enough exporters between them
-    """
-    groups = [group for size in range(1, min(len(free), _MOST_ROLES) + 1) for group in combinations(free, size)]
-    return max(1, min(len(set().union(*(free[role] for role in group))) // len(group) for group in groups))

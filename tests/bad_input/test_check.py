@@ -98,7 +98,7 @@ ACCESS: dict[str, tuple[Callable[[Lab, str], dict[str, object]], str]] = {
     ),
     "another authority": (
         lambda lab, dead: {"tls": {"ca": b64encode(trustme.CA().cert_pem.bytes()).decode()}},
-        "TLS trusts tls.ca *its TLS certificate is not trusted (*put the CA that signed it into tls.ca of *",
+        "TLS trusts tls.ca *its TLS certificate is not trusted (*put the certificate of its CA into tls.ca of *",
     ),
     "expired token": (
         lambda lab, dead: {"token": expired(lab)},

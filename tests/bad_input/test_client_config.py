@@ -16,7 +16,7 @@ from .runs import one_error
     ("text", "message"),
     [
         ("token: abc\n  endpoint: [", "is not YAML at line 2, column 11: mapping values are not allowed here"),
-        ("- a", "is not a ClientConfig: it holds no table of fields"),
+        ("- a", "is not a ClientConfig: it is not a mapping"),
         ("kind: UserConfig", "is not a ClientConfig: its kind is 'UserConfig', not 'ClientConfig'"),
         ("\x80", "is not YAML"),
     ],
@@ -35,7 +35,7 @@ def test_broken_client_config(suite: pytest.Pytester, tmp_path: Path, text: str,
     [
         ({"token": None}, "token is missing in {file}; write it there, or set JMP_TOKEN, or log in again"),
         ({"endpoint": "https://lab"}, "endpoint 'https://lab' is not HOST:PORT; write for example lab.example.com:"),
-        ({"tls": {"ca": "nonsense"}}, "tls.ca in {file} is no certificate: it must be base64 of PEM"),
+        ({"tls": {"ca": "nonsense"}}, "tls.ca in {file} is not a certificate: it must be base64 of PEM"),
         ({"drivers": {"allow": 5}}, "drivers.allow in {file} must be a list of texts"),
     ],
 )

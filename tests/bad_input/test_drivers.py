@@ -115,6 +115,4 @@ def test_ambiguous_console(suite: pytest.Pytester, lab_file: Callable[[str], Pat
     suite.makepyfile("def test_it(console): pass")
     result = suite.runpytest(f"--jmp-lab={file}")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        ["dut (badly-1) has 2 consoles (left, right); say which one: dut.console('PATH'), or *"]
-    )
+    result.stdout.fnmatch_lines(["dut (badly-1) has 2 consoles (left, right); choose one: dut.console('PATH'), or *"])

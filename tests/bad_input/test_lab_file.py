@@ -50,7 +50,7 @@ def test_missing_lab_file(suite: pytest.Pytester) -> None:
     assert said == f"lab file {suite.path / 'nowhere.yaml'} does not exist (from jmp_lab in tox.ini)"
 
 
-@pytest.mark.parametrize("package", ["jwt", "cryptography"])
+@pytest.mark.parametrize("package", ["jwt", "cryptography", "trustme"])
 def test_without_the_extra(
     suite: pytest.Pytester, lab_file: Callable[[str], Path], tmp_path: Path, package: str
 ) -> None:

@@ -63,4 +63,4 @@ def test_certificate_for_another_host(suite: pytest.Pytester, config: Callable[.
     file = config(grpcOptions={"grpc.ssl_target_name_override": "lab.example.com"})
     said = one_error(suite, f"--jmp-client={file}")
     assert "its TLS certificate is for another host than 127.0.0.1" in said
-    assert f"write the host name that it was made for into the endpoint in client config {file}" in said
+    assert f"use the host name of the certificate in the endpoint in client config {file}" in said

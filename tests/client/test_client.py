@@ -279,7 +279,7 @@ def test_an_empty_page_is_not_the_end(client: Client, controller: Controller) ->
 def test_pages_in_a_circle_end(client: Client, controller: Controller) -> None:
     """A server that gives the same page token again is an error, not an endless list."""
     controller.answers["ListLeases"] = in_turn(client_pb2.ListLeasesResponse(leases=[lease()], next_page_token="1"))
-    with pytest.raises(StatusError, match="the same page over and over"):
+    with pytest.raises(StatusError, match="the same page again and again"):
         list(client.list_leases())
 
 
@@ -339,7 +339,7 @@ def test_create_gives_up(client: Client, controller: Controller) -> None:
     """A lab controller that never answers ends in the first error, which says what is not known."""
     controller.answers["CreateLease"] = in_turn(GONE)
     controller.answers["GetLease"] = in_turn(GONE)
-    with pytest.raises(ControllerUnreachable, match="whether lease pj-1 exists is not known"):
+    with pytest.raises(ControllerUnreachable, match="it is unknown whether lease pj-1 exists"):
         client.create_lease(lease_id="pj-1", selector="a=b", duration=60, timeout=5)
     assert 2 <= controller.methods().count("CreateLease") <= 4
 
@@ -349,7 +349,7 @@ def test_create_gives_up_where_the_retry_goes_nowhere(client: Client, controller
     nowhere = (StatusCode.UNAVAILABLE, "failed to connect to all addresses; last error: Connection refused")
     controller.answers["CreateLease"] = in_turn(GONE, nowhere)
     controller.answers["GetLease"] = in_turn(GONE)
-    with pytest.raises(ControllerUnreachable, match="whether lease pj-1 exists is not known") as caught:
+    with pytest.raises(ControllerUnreachable, match="it is unknown whether lease pj-1 exists") as caught:
         client.create_lease(lease_id="pj-1", selector="a=b", duration=60, timeout=5)
     assert caught.value.response is not None
     assert caught.value.response.leaves_open

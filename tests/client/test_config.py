@@ -16,7 +16,7 @@ import trustme
 
 from pytest_jumpstarter.client.v1 import Client, ClientConfig
 from pytest_jumpstarter.client.v1.config import config_home
-from pytest_jumpstarter.client.v1.document import Environment
+from pytest_jumpstarter.client.v1.config_table import Environment
 from pytest_jumpstarter.errors import ClientConfigError
 
 from .controller import TOKEN
@@ -139,8 +139,8 @@ def test_insecure_by_environment(home: Path, variable: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is not a ClientConfig: it holds no table of fields"),
-        ("[1, 2]", "is not a ClientConfig: it holds no table of fields"),
+        ("", "is not a ClientConfig: it is not a mapping"),
+        ("[1, 2]", "is not a ClientConfig: it is not a mapping"),
         (f"token: {TOKEN}\n  : [", "is not YAML at line 2, column "),
         (f"token: '{TOKEN}\n", "is not YAML at line "),
         ("token: \t@", "is not YAML at line 1, column 8"),
@@ -154,16 +154,16 @@ def test_insecure_by_environment(home: Path, variable: str) -> None:
         (FULL.replace("token:", "tokken:"), "token is missing in "),
         (f"{FULL}endpoint: null\n", "endpoint is missing in "),
         (FULL.replace("namespace: lab, ", ""), "metadata.namespace is missing in "),
-        (FULL.replace("{namespace: lab, name: ci}", "ci"), "metadata in {file} must be a table, not str"),
+        (FULL.replace("{namespace: lab, name: ci}", "ci"), "metadata in {file} must be a mapping, not str"),
         (FULL.replace("lab.example:8082", "https://lab.example:8082"), "is not HOST:PORT"),
         (FULL.replace("lab.example:8082", "5"), "endpoint in {file} must be text, not int"),
         (FULL.replace(TOKEN, "[1]"), "token in {file} is not a token"),
         (FULL.replace(TOKEN, "a b"), "token in {file} is not a token: it must be printable ASCII without spaces"),
-        (f"{FULL}tls: {{ca: '%%%'}}\n", "tls.ca in {file} is no certificate"),
+        (f"{FULL}tls: {{ca: '%%%'}}\n", "tls.ca in {file} is not a certificate"),
         (f"{FULL}tls: {{ca: abcde}}\n", "tls.ca in {file} is not base64"),
-        (f"{FULL}tls: {{ca: {base64.b64encode(b'hello').decode()}}}\n", "tls.ca in {file} is no certificate"),
+        (f"{FULL}tls: {{ca: {base64.b64encode(b'hello').decode()}}}\n", "tls.ca in {file} is not a certificate"),
         (f"{FULL}tls: {{insecure: perhaps}}\n", "tls.insecure in {file} must be true or false, not str"),
-        (f"{FULL}tls:\n", "tls in {file} must be a table, not NoneType"),
+        (f"{FULL}tls:\n", "tls in {file} must be a mapping, not NoneType"),
         (f"{FULL}drivers: {{allow: 5}}\n", "drivers.allow in {file} must be a list of texts, not int"),
         (f"{FULL}grpcOptions: {{a: [1]}}\n", "grpcOptions.a in {file} must be text or a whole number, not list"),
     ],
@@ -191,7 +191,7 @@ def test_binary_and_unreadable_files(home: Path) -> None:
     ("variables", "said"),
     [
         ({"JMP_TLS": "{"}, "JMP_TLS in the environment is not JSON"),
-        ({"JMP_TLS": "[]"}, "JMP_TLS in the environment is not a table in JSON"),
+        ({"JMP_TLS": "[]"}, "JMP_TLS in the environment is not a JSON object"),
         ({"JMP_DRIVERS_UNSAFE": "perhaps"}, "JMP_DRIVERS_UNSAFE in the environment must be true or false"),
         ({"JMP_ENDPOINT": "lab"}, None),
         ({"JMP_ENDPOINT": "http://lab"}, "is not HOST:PORT"),

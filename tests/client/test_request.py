@@ -94,7 +94,7 @@ def test_http_form(method: str, body: Mapping[str, Any], form: tuple[str, str] |
         (
             "UpdateLease",
             {"lease": {"name": LEASE, "exporter": "namespaces/lab/exporters/a"}},
-            "lease.exporter is set by",
+            "lease.exporter is set only by",
         ),
         ("UpdateLease", {"lease": {"name": LEASE, "duration": 0}}, "lease.duration is out of range: 0 s"),
         (
@@ -124,9 +124,9 @@ def test_refused(method: str, body: Mapping[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("lease", "message"),
     [
-        ({"client": "namespaces/lab/clients/x"}, "lease.client is set by the lab controller alone"),
-        ({"conditions": [{"type": "Ready"}]}, "lease.conditions is set by the lab controller alone"),
-        ({"effective_duration": 5}, "lease.effective_duration is set by the lab controller alone"),
+        ({"client": "namespaces/lab/clients/x"}, "lease.client is set only by the lab controller"),
+        ({"conditions": [{"type": "Ready"}]}, "lease.conditions is set only by the lab controller"),
+        ({"effective_duration": 5}, "lease.effective_duration is set only by the lab controller"),
         ({"duration": 0}, "lease.duration is out of range: 0 s is not more than 0 seconds"),
         ({"duration": -1.5}, "lease.duration is out of range: -1.5 s"),
         ({"duration": 1e11}, "lease.duration is out of range"),
@@ -136,7 +136,7 @@ def test_refused(method: str, body: Mapping[str, Any], message: str) -> None:
         ({"duration": True}, "lease.duration must be seconds, a text such as 30m, or a timedelta, not bool True"),
         ({"duration": {"seconds": 1}}, "lease.duration must be seconds"),
         ({"begin_time": datetime(2030, 1, 1)}, "lease.begin_time has no time zone"),
-        ({"begin_time": "tomorrow"}, "lease.begin_time is no RFC 3339 time: 'tomorrow'"),
+        ({"begin_time": "tomorrow"}, "lease.begin_time is not an RFC 3339 time: 'tomorrow'"),
         ({"begin_time": 5}, "lease.begin_time must be a datetime with a time zone"),
     ],
 )
@@ -220,7 +220,7 @@ def test_update_looks_at_masked_fields_alone() -> None:
     body: Any = Request("UpdateLease", request).body
     assert [field.name for field, _ in body.lease.ListFields()] == ["name", "duration"]
     request.update_mask.paths.append("exporter")
-    with pytest.raises(RequestInvalid, match="exporter is set by the lab controller alone"):
+    with pytest.raises(RequestInvalid, match="exporter is set only by the lab controller"):
         Request("UpdateLease", request)
 
 

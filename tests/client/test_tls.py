@@ -65,7 +65,7 @@ def test_certificate_for_another_host(authority: trustme.CA) -> None:
     with serve(authority, "board.example") as controller:
         said = failure(controller.endpoint, ca=controller.ca)
     assert "its TLS certificate is for another host than 127.0.0.1" in said
-    assert "have 127.0.0.1 added to it" in said
+    assert "have 127.0.0.1 added to the certificate" in said
 
 
 @pytest.mark.parametrize("trusted", ["system", "other"])
@@ -84,7 +84,7 @@ def test_no_tls_there() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        assert "what listens there does not speak TLS" in failure(f"127.0.0.1:{port}")
+        assert "the server at this address does not use TLS" in failure(f"127.0.0.1:{port}")
     finally:
         server.stop(0).wait(10)
 
@@ -94,7 +94,7 @@ def test_first_certificate_is_trusted_when_asked(controller: Controller) -> None
     controller.answers["DeleteLease"] = lambda message, context: Empty()
     with (
         connect(controller.endpoint, insecure_tls=True) as client,
-        pytest.warns(UserWarning, match="trusts whatever certificate it shows first"),
+        pytest.warns(UserWarning, match="trusts the first certificate that the server sends"),
     ):
         client.delete_lease("x")
     assert controller.methods() == ["DeleteLease"]

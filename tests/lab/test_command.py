@@ -192,7 +192,7 @@ def test_foreign_config(tmp_path: Path, lab_file: Callable[[str], Path]) -> None
     """A folder with a person's own configs is left alone."""
     (tmp_path / "config.yaml").write_text("mine")
     error = refused(str(lab_file(EXTERNAL)), "--config-dir", str(tmp_path))
-    assert "is there and not from a lab; name another --config-dir" in error
+    assert "exists and was not written by a lab; name another --config-dir" in error
     assert (tmp_path / "config.yaml").read_text() == "mine"
 
 

@@ -48,7 +48,7 @@ def test_not_over_a_persons_config(tmp_path: Path) -> None:
     """A person's own config is never written over, nor removed."""
     (tmp_path / "config.yaml").write_text("config: {current-client: work}\n")
     configs = ConfigDir(tmp_path)
-    with pytest.raises(LabError, match=r"config\.yaml is there and not from a lab; name another --config-dir"):
+    with pytest.raises(LabError, match=r"config\.yaml exists and was not written by a lab; name another --config-dir"):
         write_all(configs)
     configs.remove()
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == {"config": {"current-client": "work"}}

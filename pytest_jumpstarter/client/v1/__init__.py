@@ -7,10 +7,14 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
         for exporter in client.list_exporters(filter="board=rpi4"):
             print(exporter.name, exporter.status)
 
-`config` finds the client config, `tls` and `connection` are the way to the lab controller, `service` reads what the
-service offers from its descriptors, `request` (with `build` and `rules`) checks a call before it leaves, `response`
-(with `failures`) says what came back, `facts` are leases and exporters in Python's types, `creation` makes sure of
-one lease, `client` has a typed method for each call.
+- `config` finds the client config; `config_table` reads its fields from file and environment.
+- `tls` and `controller_connection` connect to the lab controller.
+- `service` reads what the service offers from its descriptors.
+- `request` checks a call before it is sent: `build` makes its message, `rules` compares it with the service's rules.
+- `response` is the answer to a call; `failures` maps its status to an error class.
+- `facts` has leases and exporters as Python types.
+- `lease_creation` creates a lease exactly once, even if the answer is lost.
+- `client` has a typed method for each call.
 """
 
 from pytest_jumpstarter.client.v1.client import Client

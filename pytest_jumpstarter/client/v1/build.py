@@ -1,4 +1,4 @@
-"""Make a message from a mapping, and say exactly what does not fit."""
+"""Make a protobuf message from a mapping; an error names exactly the field that does not fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_jumpstarter.client.v1.service import SINCE, container_of, is_map, me
 from pytest_jumpstarter.errors import RequestInvalid
 from pytest_jumpstarter.units import parse_duration
 
-_MAX_DURATION = 315_576_000_000  # seconds, about 10,000 years: what google.protobuf.Duration may hold
+_MAX_DURATION = 315_576_000_000  # seconds, about 10,000 years: the largest google.protobuf.Duration
 _PYTHON_TYPES: Mapping[int, type] = {
     FieldDescriptor.CPPTYPE_STRING: str,
     FieldDescriptor.CPPTYPE_BOOL: bool,
@@ -33,12 +33,12 @@ _PYTHON_TYPES: Mapping[int, type] = {
 
 def build(descriptor: Descriptor, values: Mapping[str, Any], *, path: str = "") -> Message:
     """
-    Return a message with the fields that `values` names; None leaves a field out.
+    Return a message with the fields in `values`; a field whose value is None is left out.
 
-    Durations are seconds, text (`30m`) or `timedelta`; times are `datetime` with a zone, or RFC 3339 text.
+    A duration is seconds, text (`30m`) or a `timedelta`; a time is a `datetime` with a zone, or RFC 3339 text.
 
     Raises:
-        RequestInvalid: A field does not exist or has the wrong type; the message names it by its whole path.
+        RequestInvalid: A field does not exist or has the wrong type; the message names its whole path.
     """
     message = message_class(descriptor)()
     for name, value in values.items():
@@ -49,7 +49,7 @@ def build(descriptor: Descriptor, values: Mapping[str, Any], *, path: str = "") 
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the tail of an error about an unknown name: the nearest known one, or all of them."""
+    """Return the end of an error about an unknown name: the most similar known name, or all of them."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
@@ -74,7 +74,7 @@ def _put(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
             raise _wrong(path, field, value)
         getattr(message, field.name).extend(_item(field, item, f"{path}[{i}]") for i, item in enumerate(value))
     elif field.message_type is not None:
-        # An empty message is still a message that is there: SetInParent.
+        # An empty message counts as set only after SetInParent.
         target = getattr(message, field.name)
         target.CopyFrom(_item(field, value, path))
         target.SetInParent()
@@ -93,13 +93,13 @@ def _put_map(message: Message, field: FieldDescriptor, value: Any, path: str) ->
 
 
 def _item(field: FieldDescriptor, value: Any, path: str) -> Any:
-    """Return one value in the type that the field takes."""
+    """Return one value, converted to the type of the field."""
     if field.message_type is not None:
         return _message(field, value, path)
     wanted = _PYTHON_TYPES.get(field.cpp_type)
     if wanted is float and type(value) is int:
         value = float(value)
-    # bool is an int to Python, and True is no page size.
+    # In Python a bool is an int, but True is not a page size.
     if wanted is None or not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         raise _wrong(path, field, value)
     try:
@@ -144,7 +144,7 @@ def _timestamp(value: Any, field: FieldDescriptor, path: str) -> Timestamp:
         try:
             stamp.FromJsonString(value)
         except ValueError as error:
-            raise RequestInvalid(f"{path} is no RFC 3339 time: {_show(value)}") from error
+            raise RequestInvalid(f"{path} is not an RFC 3339 time: {_show(value)}") from error
         return stamp
     if not isinstance(value, datetime):
         raise _wrong(path, field, value, hint="a datetime with a time zone, or RFC 3339 text")

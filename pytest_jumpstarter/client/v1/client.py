@@ -1,4 +1,4 @@
-"""The client: every method of the service, typed."""
+"""The client, with a typed method for every method of the service."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any, Self
 from grpc import StatusCode
 
 from pytest_jumpstarter.client.v1.config import ClientConfig
-from pytest_jumpstarter.client.v1.connection import Connection
-from pytest_jumpstarter.client.v1.creation import Creation
+from pytest_jumpstarter.client.v1.controller_connection import ControllerConnection
 from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Route
 from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
+from pytest_jumpstarter.client.v1.lease_creation import LeaseCreation
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.secret import Token
@@ -35,23 +35,24 @@ class Client:
     """
     A client of a lab controller's `jumpstarter.client.v1.ClientService`, safe to use from several threads.
 
-    Nothing is connected before the first call. Names of leases and exporters are short (`board-1`) or whole
+    It connects at the first call. Names of leases and exporters may be short (`board-1`) or full
     (`namespaces/lab/exporters/board-1`) everywhere.
 
     Args:
         endpoint: `HOST:PORT` of the lab controller.
-        token: The bearer token of the client; assign `client.token` to replace it for later calls.
+        token: The bearer token of the client; assign to `client.token` to replace it for later calls.
         namespace: The client's namespace.
         name: The client's name.
         ca: PEM certificates to trust instead of the system's.
-        insecure_tls: Trust whatever certificate the server shows first, with a warning.
-        grpc_options: Channel options on top of ours.
-        timeout: Seconds for a call that names no timeout of its own.
-        source: Where all this came from, for error messages.
+        insecure_tls: Trust any certificate that the server sends, with a warning.
+        grpc_options: More channel options, which override the defaults.
+        timeout: Seconds for a call without a timeout of its own.
+        source: Where these arguments came from, for error messages.
 
     Attributes:
-        renew: Asked for another token when the lab controller says that ours has expired; None: it never is.
-        config: The client config that `from_config` made it from; None where it was made otherwise.
+        grpc_options: As given.
+        renew: Called for a new token when the lab controller says that the token has expired; None: not called.
+        config: The client config that `from_config` used; None if the client was made otherwise.
     """
 
     def __init__(
@@ -67,27 +68,28 @@ class Client:
         timeout: float = 15.0,
         source: str = "the arguments of Client",
     ) -> None:
-        token = Token(token)  # so that a traceback with local variables does not show it
+        token = Token(token)  # a traceback with local variables does not show it
         self.endpoint = endpoint
         self.namespace = namespace
         self.name = name
         self.tls = Tls(ca=ca, insecure=insecure_tls)
+        self.grpc_options = dict(grpc_options or {})
         self.timeout = timeout
         self.renew: Callable[[], str | None] | None = None
         self.config: ClientConfig | None = None
-        self._connection = Connection(
+        self._connection = ControllerConnection(
             endpoint,
             token=token,
             namespace=namespace,
             name=name,
             tls=self.tls,
-            grpc_options=grpc_options,
+            grpc_options=self.grpc_options,
             source=source,
         )
 
     @classmethod
     def from_config(cls, config: ClientConfig | str | Path | None = None) -> Self:
-        """Return a client for a config, or for the one that `ClientConfig.load(config)` finds."""
+        """Return a client for a client config; `ClientConfig.load(config)` finds it if it is not given."""
         if not isinstance(config, ClientConfig):
             config = ClientConfig.load(config)
         client = cls(
@@ -105,7 +107,7 @@ class Client:
 
     @property
     def token(self) -> str:
-        """The bearer token, `***` to whoever prints its repr; assign another for later calls."""
+        """The bearer token, whose repr is `***`; assign another one for later calls."""
         return self._connection.token
 
     @token.setter
@@ -114,11 +116,11 @@ class Client:
 
     @property
     def methods(self) -> Methods:
-        """What the service offers; `print(client.methods)` shows it as a table."""
+        """The methods of the service; `print(client.methods)` shows them as a table."""
         return methods()
 
     def supports(self, name: str) -> bool:
-        """Tell whether the installed stubs have a method (`RotateToken`) or a field (`Lease.tags`)."""
+        """Return whether the installed stubs have a method (`RotateToken`) or a field (`Lease.tags`)."""
         message, dot, field = name.partition(".")
         return has_field(message, field) if dot else name in methods() and methods()[name].is_available
 
@@ -126,12 +128,12 @@ class Client:
         """
         Send a request and return the answer, whatever its status.
 
-        A read (`Get`, `List`) that finds the lab controller unavailable is tried twice more within a second, and
-        within its timeout; what was refused for its expired token is sent once more with the one that `renew` gives.
-        Nothing else is ever sent twice.
+        If the lab controller is unavailable, a read (`Get`, `List`) is tried twice more within a second and within its
+        timeout. A request that was refused because the token has expired is sent once more with a token from `renew`.
+        Nothing else is sent twice.
 
         Raises:
-            ControllerUnreachable: Insecure TLS was asked for, and the server shows no certificate to trust.
+            ControllerUnreachable: Insecure TLS was asked for, and the server sends no certificate.
         """
         token = self.token
         response = self._send(request)
@@ -164,12 +166,12 @@ class Client:
         page_size: int = 100,
         timeout: float | None = None,
     ) -> Iterator[Exporter]:
-        """Return the exporters whose labels fit the selector `filter`, page by page; `timeout` is for each page."""
+        """Return the exporters whose labels match the selector `filter`, page by page; `timeout` is for each page."""
         body = {"parent": self._parent, "filter": filter, "page_size": page_size}
         return map(Exporter.from_message, self._pages("ListExporters", body, "exporters", timeout))
 
     def get_lease(self, name: str, *, timeout: float | None = None) -> Lease:
-        """Return one lease, of whichever client."""
+        """Return one lease; it may belong to another client."""
         return Lease.from_message(self._do("GetLease", {"name": self._full("leases", name)}, timeout))
 
     def list_leases(
@@ -185,10 +187,10 @@ class Client:
         Return leases of all clients of the namespace, page by page.
 
         Args:
-            filter: A selector on the labels of the lease, which are the plain equalities of its own selector.
-            tag_filter: A selector on the tags.
-            only_active: Leave out those that have ended.
-            page_size: How many to ask for at once.
+            filter: A selector for the labels of the lease, which are the `key=value` terms of its own selector.
+            tag_filter: A selector for the tags.
+            only_active: Leave out leases that have ended.
+            page_size: The number of leases in each page.
             timeout: Seconds for each page.
         """
         body: dict[str, Any] = {"parent": self._parent, "filter": filter, "page_size": page_size}
@@ -198,7 +200,7 @@ class Client:
             tags, body["tag_filter"] = Selector.parse(tag_filter), tag_filter
         body["only_active"] = only_active
         leases = map(Lease.from_message, self._pages("ListLeases", body, "leases", timeout))
-        # Lab controllers before 0.8 ignore only_active, before 0.9 tag_filter: look again.
+        # Lab controllers before 0.8 ignore only_active, and before 0.9 tag_filter, so both are checked here too.
         return (
             lease
             for lease in leases
@@ -220,43 +222,37 @@ class Client:
         timeout: float | None = None,
     ) -> Lease:
         """
-        Ask for a lease; it is Ready later, or never.
+        Request a lease; it becomes Ready later, or never.
 
-        A failure that leaves it open whether the lease exists is resolved by looking for `lease_id`, and by asking
-        again under that same id, which cannot make a second lease.
+        If a failure leaves open whether the lease exists, the client looks for `lease_id`, and requests the lease again
+        with the same id, so that there can be no second lease.
 
         Args:
-            lease_id: The name of the lease; never used before.
+            lease_id: The name of the lease; it must never have been used before.
             selector: Labels of the exporter; this or `exporter_name`.
-            exporter_name: Exactly this exporter.
-            duration: Seconds the lease lasts once it is Ready.
-            begin_time: Not before this.
-            end_time: Not after this.
-            tags: Notes on the lease; left out where the installed stubs have no tags (`client.supports("Lease.tags")`).
-            context: As `tags`, but shown to the exporter too (after 0.9); left out likewise.
+            exporter_name: The name of the exporter.
+            duration: Seconds the lease lasts after it became Ready.
+            begin_time: The lease begins at this time or later.
+            end_time: The lease ends at this time or earlier.
+            tags: Notes on the lease; left out if the installed stubs have no tags (`client.supports("Lease.tags")`).
+            context: As `tags`, but the exporter gets it too (after 0.9); left out if the stubs do not have it.
             allow_disabled: Take `exporter_name` even if it is disabled.
-            timeout: Seconds for the call, and as much again to resolve a failure.
+            timeout: Seconds for the call, and as many again to resolve a failure.
 
         Raises:
-            AlreadyExists: `lease_id` was used before, or is another client's.
+            AlreadyExists: `lease_id` was used before, or belongs to another client.
         """
-        lease: dict[str, Any] = {
-            "selector": selector,
-            "exporter_name": exporter_name,
-            "duration": duration,
-            "begin_time": begin_time,
-            "end_time": end_time,
-        }
-        if tags and self.supports("Lease.tags"):
-            lease["tags"] = tags
-        if context and self.supports("Lease.context"):
-            lease["context"] = context
+        lease: dict[str, Any] = {"selector": selector, "exporter_name": exporter_name, "duration": duration}
+        lease |= {"begin_time": begin_time, "end_time": end_time}
+        for name, value in (("tags", tags), ("context", context)):
+            if value and self.supports(f"Lease.{name}"):
+                lease[name] = value
         if allow_disabled:
             self._need("Lease.allow_disabled")
             lease["allow_disabled"] = True
         body = {"parent": self._parent, "lease_id": lease_id, "lease": lease}
         request = Request("CreateLease", body, timeout=timeout)
-        return Creation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
+        return LeaseCreation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
 
     def update_lease(
         self,
@@ -269,14 +265,14 @@ class Client:
         timeout: float | None = None,
     ) -> Lease:
         """
-        Change a lease of ours.
+        Change a lease of this client.
 
         Args:
             name: The lease.
-            duration: Seconds in all, counted from its start: not how much longer.
-            begin_time: A new begin; only before it has started, and only together with `duration`.
-            end_time: A new end; only together with `duration` or `begin_time`.
-            client: The client to hand the lease over to.
+            duration: The whole duration in seconds from the start of the lease, not an extension.
+            begin_time: A new begin time; only before the lease has begun, and only together with `duration`.
+            end_time: A new end time; only together with `duration` or `begin_time`.
+            client: The client that gets the lease.
             timeout: Seconds for the call.
         """
         changes: dict[str, Any] = {"duration": duration, "begin_time": begin_time, "end_time": end_time}
@@ -289,24 +285,24 @@ class Client:
 
     def delete_lease(self, name: str, *, timeout: float | None = None) -> None:
         """
-        Release a lease of ours; the lab controller ends it shortly after.
+        Release a lease of this client; the lab controller ends it shortly after.
 
         Raises:
-            AlreadyReleased: It was released before.
+            AlreadyReleased: The lease was already released.
             NotFound: There is no such lease.
         """
         self._do("DeleteLease", {"name": self._full("leases", name)}, timeout)
 
     def rotate_token(self, *, timeout: float | None = None) -> RotatedToken:
-        """Return a new token for this client; to use it, assign it to `client.token`."""
+        """Return a new token for this client; assign it to `client.token` to use it."""
         return RotatedToken.from_message(self._do("RotateToken", {"parent": self._parent}, timeout))
 
     def dial(self, lease: str, *, timeout: float = 15.0) -> Route:
         """
-        Return the way to the exporter of a lease: one route is good for one connection.
+        Return a route to the exporter of a lease; it is good for one connection.
 
         Raises:
-            NotReady: The exporter does not take connections yet.
+            NotReady: The exporter does not accept connections yet.
         Source: jumpstarter.v1.ControllerService Dial
         """
         return Route.from_message(
@@ -314,7 +310,7 @@ class Client:
         )
 
     def close(self) -> None:
-        """Close the channel; calls under way are cancelled, later ones are refused."""
+        """Close the channel; running calls are cancelled, later ones raise an error."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -342,7 +338,7 @@ class Client:
         return self.send(Request(method, body, timeout=timeout)).raise_for_status().body
 
     def _pages(self, method: str, body: dict[str, Any], items: str, timeout: float | None) -> Iterator[Any]:
-        """Check the first request now; send it, and those for further pages, as they are needed."""
+        """Check the first request now; send it, and the requests for more pages, when their items are needed."""
         return self._follow(Request(method, body, timeout=timeout), items)
 
     def _follow(self, request: Request, items: str) -> Iterator[Any]:
@@ -355,7 +351,7 @@ class Client:
                 return
             if answer.next_page_token == page.page_token:
                 raise StatusError(
-                    f"{request.method} at {self.endpoint}: the lab controller gives the same page over and over",
+                    f"{request.method} at {self.endpoint}: the lab controller returns the same page again and again",
                     request=request,
                     response=response,
                 )
@@ -369,10 +365,10 @@ class Client:
 
 
 def _is_read(request: Request) -> bool:
-    """Tell whether a request changes nothing: its HTTP form is a GET."""
+    """Return whether a request only reads: its HTTP form is a GET."""
     return request.http is not None and request.http[0] == "GET"
 
 
 def _has_expired(response: Response) -> bool:
-    """Tell whether a request was refused for its token, and so was not looked at."""
+    """Return whether a request was refused because the token has expired, before it was carried out."""
     return response.code is not StatusCode.OK and find_failure(response.code, response.details).error is TokenExpired

@@ -1,8 +1,8 @@
 """
-The client config: which lab controller, as whom, with which token.
+The client config: the address of the lab controller, the name of the client, its token.
 
-Found as Jumpstarter finds it: a file that is named, else the environment if that suffices, else the current client
-of the user config. Nothing here ever writes a file.
+It is found as Jumpstarter finds it: the file that is given; else the environment variables, if they name a client; else
+the current client of the user config. Nothing here writes a file.
 
 Source: jumpstarter.config.client, jumpstarter.config.user, jumpstarter_cli_common.config (0.9.0)
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from pytest_jumpstarter.client.v1.document import Document, Environment, read_yaml
+from pytest_jumpstarter.client.v1.config_table import ConfigTable, Environment, read_yaml
 from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing
@@ -25,7 +25,7 @@ _INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """What a client needs to know: where the lab controller is, who we are, and what may run here."""
+    """A client config: the address of the lab controller, the identity of the client, and the allowed drivers."""
 
     endpoint: str
     token: str = field(repr=False)
@@ -34,13 +34,13 @@ class ClientConfig:
     tls: Tls = field(default_factory=Tls)
     grpc_options: Mapping[str, str | int] = field(default_factory=dict)
     driver_allow: tuple[str, ...] = ()
-    """Patterns (`fnmatch`) of the driver-client classes that may be imported."""
+    """Patterns (`fnmatch`) for the driver client classes that may be imported."""
     driver_unsafe: bool = False
-    """Import any driver-client class that an exporter names."""
+    """Whether every driver client class that an exporter names may be imported."""
     source: str = "the arguments of ClientConfig"
-    """Where it came from, in words for people."""
+    """Where it came from, for messages."""
     path: Path | None = None
-    """The file it came from, if it was a file."""
+    """The file it came from; None if there was none."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token", Token(self.token))
@@ -51,41 +51,50 @@ class ClientConfig:
         Find and read the client config.
 
         Args:
-            source: A file, or the alias of a client (`jmp config client list`). None: the environment, if
-                `JMP_NAMESPACE` and `JMP_NAME` are set, which is how Jumpstarter decides; else the current client.
-            environ: The environment; None is that of this process.
+            source: A file, or the alias of a client (`jmp config client list`). None: the environment variables, if
+                `JMP_NAMESPACE` and `JMP_NAME` are set, as Jumpstarter decides it; else the current client.
+            environ: The environment variables; None: those of this process.
 
         Raises:
-            ClientConfigMissing: There is none.
-            ClientConfigError: It is broken or incomplete.
+            ClientConfigMissing: There is no client config.
+            ClientConfigError: The client config is broken or incomplete.
         """
         variables = Environment(os.environ if environ is None else environ)
         del environ  # a traceback with local variables would show the tokens in it
         if source is not None:
             path, words = _named(source, variables)
         elif variables.names_a_client():
-            return cls._from(Document({}, variables, "the environment"), "JMP_* variables in the environment", None)
+            return cls._from(ConfigTable({}, variables, "the environment"), "JMP_* variables in the environment", None)
         else:
             path, words = _current(variables)
-        return cls._from(Document(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
+        return cls._from(ConfigTable(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
+
+    def read_token(self) -> str | None:
+        """Return the token that the file has now; None without a file, or while it is being written."""
+        if self.path is None:
+            return None
+        try:
+            return type(self).load(self.path).token
+        except ClientConfigError:
+            return None
 
     @classmethod
-    def _from(cls, document: Document, source: str, path: Path | None) -> Self:
-        metadata, drivers = document.section("metadata"), document.section("drivers")
+    def _from(cls, table: ConfigTable, source: str, path: Path | None) -> Self:
+        metadata, drivers = table.section("metadata"), table.section("drivers")
         allow = drivers.texts("allow")
         config = cls(
-            endpoint=document.text("endpoint"),
-            token=document.secret("token"),
+            endpoint=table.text("endpoint"),
+            token=table.secret("token"),
             namespace=metadata.text("namespace"),
             name=metadata.text("name"),
-            tls=_tls(document),
-            grpc_options=document.section("grpcOptions").options(),
+            tls=_tls(table),
+            grpc_options=table.section("grpcOptions").options(),
             driver_allow=allow,
             driver_unsafe=drivers.flag("unsafe") or "UNSAFE" in allow,
             source=source,
             path=path,
         )
-        _check_endpoint(config.endpoint, document)
+        _check_endpoint(config.endpoint, table)
         return config
 
 
@@ -102,7 +111,7 @@ def _user_home(environ: Mapping[str, str]) -> Path:
 
 
 def _named(source: str | Path, environ: Mapping[str, str]) -> tuple[Path, str]:
-    """Return the file that `source` means, and words for it. An alias wins over a file of the same bare name."""
+    """Return the file that `source` names, and its description; an alias wins over a file of the same name."""
     path = Path(source).expanduser()
     if isinstance(source, Path) or os.sep in source or path.suffix in (".yaml", ".yml"):
         if not path.exists():
@@ -117,7 +126,7 @@ def _named(source: str | Path, environ: Mapping[str, str]) -> tuple[Path, str]:
 
 
 def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
-    """Return the file of the current client, and words for it."""
+    """Return the file of the current client, and its description."""
     user_config = config_home(environ) / "config.yaml"
     ways = (
         f"name a client config, set JMP_ENDPOINT, JMP_TOKEN, JMP_NAMESPACE and JMP_NAME, or log in; {_known(environ)}"
@@ -135,20 +144,20 @@ def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
 
 
 def _known(environ: Mapping[str, str]) -> str:
-    """Say which aliases there are."""
+    """Return a text that lists the aliases."""
     folder = config_home(environ) / "clients"
     aliases = sorted(file.stem for file in folder.glob("*.yaml"))
     return f"the clients in {folder} are {', '.join(aliases)}" if aliases else f"there are no clients in {folder}"
 
 
-def _tls(document: Document) -> Tls:
-    section = document.section("tls")
-    forced = any(document.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
+def _tls(table: ConfigTable) -> Tls:
+    section = table.section("tls")
+    forced = any(table.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
     return Tls(ca=section.pem("ca"), insecure=section.flag("insecure") or forced)
 
 
-def _check_endpoint(endpoint: str, document: Document) -> None:
+def _check_endpoint(endpoint: str, table: ConfigTable) -> None:
     try:
         split_endpoint(endpoint)
     except ClientConfigError as error:
-        raise ClientConfigError(f"{error} ({document.origin('endpoint')})") from error
+        raise ClientConfigError(f"{error} ({table.origin('endpoint')})") from error

@@ -1,4 +1,4 @@
-"""What the lab controller knows of exporters and leases, in Python's types."""
+"""Exporters, leases and routes of the lab controller as Python objects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ENDING = ("Invalid", "Unsatisfiable")
 
 
 def short_name(resource_name: str) -> str:
-    """Return the last segment of `namespaces/NS/leases/NAME`; a short name is returned as it is."""
+    """Return the last segment of `namespaces/NS/leases/NAME`; a short name is returned unchanged."""
     return resource_name.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """One statement of the lab controller about a lease."""
+    """One condition of a lease."""
 
     type: str
     status: bool
@@ -45,11 +45,11 @@ class Exporter:
     """`AVAILABLE`, `LEASE_READY`, ...; `UNSPECIFIED` from exporters before 0.8."""
     status_message: str = ""
     enabled: bool | None = None
-    """None where the lab controller does not say."""
+    """None if the lab controller does not say."""
 
     @classmethod
     def from_message(cls, message: Any) -> Self:
-        """Return the facts in an `Exporter` message."""
+        """Return the exporter in an `Exporter` message."""
         namespace, name = _split(message.name)
         return cls(
             name=name,
@@ -65,20 +65,20 @@ class Exporter:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """
-    One lease, as it was when it was asked for.
+    One lease, as it was when the lab controller was asked.
 
-    `duration`, `begin_time` and `end_time` are what was requested; the `effective_` ones are what happened.
+    `duration`, `begin_time` and `end_time` were requested; the values that begin with `effective_` are what happened.
     """
 
     name: str
     namespace: str
     client: str | None = None
-    """The short name of the client that holds it."""
+    """The short name of the client that owns it."""
     exporter: str | None = None
-    """The short name of the exporter that it got; None while it waits."""
+    """The short name of the assigned exporter; None while the lease is pending."""
     selector: str = ""
     exporter_name: str | None = None
-    """The exporter that was asked for by name."""
+    """The short name of the requested exporter."""
     duration: float | None = None
     begin_time: datetime | None = None
     end_time: datetime | None = None
@@ -90,7 +90,7 @@ class Lease:
 
     @classmethod
     def from_message(cls, message: Any) -> Self:
-        """Return the facts in a `Lease` message."""
+        """Return the lease in a `Lease` message."""
         namespace, name = _split(message.name)
         return cls(
             name=name,
@@ -111,32 +111,32 @@ class Lease:
 
     @property
     def resource_name(self) -> str:
-        """The whole name, `namespaces/NS/leases/NAME`."""
+        """The full name, `namespaces/NS/leases/NAME`."""
         return f"namespaces/{self.namespace}/leases/{self.name}"
 
     def condition(self, type: str) -> Condition | None:  # noqa: A002  (the field's own name)
-        """Return the condition of that type, if the lab controller stated it."""
+        """Return the condition of a type; None if the lab controller did not set it."""
         return next((condition for condition in self.conditions if condition.type == type), None)
 
     @property
     def is_ready(self) -> bool:
-        """Whether an exporter has been acquired and the lease has not ended."""
+        """Whether an exporter was assigned and the lease has not ended."""
         ready = self.condition("Ready")
         return ready is not None and ready.status and not self.is_ended
 
     @property
     def is_ended(self) -> bool:
-        """Whether the lease is over: released, expired, refused, or given up by an old lab controller."""
+        """Whether the lease has ended: released, expired, refused, or dropped by an old lab controller."""
         refused = any((found := self.condition(name)) is not None and found.status for name in _ENDING)
         return refused or self.refusal is not None or self.effective_end_time is not None
 
     @property
     def refusal(self) -> Condition | None:
         """
-        The condition that ended the lease for good, if one did.
+        The condition that ended the lease for good; None if there is none.
 
-        `Unsatisfiable` for the reason `NoExporter` is not: lab controllers before 0.8 say so of exporters that are
-        merely offline, and asking again may help.
+        `Unsatisfiable` with the reason `NoExporter` does not count: lab controllers before 0.8 set it if the exporters
+        are only offline, so that another try may help.
         """
         for name in _ENDING:
             found = self.condition(name)
@@ -148,29 +148,29 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """The way to a leased exporter: a router, and the token for one stream through it."""
+    """A route to a leased exporter: the endpoint of a router, and a token for one stream through it."""
 
     endpoint: str
     token: str = field(repr=False)
 
     @classmethod
     def from_message(cls, message: Any) -> Self:
-        """Return the facts in a `DialResponse` message."""
-        token = Secret(message.router_token)  # not learnt to be masked: there is one for each dial, of a known shape
+        """Return the route in a `DialResponse` message."""
+        token = Secret(message.router_token)  # not masked by value: each dial has a new one, and its format is known
         return cls(endpoint=message.router_endpoint, token=token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotatedToken:
-    """A new token for the client, and when it runs out."""
+    """A new token for the client, and its expiry."""
 
     token: str = field(repr=False)
     expiry: datetime | None
-    """None where the lab controller does not say."""
+    """None if the lab controller does not say."""
 
     @classmethod
     def from_message(cls, message: Any) -> Self:
-        """Return the facts in a `RotateTokenResponse` message."""
+        """Return the token in a `RotateTokenResponse` message."""
         return cls(token=Token(message.token), expiry=_time(message, "expiry"))
 
 
@@ -181,11 +181,11 @@ def _split(resource_name: str) -> tuple[str, str]:
 
 def _status(number: int) -> str:
     value = common_pb2.ExporterStatus.DESCRIPTOR.values_by_number.get(number)
-    return value.name.removeprefix("EXPORTER_STATUS_") if value else f"STATUS_{number}"  # from a newer peer
+    return value.name.removeprefix("EXPORTER_STATUS_") if value else f"STATUS_{number}"  # from a newer lab controller
 
 
 def _has(message: Message, name: str) -> bool:
-    """Tell whether a field is set; the installed stubs may not even have it."""
+    """Return whether a field is set; False if the installed stubs do not have it."""
     return name in message.DESCRIPTOR.fields_by_name and message.HasField(name)
 
 
@@ -204,7 +204,7 @@ def _datetime(stamp: Any) -> datetime:
 
 
 def _conditions(message: Any) -> list[Condition]:
-    """Return what is stated as true or false; `Unknown` states nothing."""
+    """Return the conditions that are true or false; those that are `Unknown` are left out."""
     return [
         Condition(type=item.type, status=item.status == "True", reason=item.reason, message=item.message)
         for item in message.conditions

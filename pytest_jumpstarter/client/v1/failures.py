@@ -1,10 +1,10 @@
 """
-Which failure is what: one table from (status code, text) to error class, words and advice.
+The table of failures: from the status code and text of an answer to an error class, a description and advice.
 
-The lab controller answers most failures with UNKNOWN and a text, so the text decides before the code does. The first
-row that fits wins; each code has a last row of its own without text.
+The lab controller answers most failures with UNKNOWN and a text, so the text is compared before the code alone. The
+first row that matches counts; each code has a last row without a text.
 
-Source: protocol facts of Jumpstarter 0.7 to 0.9 (controller_service, client_service, auth, bearer), gRPC core texts
+Source: Jumpstarter 0.7 to 0.9 (controller_service, client_service, auth, bearer); texts of gRPC core
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ from pytest_jumpstarter.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One row: what a status means."""
+    """One row of the table: the meaning of a status."""
 
     code: StatusCode
     text: str | None
-    """What the details must contain, as a regular expression; None fits all."""
+    """A regular expression that must match in the details; None matches all."""
     error: type[RequestError]
     what: str
-    """What went wrong, in our words; `{host}` is the endpoint's, `{target}` the one gRPC looks up, maybe a proxy's."""
+    """What went wrong; `{host}` is the host of the endpoint, `{target}` the host that gRPC looks up, maybe a proxy."""
     advice: str = ""
-    """What to do; `{source}` is where the token came from, `{host}` the endpoint's host."""
+    """What to do; `{source}` is where endpoint and token came from, `{host}` the host of the endpoint."""
 
 
 _UNAVAILABLE = StatusCode.UNAVAILABLE
 _UNKNOWN = StatusCode.UNKNOWN
 _NEW_TOKEN = "run `jmp login`, or put a new token where it came from: {source}"
 _CHECK_CLIENT = "check namespace, name and token in {source}"
-_TRY_LATER = "try again; if it stays so, ask who runs the lab"
+_TRY_LATER = "try again; if that does not help, ask the administrators of the lab"
 
 FAILURES: tuple[Failure, ...] = (
-    # No way there: gRPC's own texts.
+    # No connection: the texts are gRPC's.
     Failure(
         _UNAVAILABLE,
         r"Hostname Verification Check failed|is not in peer certificate",
         ControllerUnreachable,
         "its TLS certificate is for another host than {host}",
-        "write the host name that it was made for into the endpoint in {source}, or have {host} added to it",
+        "use the host name of the certificate in the endpoint in {source}, or have {host} added to the certificate",
     ),
     Failure(
         _UNAVAILABLE,
         r"CERTIFICATE_VERIFY_FAILED",
         ControllerUnreachable,
         "its TLS certificate is not trusted",
-        "put the CA that signed it into tls.ca of {source}",
+        "put the certificate of its CA into tls.ca of {source}",
     ),
     Failure(
         _UNAVAILABLE,
         r"WRONG_VERSION_NUMBER",
         ControllerUnreachable,
-        "what listens there does not speak TLS",
+        "the server at this address does not use TLS",
         "check host and port of the endpoint in {source}",
     ),
     Failure(
         _UNAVAILABLE,
         r"Failed to create security handshaker",
         ControllerUnreachable,
-        "the CA certificate to check it by is broken",
+        "the configured CA certificate is broken",
         "check tls.ca in {source}",
     ),
     Failure(
@@ -116,7 +116,7 @@ FAILURES: tuple[Failure, ...] = (
         "the connection failed",
         "check that the lab controller runs, and the endpoint in {source}",
     ),
-    # Dial: the lab controller is there, the exporter is not yet.
+    # Dial: the lab controller answers, but the exporter is not ready yet.
     Failure(_UNAVAILABLE, r"is not listening on lease", NotReady, "the exporter does not listen for this lease yet"),
     Failure(
         StatusCode.RESOURCE_EXHAUSTED,
@@ -124,7 +124,7 @@ FAILURES: tuple[Failure, ...] = (
         NotReady,
         "the exporter has too many connections waiting",
     ),
-    # Who we are.
+    # Authentication.
     Failure(_UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, "the token has expired", _NEW_TOKEN),
     Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, "the token has expired", _NEW_TOKEN),
     Failure(
@@ -155,10 +155,10 @@ FAILURES: tuple[Failure, ...] = (
         "the lab controller does not recognise this client",
         _CHECK_CLIENT,
     ),
-    # What was asked for.
-    Failure(_UNKNOWN, r"already exists", AlreadyExists, "the name is taken"),
-    Failure(StatusCode.FAILED_PRECONDITION, r"already been released", AlreadyReleased, "the lease was released before"),
-    Failure(_UNKNOWN, r"not found", NotFound, "there is no such thing in the lab"),
+    # The request itself.
+    Failure(_UNKNOWN, r"already exists", AlreadyExists, "the name is already used"),
+    Failure(StatusCode.FAILED_PRECONDITION, r"already been released", AlreadyReleased, "it was already released"),
+    Failure(_UNKNOWN, r"not found", NotFound, "there is no such object in the lab"),
     Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, "it belongs to another client"),
     Failure(
         StatusCode.PERMISSION_DENIED,
@@ -171,7 +171,7 @@ FAILURES: tuple[Failure, ...] = (
         _UNKNOWN,
         r"lease not active|has not started yet|has already started|has already ended|no router available",
         NotReady,
-        "the lease is not in the state that this needs",
+        "the lease is not in the state that this call needs",
     ),
     Failure(
         _UNKNOWN,
@@ -190,21 +190,21 @@ FAILURES: tuple[Failure, ...] = (
         "no answer in time",
         "check that the lab controller runs, and the endpoint in {source}; or give the call a longer timeout",
     ),
-    Failure(StatusCode.NOT_FOUND, None, NotFound, "there is no such thing in the lab"),
-    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, "the name is taken"),
-    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, "it is not ours", _CHECK_CLIENT),
+    Failure(StatusCode.NOT_FOUND, None, NotFound, "there is no such object in the lab"),
+    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, "the name is already used"),
+    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, "the client has no permission", _CHECK_CLIENT),
     Failure(StatusCode.RESOURCE_EXHAUSTED, None, StatusError, "a limit was reached", _TRY_LATER),
     Failure(
-        StatusCode.FAILED_PRECONDITION, None, NotReady, "the lease or exporter is not in the state that this needs"
+        StatusCode.FAILED_PRECONDITION, None, NotReady, "the lease or exporter is not in the state that this call needs"
     ),
-    Failure(StatusCode.ABORTED, None, StatusError, "the lab controller broke off", _TRY_LATER),
+    Failure(StatusCode.ABORTED, None, StatusError, "the lab controller aborted the call", _TRY_LATER),
     Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, "the lab controller refuses a value"),
     Failure(
         StatusCode.UNIMPLEMENTED,
         None,
         MethodUnavailable,
         "the lab controller does not have this method",
-        "it may be older than Jumpstarter 0.9, or the endpoint may be something else: check it in {source}",
+        "it may be older than Jumpstarter 0.9, or the endpoint may be another server: check it in {source}",
     ),
     Failure(StatusCode.INTERNAL, None, StatusError, "the lab controller failed", _TRY_LATER),
     Failure(_UNAVAILABLE, None, ControllerUnreachable, "the lab controller is unavailable", _TRY_LATER),
@@ -212,13 +212,13 @@ FAILURES: tuple[Failure, ...] = (
     Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, "the token is not accepted", _NEW_TOKEN),
 )
 
-# gRPC says so when there was no connection to send a request on.
+# gRPC's texts if there was no connection, so that the request was not sent.
 _NEVER_SENT = re.compile(
     r"(?i)failed to connect to all addresses|connections to all backends failing|errors resolving|DNS resolution failed"
 )
-# Behind the lab controller something gave up: its Kubernetes API, or the stream on the way.
+# Something behind the lab controller failed, such as its Kubernetes API, or the stream broke.
 _LOST = re.compile(r"(?i)stream removed|etcdserver|timed? ?out|deadline exceeded")
-# Trying again at once helps against a controller that restarts, not against these.
+# Trying again at once helps if the controller restarts, but not against these.
 _LASTING = re.compile(
     r"(?i)errors resolving|DNS resolution failed|handshake|Verification Check|not in peer certificate"
 )
@@ -230,7 +230,7 @@ def find_failure(code: StatusCode, details: str) -> Failure:
 
 
 def leaves_open(code: StatusCode, details: str) -> bool:
-    """Tell whether a write may have been done although this came back."""
+    """Return whether a write may have succeeded despite this error."""
     if code is _UNAVAILABLE:
         return not _NEVER_SENT.search(details)
     if code is _UNKNOWN:
@@ -239,12 +239,12 @@ def leaves_open(code: StatusCode, details: str) -> bool:
 
 
 def may_pass(code: StatusCode, details: str) -> bool:
-    """Tell whether a read is worth trying again at once."""
+    """Return whether trying a read again at once may help."""
     return code is _UNAVAILABLE and not _LASTING.search(details)
 
 
 def shape(details: str) -> str:
-    """Return gRPC's own text without the parts that tell people nothing."""
+    """Return a text of gRPC without the parts that do not help people."""
     text = re.sub(
         r"(?i)(failed to connect to all addresses|connections to all backends failing); last error: ", "", details
     )

@@ -1,4 +1,4 @@
-"""One call, checked before it leaves."""
+"""One call, which is checked before it is sent."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _OURS = ("authorization", "jumpstarter-", "grpc-", ":")
 
 class Request:
     """
-    One call of a method, valid by construction; it never holds the token.
+    One call of a method; an invalid one cannot be constructed. It never contains the token.
 
     Args:
         method: The method's name, `CreateLease`.
-        body: Its fields, as a mapping or as the message itself (which is copied).
-        headers: Metadata to send along. The client adds who it is and its token.
-        timeout: Seconds for the whole call; None takes the client's own.
+        body: The fields of its message as a mapping, or the message itself, which is copied.
+        headers: Metadata to send along. The client adds its identity and token.
+        timeout: Seconds for the whole call; None: the timeout of the client.
 
     Raises:
-        RequestInvalid: The body does not fit the service's description.
+        RequestInvalid: The body does not match the description of the service.
         MethodUnavailable: The installed stubs are too old for the method.
     """
 
@@ -56,7 +56,7 @@ class Request:
 
     @property
     def http(self) -> tuple[str, str] | None:
-        """Verb and path of the call's HTTP form; None for a method that has none."""
+        """Verb and path of the call in HTTP; None if the method has no HTTP form."""
         form = http_form(self.descriptor)
         if form is None:
             return None

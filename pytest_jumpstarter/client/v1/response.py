@@ -1,4 +1,4 @@
-"""The answer to one request, whatever it was."""
+"""The answer to one request, whatever its status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_jumpstarter.errors import ControllerUnreachable, RequestError, Reque
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A status with what came along; of a status other than OK there is no body."""
+    """The status of a call, and what came with it; the body is None unless the status is OK."""
 
     request: Request
     endpoint: str
@@ -27,36 +27,36 @@ class Response:
     trailers: Mapping[str, str | bytes] = field(default_factory=dict, repr=False)
     body: Message | None = field(default=None, repr=False)  # RotateToken and Dial answer with a token
     elapsed: float = 0.0
-    """Seconds from sending to the answer."""
+    """Seconds from sending the request to the answer."""
     proxy: Proxy | None = None
-    """The proxy that the call went through, if any."""
+    """The proxy that the call went through; None if there was none."""
     source: str = field(default="the client's arguments", repr=False)
-    """Where endpoint and token came from, in words for people."""
+    """Where endpoint and token came from, for messages."""
 
     def json(self) -> dict[str, Any]:
-        """Return the body as JSON has it (`effectiveBeginTime`, times as RFC 3339, durations as `1.5s`); {} if none."""
+        """Return the body as JSON (`effectiveBeginTime`, times in RFC 3339, durations as `1.5s`); {} without a body."""
         from google.protobuf import json_format
 
         return {} if self.body is None else json_format.MessageToDict(self.body)
 
     @property
     def leaves_open(self) -> bool:
-        """Whether a write may have been done although this came back."""
+        """Whether a write may have succeeded despite this answer."""
         return leaves_open(self.code, self.details)
 
     def raise_for_status(self) -> Self:
         """
-        Return this response if it is OK.
+        Return this response if its status is OK.
 
         Raises:
-            RequestError: The class of it that stands for the status (pytest_jumpstarter.errors).
+            RequestError: The status is not OK; its class depends on the status (pytest_jumpstarter.errors).
         """
         if self.code is not grpc.StatusCode.OK:
             raise self.error()
         return self
 
     def error(self) -> RequestError:
-        """Return the error that stands for a status other than OK."""
+        """Return the error for a status other than OK."""
         failure = find_failure(self.code, self.details)
         return failure.error(self._words(failure), request=self.request, response=self)
 

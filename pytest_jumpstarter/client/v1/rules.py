@@ -1,8 +1,8 @@
 """
-Check a request against the service's own description.
+Checks a request against the description of the service.
 
-The annotations of the proto say what is required, set by the server alone, or fixed at creation, and which fields hold
-resource names. Where the lab controller accepts something else, it wins: each such case is one row of a table here.
+The annotations of the proto say which fields are required, set only by the server, or fixed at creation, and which hold
+resource names. Where the lab controller differs, it counts: each such case is a row of a table in this module.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ IMMUTABLE = field_behavior_pb2.IMMUTABLE
 
 @dataclass(frozen=True, slots=True)
 class Exempt:
-    """A field whose annotation the lab controller does not hold us to."""
+    """A field whose annotation the lab controller does not enforce."""
 
     method: str
     field: str
     behavior: field_behavior_pb2.FieldBehavior.ValueType
     instead: tuple[str, ...]
-    """Fields of which one will do instead; empty: the check is dropped."""
+    """Fields of which one must be set instead; empty: there is no check."""
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A limit that the lab controller has and the annotations do not tell."""
+    """A limit of the lab controller that is not in the annotations."""
 
     method: str
     field: str
     pattern: str | None
-    """What the whole text must match, unless it is empty."""
+    """A regular expression for the whole text; not checked if the text is empty."""
     seconds: tuple[float, float] | None
-    """Above the first, at most the second."""
+    """The duration must be above the first, and at most the second."""
     wanted: str
     source: str
 
@@ -65,7 +65,7 @@ EXEMPTIONS = (
 )
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-_LONGEST = 9_223_372_036.0  # Go's time.Duration, in which the lab controller counts, ends after 292 years
+_LONGEST = 9_223_372_036.0  # the longest time.Duration of Go, in which the lab controller is written: 292 years
 
 BOUNDS = (
     Bound(
@@ -95,10 +95,10 @@ BOUNDS = (
 
 def check(method: MethodDescriptor, message: Message) -> None:
     """
-    Check one request as a whole; of a masked update, drop what the mask leaves out.
+    Check one request; in an update with a mask, drop the fields that are not in the mask.
 
     Raises:
-        RequestInvalid: The message names the method, the field and what it should be.
+        RequestInvalid: The message names the method, the field and the allowed values.
     """
     form = http_form(method)
     verb, template = form or ("", "")
@@ -124,7 +124,7 @@ def _check_required(method: MethodDescriptor, message: Message) -> None:
     for field in method.input_type.fields:
         if behaves(field, REQUIRED) and not _is_set(message, field):
             raise RequestInvalid(f"{method.name}: {field.name} is required")
-        # Deeper fields are required only in a message that is the resource to be made.
+        # Fields below this level are required only in the message of the resource that is created.
         if field.message_type is not None and behaves(field, REQUIRED):
             _check_required_in(method, message, field)
 
@@ -144,7 +144,7 @@ def _check_required_in(method: MethodDescriptor, message: Message, outer: FieldD
 
 def _check_writable(method: MethodDescriptor, path: str, field: FieldDescriptor, *, is_update: bool) -> None:
     if behaves(field, OUTPUT_ONLY) and _exemption(method, path, OUTPUT_ONLY) is None:
-        raise RequestInvalid(f"{method.name}: {path} is set by the lab controller alone; leave it out")
+        raise RequestInvalid(f"{method.name}: {path} is set only by the lab controller; leave it out")
     if is_update and behaves(field, IMMUTABLE):
         raise RequestInvalid(f"{method.name}: {path} cannot change after creation; leave it out")
 
@@ -156,7 +156,7 @@ def _check_name(method: MethodDescriptor, path: str, field: FieldDescriptor, val
 
 
 def _check_pattern(method: MethodDescriptor, path: str, value: str, pattern: str) -> None:
-    """Compare a resource name with its pattern, in which `*` is one segment."""
+    """Compare a resource name with its pattern; `*` stands for one segment."""
     wanted, found = pattern.split("/"), value.split("/")
     fits = len(wanted) == len(found) and all(
         _is_segment(part) if star == "*" else part == star for star, part in zip(wanted, found, strict=True)
@@ -191,10 +191,10 @@ def _exemption(
 
 def _keep_masked(method: MethodDescriptor, message: Any, template: str) -> None:
     """
-    Drop the fields that `update_mask` leaves out, and check those that it names.
+    Drop the fields that are not in `update_mask`, and check those that are.
 
-    The lab controller goes by the fields that are there and never looks at the mask, so that this alone gives the mask
-    its meaning. For the same reason a mask cannot clear a field.
+    The lab controller changes the fields that are set and ignores the mask, so the mask only takes effect here. For the
+    same reason a mask cannot clear a field.
     Source: ClientService UpdateLease (client_service.go)
     """
     outer, name = next(iter(path_variables(template))).split(".")
@@ -213,7 +213,7 @@ def _keep_masked(method: MethodDescriptor, message: Any, template: str) -> None:
 
 
 def _set_fields(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, object]]:
-    """Return the fields that are set, with their paths, into messages that are themselves described by the service."""
+    """Yield the fields that are set, with their paths, including those inside the service's own messages."""
     for field, value in message.ListFields():
         yield prefix + field.name, field, value
         if isinstance(value, Message) and message_of(field).file.name == message.DESCRIPTOR.file.name:

@@ -1,4 +1,4 @@
-"""Text that works everywhere and shows itself nowhere."""
+"""Secret texts, which are never shown."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pytest_jumpstarter.masking import learn
 
 class Secret(str):
     """
-    A `str` on the wire, and `'***'` wherever Python shows a value.
+    A `str` whose repr is `'***'`.
 
-    A traceback with local variables (`pytest --showlocals`) prints the `repr` of each; this one tells nothing.
+    A traceback with local variables (`pytest --showlocals`) prints the repr of each variable.
     """
 
     __slots__ = ()
@@ -21,11 +21,11 @@ class Secret(str):
 
 
 class Token(Secret):
-    """What opens something: a secret that no output of ours shows, whoever put it there."""
+    """A token: a secret that this package also masks in all its output, whoever wrote it."""
 
     __slots__ = ()
 
     def __new__(cls, value: str) -> Self:
-        """Let it be masked from now on."""
+        """Mask the token in all output from now on."""
         learn(value)
         return super().__new__(cls, value)

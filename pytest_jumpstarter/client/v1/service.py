@@ -1,5 +1,5 @@
 """
-What the services offer: methods, their HTTP form and their fields, as the installed descriptors tell it.
+The methods of the services, with their HTTP form and their fields, read from the installed descriptors.
 
 Source: google.api.http, google.api.field_behavior and google.api.resource_reference of jumpstarter.client.v1
 """
@@ -21,8 +21,8 @@ from jumpstarter_protocol import client_pb2, jumpstarter_pb2
 CLIENT_SERVICE = client_pb2.DESCRIPTOR.services_by_name["ClientService"]
 CONTROLLER_SERVICE = jumpstarter_pb2.DESCRIPTOR.services_by_name["ControllerService"]
 
-# What came later than the oldest stubs we run on, so that their lack can be told from a spelling mistake.
-# Source: jumpstarter-protocol 0.8.1 beside 0.9.0
+# Methods and fields that the oldest supported stubs lack, so that an error can name the release that has them.
+# Source: jumpstarter-protocol 0.8.1 and 0.9.0
 SINCE: Mapping[str, str] = {
     "RotateToken": "0.9",
     "Lease.tags": "0.9",
@@ -35,7 +35,7 @@ SINCE: Mapping[str, str] = {
     "Exporter.deprecated_labels": "0.9",
 }
 
-# The one resource without a message of its own that could carry its pattern.
+# The only resource that has no message, whose annotation would be its pattern.
 _PATTERNS = {"jumpstarter.dev/Client": "namespaces/{namespace}/clients/{client}"}
 
 _VARIABLE = re.compile(r"\{(?P<field>[\w.]+)=(?P<pattern>[^}]+)\}")
@@ -43,11 +43,11 @@ _VARIABLE = re.compile(r"\{(?P<field>[\w.]+)=(?P<pattern>[^}]+)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One field of a request, `lease.selector` if it lies deeper."""
+    """One field of a request; below the first level its name is a path, such as `lease.selector`."""
 
     name: str
     type: str
-    """As the proto writes it: `string`, `Duration`, `map<string, string>`, `repeated Condition`."""
+    """As in the proto: `string`, `Duration`, `map<string, string>`, `repeated Condition`."""
     required: bool
     output_only: bool
     immutable: bool
@@ -59,9 +59,9 @@ class Method:
 
     name: str
     path: str
-    """Its gRPC path, `/package.Service/Method`."""
+    """Its path in gRPC, `/package.Service/Method`."""
     http: tuple[str, str] | None
-    """Verb and path template of its HTTP form; None if it has none."""
+    """Verb and path template of its HTTP form; None if it has no HTTP form."""
     fields: tuple[Field, ...]
     is_available: bool = True
     """Whether the installed stubs have it."""
@@ -75,7 +75,7 @@ class Method:
 
 
 class Methods(Mapping[str, Method]):
-    """The methods of a service by name; printing it prints them as a table."""
+    """The methods of a service by name; printed as a table."""
 
     def __init__(self, methods: Iterator[Method]) -> None:
         self._methods = {method.name: method for method in methods}
@@ -103,7 +103,7 @@ def _describe(field: Field) -> str:
 
 @cache
 def methods() -> Methods:
-    """Return what ClientService offers, with what the installed stubs lack marked as such."""
+    """Return the methods of ClientService; those that the installed stubs lack are marked as not available."""
     return Methods(_methods())
 
 
@@ -117,7 +117,7 @@ def _methods() -> Iterator[Method]:
 
 @cache
 def descriptors() -> dict[str, MethodDescriptor]:
-    """Return the methods that can be called: all of ClientService, and Dial, the way to a leased exporter."""
+    """Return the methods that can be called: all of ClientService, and Dial of ControllerService."""
     return {**CLIENT_SERVICE.methods_by_name, "Dial": CONTROLLER_SERVICE.methods_by_name["Dial"]}
 
 
@@ -144,7 +144,7 @@ def _fields(message: Descriptor, *, prefix: str = "") -> Iterator[Field]:
 
 
 def grpc_path(descriptor: MethodDescriptor) -> str:
-    """Return the path that gRPC calls it by."""
+    """Return the path of a method in gRPC."""
     return f"/{descriptor.containing_service.full_name}/{descriptor.name}"
 
 
@@ -156,22 +156,22 @@ def http_form(descriptor: MethodDescriptor) -> tuple[str, str] | None:
 
 
 def path_variables(template: str) -> dict[str, str]:
-    """Return the fields in a path template with the pattern of each: `{"name": "namespaces/*/leases/*"}`."""
+    """Return the fields in a path template with their patterns: `{"name": "namespaces/*/leases/*"}`."""
     return {match["field"]: match["pattern"] for match in _VARIABLE.finditer(template)}
 
 
 def fill_path(template: str, values: Mapping[str, str]) -> str:
-    """Return the path template with its variables replaced, each segment percent-encoded."""
+    """Return the path template with its variables replaced by percent-encoded values."""
     return _VARIABLE.sub(lambda match: quote(values[match["field"]], safe="/-._~"), template)
 
 
 def behaves(field: FieldDescriptor, behavior: field_behavior_pb2.FieldBehavior.ValueType) -> bool:
-    """Tell whether a field is annotated with `behavior`."""
+    """Return whether a field is annotated with `behavior`."""
     return behavior in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
 
 
 def resource_pattern(field: FieldDescriptor) -> str | None:
-    """Return the pattern of the resource name that a field holds, `namespaces/*/leases/*`; None if it holds none."""
+    """Return the pattern of the resource name in a field, `namespaces/*/leases/*`; None if it is not one."""
     reference = field.GetOptions().Extensions[resource_pb2.resource_reference]
     if reference.type:
         return _pattern(reference.type)
@@ -199,7 +199,7 @@ def _starred(pattern: str) -> str:
 
 
 def has_field(message: str, field: str) -> bool:
-    """Tell whether the installed stubs have a field of a message of the service."""
+    """Return whether the installed stubs have a field of a message of the service."""
     found = client_pb2.DESCRIPTOR.message_types_by_name.get(message)
     return found is not None and field in found.fields_by_name
 
@@ -210,24 +210,24 @@ def message_class(descriptor: Descriptor) -> type[Message]:
 
 
 def message_of(field: FieldDescriptor) -> Descriptor:
-    """Return the message that a field of a message type holds."""
+    """Return the type of a field that is a message."""
     assert field.message_type is not None
     return field.message_type
 
 
 def container_of(field: FieldDescriptor) -> Descriptor:
-    """Return the message that a field belongs to."""
+    """Return the message type that has a field."""
     assert field.containing_type is not None
     return field.containing_type
 
 
 def is_map(field: FieldDescriptor) -> bool:
-    """Tell whether a field is a map."""
+    """Return whether a field is a map."""
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
 def type_name(field: FieldDescriptor) -> str:
-    """Return a field's type as the proto writes it, messages without their package."""
+    """Return the type of a field as in the proto, without the package of messages."""
     if is_map(field):
         entry = message_of(field).fields_by_name
         return f"map<{type_name(entry['key'])}, {type_name(entry['value'])}>"

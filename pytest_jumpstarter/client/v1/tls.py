@@ -1,4 +1,4 @@
-"""The way to an endpoint: certificates, channel options, proxies. The tunnel to a router uses it too."""
+"""Certificates, channel options and proxies for connections to lab controllers and routers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
 
 _MESSAGE_BYTES = 64 * 1024 * 1024
 
-# Keepalive as Jumpstarter's own clients send it: load balancers drop what is silent for longer, and the lab
-# controller tolerates it. A controller that restarts is found again within 2 s; gRPC itself would back off to 120 s.
+# Keepalive as in Jumpstarter's own clients: load balancers drop connections that are silent for longer, and the lab
+# controller tolerates it. After a restart of the controller we reconnect within 2 s; gRPC's default is up to 120 s.
 _DEFAULTS: Mapping[str, str | int] = {
     "grpc.lb_policy_name": "round_robin",
     "grpc.keepalive_time_ms": 20_000,
@@ -30,15 +30,15 @@ _DEFAULTS: Mapping[str, str | int] = {
     "grpc.max_send_message_length": _MESSAGE_BYTES,
 }
 
-# The variables that gRPC reads, in its order; upper-case spellings mean nothing to it. The first that is set counts,
-# be it empty, and only a http:// URL makes a proxy.
-# Source: gRPC core's http_proxy_mapper, tried with grpcio 1.85
+# The variables that gRPC reads, in its order; it ignores upper-case names. The first that is set counts, even if it is
+# empty, and only an http:// URL is used as a proxy.
+# Source: gRPC core's http_proxy_mapper; by experiment with grpcio 1.85
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """Return host and port of `HOST[:PORT]` or `[IPV6]:PORT`; the port is 443 where none is given, as for gRPC."""
+    """Return host and port of `HOST[:PORT]` or `[IPV6]:PORT`; the default port is 443, as in gRPC."""
     try:
         parts = urlsplit(f"//{endpoint}")
         host, port = parts.hostname, parts.port
@@ -50,7 +50,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Tell whether `endpoint` is on this machine by its name alone: `localhost`, `127.0.0.0/8`, `::1`."""
+    """Return whether `endpoint` is on this machine according to its name: `localhost`, `127.0.0.0/8`, `::1`."""
     host, _ = split_endpoint(endpoint)
     if host == "localhost":
         return True
@@ -63,7 +63,7 @@ def is_loopback(endpoint: str) -> bool:
 def channel_options(
     endpoint: str, *, grpc_options: Mapping[str, str | int] | None = None
 ) -> list[tuple[str, str | int]]:
-    """Return the options of a gRPC channel to `endpoint`: ours, with `grpc_options` of the client config on top."""
+    """Return the options of a gRPC channel to `endpoint`; `grpc_options` of the client config override ours."""
     options = dict(_DEFAULTS)
     if is_loopback(endpoint):
         options["grpc.enable_http_proxy"] = 0
@@ -72,16 +72,16 @@ def channel_options(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """The proxy that gRPC goes through to an endpoint."""
+    """The proxy that gRPC uses for an endpoint."""
 
     variable: str
     """The environment variable that names it."""
     address: str
-    """Its scheme, host and port; a user name and password are left out."""
+    """Its scheme, host and port, without user name and password."""
 
     @classmethod
     def in_force(cls, endpoint: str, *, environ: Mapping[str, str] | None = None) -> Proxy | None:
-        """Return the proxy that gRPC uses for `endpoint`; None for loopback and for what `no_proxy` names."""
+        """Return the proxy that gRPC uses for `endpoint`; None for loopback and for hosts in `no_proxy`."""
         environ = os.environ if environ is None else environ
         variable = next((name for name in _PROXY_VARIABLES if name in environ), None)
         if variable is None or is_loopback(endpoint) or _is_excepted(endpoint, environ):
@@ -93,7 +93,7 @@ class Proxy:
 
     @property
     def host(self) -> str:
-        """The proxy's host: the only name that is looked up on the way."""
+        """The host of the proxy: the only name that is looked up."""
         return urlsplit(self.address).hostname or ""
 
     def __str__(self) -> str:
@@ -101,7 +101,7 @@ class Proxy:
 
 
 def _is_excepted(endpoint: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether `no_proxy` names the host: as the end of its name, or as a network it is in."""
+    """Return whether `no_proxy` contains the host: the end of its name, or a network that it is in."""
     host, _ = split_endpoint(endpoint)
     listed = next((environ[name] for name in _NO_PROXY_VARIABLES if name in environ), "")
     return any(_covers(entry.strip(), host) for entry in listed.split(",") if entry.strip())
@@ -116,12 +116,12 @@ def _covers(entry: str, host: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """How to know that a server is the right one."""
+    """How servers are authenticated."""
 
     ca: bytes | None = None
     """PEM certificates to trust instead of the system's."""
     insecure: bool = False
-    """Trust whatever certificate the server shows first. Its host name still has to fit."""
+    """Trust any certificate that the server sends first. Its host name must still match."""
 
     def credentials(self, endpoint: str, *, timeout: float = 5.0) -> grpc.ChannelCredentials:
         """
@@ -129,21 +129,22 @@ class Tls:
 
         Args:
             endpoint: `HOST:PORT` of a lab controller or router.
-            timeout: Seconds to get the server's certificate in; only `insecure` goes and gets it.
+            timeout: Seconds for getting the certificate of the server, which only `insecure` does.
 
         Raises:
-            ControllerUnreachable: `insecure`, and the server shows no certificate.
+            ControllerUnreachable: `insecure`, and the server sends no certificate.
         """
         if not self.insecure:
             return grpc.ssl_channel_credentials(self.ca)
         warnings.warn(
-            f"TLS to {endpoint} trusts whatever certificate it shows first (insecure TLS was asked for)", stacklevel=2
+            f"TLS to {endpoint} trusts the first certificate that the server sends (insecure TLS was asked for)",
+            stacklevel=2,
         )
         return grpc.ssl_channel_credentials(_first_certificate(endpoint, timeout))
 
 
 def _first_certificate(endpoint: str, timeout: float) -> bytes:
-    """Return the PEM certificate that the server shows; gRPC takes a leaf as its own root."""
+    """Return the PEM certificate that the server sends; gRPC accepts it as its own root."""
     try:
         return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()
     except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors

@@ -1,4 +1,4 @@
-"""What a token says of itself."""
+"""The expiry of a token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 def token_expiry(token: str) -> datetime | None:
     """
-    Return when a token runs out, in UTC; None where it does not tell. Nobody checks here whether it is genuine.
+    Return when a token expires, in UTC; None if it does not say. The signature is not checked.
 
     Source: RFC 7519, claim `exp` of a JSON Web Token: seconds since 1970
     """

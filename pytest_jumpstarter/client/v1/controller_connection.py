@@ -1,4 +1,4 @@
-"""The channel to a lab controller: opened at the first call, with the token added to each call on the wire."""
+"""The channel to a lab controller: it is opened at the first call, and the token is added to each call."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
 from pytest_jumpstarter.errors import ClientConfigError
 
 
-class Connection:
+class ControllerConnection:
     """
-    One way to one lab controller as one client; safe to use from several threads.
+    The connection of one client to one lab controller; safe to use from several threads.
 
     Attributes:
         token: The bearer token; it may be replaced between calls.
@@ -53,7 +53,7 @@ class Connection:
 
     @property
     def token(self) -> str:
-        """The bearer token; it shows itself as `***`."""
+        """The bearer token, whose repr is `***`."""
         return self._token
 
     @token.setter
@@ -69,7 +69,7 @@ class Connection:
         Send a request once and return the answer, whatever its status.
 
         Raises:
-            ControllerUnreachable: Insecure TLS was asked for, and the server shows no certificate to trust.
+            ControllerUnreachable: Insecure TLS was asked for, and the server sends no certificate.
         """
         method = self._open(timeout).unary_unary(
             grpc_path(request.descriptor),
@@ -82,7 +82,7 @@ class Connection:
         try:
             body, call = method.with_call(request.body, timeout=timeout, metadata=headers)
         except grpc.RpcError as error:
-            body, call = None, cast(grpc.Call, error)
+            body, call = None, cast(grpc.Call, error)  # a channel raises the call itself as the error
         return Response(
             request=request,
             endpoint=self.endpoint,
@@ -97,11 +97,11 @@ class Connection:
         )
 
     def wait_closed(self, timeout: float) -> bool:
-        """Wait `timeout` seconds; return True at once if the connection is closed meanwhile."""
+        """Wait `timeout` seconds, or until the connection is closed; return whether it was closed."""
         return self._closed.wait(timeout)
 
     def close(self) -> None:
-        """Cancel the calls under way and refuse later ones."""
+        """Cancel running calls; later calls raise an error."""
         self._closed.set()
         with self._lock:
             channel, self._channel = self._channel, None
@@ -126,10 +126,10 @@ def _checked(what: str, text: str, source: str) -> str:
 
 
 def _without(token: str, text: str) -> str:
-    """Return a server's text without our token, should it quote it; a shorter word than this is no token."""
+    """Return a text of the server without our token, if it quotes it; a shorter text than this is not a token."""
     return text.replace(token, "***") if len(token) >= 16 else text
 
 
 def _mapping(metadata: Iterable[Any] | None) -> dict[str, str | bytes]:
-    """Return metadata as a mapping; of a key that comes more than once, the last."""
+    """Return metadata as a mapping; if a key occurs more than once, its last value counts."""
     return dict(metadata or ())

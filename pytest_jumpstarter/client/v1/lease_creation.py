@@ -1,7 +1,7 @@
 """
-Making sure of one lease: a CreateLease that failed may have made it all the same.
+Creating exactly one lease: a CreateLease may have succeeded although it returned an error.
 
-Every try has the same lease id, so that no second lease can come of it; whether there is one is asked with GetLease.
+Every try has the same lease id, so that there can be no second lease. GetLease tells whether the lease exists.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from grpc import StatusCode
 
-from pytest_jumpstarter.client.v1.connection import Connection
+from pytest_jumpstarter.client.v1.controller_connection import ControllerConnection
 from pytest_jumpstarter.client.v1.facts import Lease
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
@@ -20,13 +20,13 @@ from pytest_jumpstarter.errors import AlreadyExists, NotFound, StatusError, Tran
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1.client import Client
 
-_PAUSES = (0.2, 0.5, 1.0)  # seconds before each look for a lease that may or may not exist
+_PAUSES = (0.2, 0.5, 1.0)  # seconds before each GetLease for a lease that may exist
 
 
-class Creation:
-    """One lease on its way into being."""
+class LeaseCreation:
+    """The creation of one lease."""
 
-    def __init__(self, client: Client, connection: Connection) -> None:
+    def __init__(self, client: Client, connection: ControllerConnection) -> None:
         self._client = client
         self._connection = connection
 
@@ -36,8 +36,8 @@ class Creation:
 
         Args:
             request: The CreateLease.
-            name: Its lease id.
-            timeout: Seconds to find out, once the first try has failed.
+            name: The lease id in it.
+            timeout: Seconds to find out, after the first try has failed.
         """
         first = response = self._client.send(request)
         deadline = time.monotonic() + timeout
@@ -51,10 +51,10 @@ class Creation:
         if _is_settled(response, first):
             return Lease.from_message(response.raise_for_status().body)
         error = first.error()
-        raise type(error)(f"{error}; whether lease {name} exists is not known", request=request, response=first)
+        raise type(error)(f"{error}; it is unknown whether lease {name} exists", request=request, response=first)
 
     def _find(self, name: str, *, timeout: float) -> Lease | None:
-        """Return a lease that may or may not exist; None too while the lab controller does not answer."""
+        """Return the lease; None if it does not exist, or the lab controller does not answer."""
         try:
             return self._client.get_lease(name, timeout=timeout)
         except (NotFound, TransportError):
@@ -73,9 +73,9 @@ class Creation:
 
 def _is_settled(response: Response, first: Response) -> bool:
     """
-    Tell whether an answer to CreateLease is final.
+    Return whether an answer to CreateLease is final.
 
-    Where an earlier try may have made the lease, "already exists" is not, and neither is a try that went nowhere.
+    "Already exists" is not final if an earlier try may have created the lease; an unreachable lab controller neither.
     """
     if response is not first and response.code is not StatusCode.OK:
         error = response.error()

@@ -1,11 +1,11 @@
 """
-The text of a client config: a YAML file, its gaps filled from the environment.
+The fields of a client config, read from a YAML file and from environment variables.
 
-A field that the file leaves out is taken from `JMP_FIELD`; one that the file has, `null` included, is not. Tables
-(`JMP_TLS`, `JMP_DRIVERS`, `JMP_METADATA`, `JMP_GRPCOPTIONS`) are JSON and merged under the file's. The names of these
-variables mean the same in any case. No message here shows a token.
+A field that is missing in the file is taken from `JMP_FIELD`; a field that is in the file, even as `null`, is not.
+Tables (`JMP_TLS`, `JMP_DRIVERS`, `JMP_METADATA`, `JMP_GRPCOPTIONS`) are JSON; fields of the file override theirs. The
+case of the names of these variables does not matter. No message of this module contains a token.
 
-Source: jumpstarter.config.client (0.9.0), tried; pydantic-settings
+Source: jumpstarter.config.client (0.9.0), by experiment; pydantic-settings
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from pytest_jumpstarter.errors import ClientConfigError
 _API_VERSION = "jumpstarter.dev/v1alpha1"
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
-_PREFIXES = {"metadata": "JMP_", "drivers": "JMP_DRIVERS_"}  # the tables whose fields have variables of their own
+_PREFIXES = {"metadata": "JMP_", "drivers": "JMP_DRIVERS_"}  # tables with a variable for each field
 
 
 class Environment(dict[str, str]):
-    """The environment variables, which never show their values."""
+    """The environment variables; its repr hides their values."""
 
     def setting(self, variable: str) -> str | None:
-        """Return a `JMP_*` setting, whose name may be written in any case."""
+        """Return the value of a `JMP_*` variable, whose name may be in any case."""
         found = self.get(variable)
         return found if found is not None else self._folded().get(variable)
 
     def names_a_client(self) -> bool:
-        """Tell whether Jumpstarter takes the client config from here: namespace and name are what it asks for."""
-        metadata = Document({}, self, "the environment").section("metadata")
+        """Return whether Jumpstarter takes the client config from here: if there are a namespace and a name."""
+        metadata = ConfigTable({}, self, "the environment").section("metadata")
         return metadata.has("namespace") and metadata.has("name")
 
     def _folded(self) -> dict[str, str]:
@@ -47,25 +47,25 @@ class Environment(dict[str, str]):
 
 
 def read_yaml(path: Path, kind: str) -> dict[str, Any]:
-    """Return the table in a file of Jumpstarter's `kind`, tokens hidden."""
-    document = _parse(path)
-    if not isinstance(document, dict):
-        del document  # a traceback with local variables would show it, and a token may be in it
-        raise ClientConfigError(f"{path} is not a {kind}: it holds no table of fields")
+    """Return the fields of a file of Jumpstarter's `kind`, with hidden tokens."""
+    table = _parse(path)
+    if not isinstance(table, dict):
+        del table  # it may contain a token, which a traceback with local variables would show
+        raise ClientConfigError(f"{path} is not a {kind}: it is not a mapping")
     for name in ("token", "refresh_token"):
-        if not isinstance(document.get(name), str | None):
-            del document
+        if not isinstance(table.get(name), str | None):
+            del table
             raise ClientConfigError(f"{name} in {path} is not a token: it must be printable ASCII without spaces")
-        if document.get(name) is not None:
-            document[name] = Token(document[name])
+        if table.get(name) is not None:
+            table[name] = Token(table[name])
     for name, wanted in (("apiVersion", _API_VERSION), ("kind", kind)):
-        if document.get(name, wanted) != wanted:
-            raise ClientConfigError(f"{path} is not a {kind}: its {name} is {document[name]!r}, not {wanted!r}")
-    return document
+        if table.get(name, wanted) != wanted:
+            raise ClientConfigError(f"{path} is not a {kind}: its {name} is {table[name]!r}, not {wanted!r}")
+    return table
 
 
 def _parse(path: Path) -> Any:
-    import yaml  # only when a file is read: a client made from arguments or the environment needs none
+    import yaml  # only needed if there is a file
 
     try:
         with path.open(encoding="utf-8") as file:
@@ -73,16 +73,16 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise ClientConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ClientConfigError(f"{path} is not YAML: it is not text in UTF-8") from None  # would quote the file
+        raise ClientConfigError(f"{path} is not YAML: it is not text in UTF-8") from None  # its cause quotes the file
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        # Not chained: YAML's own error quotes the file, and the file holds a token.
+        # Not chained: the error of yaml quotes the file, and the file contains a token.
         raise ClientConfigError(f"{path} is not YAML{place}: {problem or type(error).__name__}") from None
 
 
-class Document:
-    """One table of a client config; reads fields by type and says where each came from."""
+class ConfigTable:
+    """One table of a client config; reads fields by their type and knows where each came from."""
 
     def __init__(
         self,
@@ -100,20 +100,20 @@ class Document:
         self._prefix = prefix
 
     def section(self, name: str) -> Self:
-        """Return the table `name`, empty if it is nowhere."""
+        """Return the table `name`; empty if there is none."""
         below, above = self._table_of_environment(name), self.fields.get(name, {})
-        if above is None and name == "grpcOptions":  # the one table that Jumpstarter lets be null
+        if above is None and name == "grpcOptions":  # the only table that may be null in Jumpstarter
             above = {}
         if not isinstance(above, dict):
-            raise self._wrong(name, above, "a table")
+            raise self._wrong(name, above, "a mapping")
         return type(self)(below | above, self.environ, self.where, path=f"{name}.", prefix=_PREFIXES.get(name))
 
     def has(self, name: str) -> bool:
-        """Tell whether the field is set, be it to nothing."""
+        """Return whether the field is set, even to nothing."""
         return name in self.fields or self._setting(name) is not None
 
     def text(self, name: str) -> str:
-        """Return a text that must be there."""
+        """Return a required text."""
         value = self._value(name)
         if not isinstance(value, str | None):
             raise self._wrong(name, value, "text")
@@ -122,7 +122,7 @@ class Document:
         return value
 
     def secret(self, name: str) -> Token:
-        """Return a token that must be there: printable ASCII without spaces, as HTTP asks."""
+        """Return a required token: printable ASCII without spaces, as HTTP demands."""
         value = self._value(name)
         if value is None or value == "":
             raise self._missing(name)
@@ -131,7 +131,7 @@ class Document:
         return Token(value)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts; a single text is split at its commas."""
+        """Return a list of texts; a single text is split at commas."""
         value = self._value(name)
         if isinstance(value, str):
             return tuple(value.split(","))
@@ -142,7 +142,7 @@ class Document:
         return tuple(value)
 
     def flag(self, name: str) -> bool:
-        """Return a yes or no; no if it is nowhere."""
+        """Return a boolean; False if it is not set."""
         value = self._value(name)
         word = str(value).lower()
         if word in _TRUE:
@@ -152,7 +152,7 @@ class Document:
         raise self._wrong(name, value, "true or false")
 
     def pem(self, name: str) -> bytes | None:
-        """Return certificates that are written as base64 of PEM; None if there are none."""
+        """Return certificates, which are written as base64 of PEM; None if there are none."""
         value = self._value(name)
         if value is None or value == "":
             return None
@@ -163,18 +163,18 @@ class Document:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii", "ignore"))
         except (ValueError, ssl.SSLError) as error:
-            raise ClientConfigError(f"{self.origin(name)} is no certificate: it must be base64 of PEM") from error
+            raise ClientConfigError(f"{self.origin(name)} is not a certificate: it must be base64 of PEM") from error
         return pem
 
     def options(self) -> dict[str, str | int]:
-        """Return the whole table as channel options."""
+        """Return the fields of this table as channel options."""
         for name, value in self.fields.items():
             if not isinstance(value, str | int):
                 raise self._wrong(name, value, "text or a whole number")
         return dict(self.fields)
 
     def origin(self, name: str) -> str:
-        """Say which field or variable this is, for an error."""
+        """Return a description of the field or variable, for error messages."""
         if name in self.fields or (variable := self._variable(name)) is None or self.environ.setting(variable) is None:
             return f"{self._path}{name} in {self.where}"
         return f"{variable} in the environment"
@@ -200,7 +200,7 @@ class Document:
         except ValueError as error:
             raise ClientConfigError(f"{variable} in the environment is not JSON: {error}") from error
         if not isinstance(table, dict):
-            raise ClientConfigError(f"{variable} in the environment is not a table in JSON")
+            raise ClientConfigError(f"{variable} in the environment is not a JSON object")
         return table
 
     def _wrong(self, name: str, value: object, wanted: str) -> ClientConfigError:

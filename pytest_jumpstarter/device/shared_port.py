@@ -1,9 +1,9 @@
 """
-`Line`: the one reader of a serial port, and the ports that it offers to everybody else.
+`SharedPort`: the only reader of a serial port; everybody else reads what it recorded.
 
-Two readers of one serial port steal from each other. So the driver's stream is opened once, when first needed, and read
-until the board goes back; what comes is recorded, and whoever opens the console, a driver that does so by itself
-included, follows the recording.
+If two readers opened one serial port, each would get a part of its output. So the driver's stream is opened once, when
+it is first needed, and read until the device is released. Its output is recorded. Everybody who opens the console,
+including drivers that do so by themselves, reads from the recording.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
 from anyio.abc import ObjectStream
@@ -21,68 +21,69 @@ from pytest_jumpstarter.device.recording import Recording
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
+    from jumpstarter.client import DriverClient
 
 _METHOD = "connect"
 _CHUNK_BYTES = 1 << 16
 _OPEN_TIMEOUT = 10.0
 
 
-class Line:
+class SharedPort:
     """
-    The stream of one console driver, shared.
+    The stream of one console driver, shared by all who use it.
 
     Args:
-        driver: The console's driver client.
+        driver: The driver client of the console.
 
     Attributes:
-        path: The driver's dotted path.
-        recording: What came out of it, since it was first opened.
-        since: The position at which the test under way began, and with it those who did not read before.
-        ended: The position at which the stream ended last.
-        failure: Why `record` could not open it; empty if all is well.
-        opened: When the stream was opened last, by `time.monotonic()`.
+        path: The dotted path of the driver.
+        recording: Its output since it was first opened.
+        since: The position in the recording at which the current test began; a new console reads from there.
+        ended: The position at which the stream last ended.
+        failure: Why `record` could not open the stream; empty if it could.
+        opened: When the stream was last opened, by `time.monotonic()`.
     """
 
-    def __init__(self, driver: Any, path: str) -> None:
+    def __init__(self, driver: DriverClient, path: str) -> None:
         self.path = path
         self.recording = Recording()
         self.since = 0
         self.ended = 0
         self.failure = ""
         self.opened = 0.0
-        self._open: Callable[..., AbstractAsyncContextManager[Any]] = driver.stream_async
-        self._stream: Any = None
+        self._open: Callable[[str], AbstractAsyncContextManager[ObjectStream[bytes]]] = driver.stream_async
+        self._stream: ObjectStream[bytes] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._trouble: BaseException | None = None
         self._news = asyncio.Event()
         self._opening = asyncio.Lock()
 
-    def share(self, driver: Any) -> None:
-        """Let everybody who opens the stream of `driver`, a client of the same console, follow this line."""
-        driver.stream_async = self.stream_async
+    def share(self, driver: DriverClient) -> None:
+        """Make the streams that `driver`, a client of the same console, opens read from this port."""
+        driver.stream_async = self.stream_async  # type: ignore[method-assign]
 
     @asynccontextmanager
-    async def stream_async(self, method: str = _METHOD) -> AsyncIterator[Any]:
-        """Open the console as a driver client does; what comes from now on can be read."""
+    async def stream_async(self, method: str = _METHOD) -> AsyncIterator[ObjectStream[bytes]]:
+        """Open the console as a driver client does; the stream begins with the next output."""
         if method == _METHOD:
-            async with await self.port() as port:
-                yield port
-        else:
-            async with self._open(method) as stream:
+            async with await self.open_stream() as stream:
                 yield stream
+        else:
+            async with self._open(method) as other:
+                yield other
 
-    async def port(self, position: int | None = None) -> Port:
-        """Return a stream that begins at `position`, or with what comes from now on."""
+    async def open_stream(self, position: int | None = None) -> PortStream:
+        """Return a stream that begins at `position`, or with the next output."""
         begin = self.recording.end if position is None else position
         await self.open()
-        return Port(self, begin)
+        return PortStream(self, begin)
 
     async def open(self) -> None:
         """
-        Open the driver's stream, if it is not open.
+        Open the driver's stream if it is not open.
 
         Raises:
-            Exception: What the driver client raises.
+            Exception: Whatever the driver client raises.
         """
         async with self._opening:
             if self._reading is None or self._reading.done():
@@ -92,7 +93,7 @@ class Line:
                 await asyncio.shield(opened)
 
     async def record(self) -> None:
-        """Open the driver's stream for the recording alone, so that it is no trouble if that fails."""
+        """Open the driver's stream for the recording only; if that fails, note it in `failure`."""
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT):
                 await self.open()
@@ -100,7 +101,7 @@ class Line:
             self.failure = f"cannot be opened: {type(exc).__name__}: {exc}"
 
     def close(self, portal: BlockingPortal) -> None:
-        """Close the driver's stream, from another thread than the loop's; what was recorded stays readable."""
+        """Close the driver's stream, from outside the loop's thread; the recording stays readable."""
         if self._reading is not None:
             with suppress(RuntimeError):  # the loop has ended
                 portal.start_task_soon(self._stop)
@@ -110,14 +111,15 @@ class Line:
             self._reading.cancel()
 
     async def _read(self, opened: asyncio.Future[None]) -> None:
-        """Read until the stream ends, and keep why it did."""
+        """Read until the stream ends, and keep the reason."""
         try:
-            async with self._open(_METHOD) as self._stream:
+            async with self._open(_METHOD) as stream:
+                self._stream = stream
                 self.opened = time.monotonic()
                 opened.set_result(None)
                 while True:
-                    self.recording.append(await self._stream.receive())
-                    self._tell()
+                    self.recording.append(await stream.receive())
+                    self._wake_readers()
         except asyncio.CancelledError:
             self._trouble = ClosedResourceError()
             opened.cancel()
@@ -128,15 +130,14 @@ class Line:
                 opened.set_exception(exc)
         finally:
             self._stream, self.ended = None, self.recording.end
-            self._tell()
+            self._wake_readers()
 
-    def _tell(self) -> None:
-        """Wake those who wait for more."""
+    def _wake_readers(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
     async def read(self, position: int) -> tuple[int, bytes]:
-        """Wait for what comes at `position`; return it, and the position after it."""
+        """Wait for output at `position`; return the position after it, and the output."""
         while True:
             news, trouble = self._news, self._trouble
             position, data = self.recording.read(position, _CHUNK_BYTES)
@@ -147,44 +148,44 @@ class Line:
             await news.wait()
 
     async def write(self, data: bytes) -> None:
-        """Send to the board."""
+        """Send `data` to the board."""
         if self._stream is None:
             raise ClosedResourceError
         await self._stream.send(data)
 
 
-class Port(ObjectStream[bytes]):
-    """A console as one of several sees it, with a position of its own."""
+class PortStream(ObjectStream[bytes]):
+    """One user's stream of a shared port, with a position of its own in the recording."""
 
-    def __init__(self, line: Line, position: int) -> None:
-        self._line = line
+    def __init__(self, port: SharedPort, position: int) -> None:
+        self._port = port
         self._position = position
 
     async def receive(self) -> bytes:
-        """Wait for output of the board."""
-        self._position, data = await self._line.read(self._position)
+        """Wait for output of the board and return it."""
+        self._position, data = await self._port.read(self._position)
         return data
 
     async def send(self, item: bytes) -> None:
         """Send to the board."""
-        await self._line.write(item)
+        await self._port.write(item)
 
     async def send_eof(self) -> None:
-        """Do nothing: others go on writing."""
+        """Do nothing: other users go on writing."""
 
     async def aclose(self) -> None:
-        """Do nothing: others go on reading."""
+        """Do nothing: other users go on reading."""
 
 
 def _broken(cause: Exception) -> BaseException:
-    """Return what anyio calls a stream that broke for a reason that it does not know."""
+    """Return the error that anyio raises for a broken stream, with its cause."""
     broken = BrokenResourceError()
     broken.__cause__ = cause
     return broken
 
 
 def _again(trouble: BaseException) -> BaseException:
-    """Return an error that each of several readers can raise."""
+    """Return a copy of an error, so that each reader raises its own."""
     again = type(trouble)(*trouble.args)
     again.__cause__ = trouble.__cause__
     return again

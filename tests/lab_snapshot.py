@@ -1,4 +1,4 @@
-"""What a lab that can be killed knows again when it is started anew: its port, keys, identities and leases."""
+"""The state of a lab that is killed and started again: its port, keys, identities and leases."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EXPORTER_FIELDS = ("uid", "labels", "devices", "status", "status_message")
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """
-    One moment of a lab, as a production controller has it in its database at any moment.
+    The state of a lab at one moment, as a production controller always has it in its database.
 
     Attributes:
-        port: Where it listened.
-        exporters: What is known of each exporter, by name.
+        port: The port on which it listened.
+        exporters: The state of each exporter by name.
     """
 
     port: int
@@ -33,7 +33,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, model: Model, keys: Keys, port: int) -> Self:
-        """Return what there is to know at this moment."""
+        """Return the state at this moment."""
         exporters = {
             name: {field: getattr(exporter, field) for field in _EXPORTER_FIELDS}
             for name, exporter in model.exporters.items()
@@ -42,20 +42,20 @@ class Snapshot:
 
     @classmethod
     def load(cls, file: Path) -> Self | None:
-        """Return what was written to `file`, by this lab alone; None if nothing was."""
+        """Return the state in `file`, which only this lab writes; None if there is none."""
         if not file.exists():
             return None
         loaded: Self = pickle.loads(file.read_bytes())
         return loaded
 
     def save(self, file: Path) -> None:
-        """Write to `file`, whole or not at all: the process may be killed at any moment."""
+        """Replace `file` in one step: the process may be killed at any moment."""
         new = file.with_suffix(".new")
         new.write_bytes(pickle.dumps(self))
         os.replace(new, file)
 
     def restore(self, model: Model) -> list[Exporter]:
-        """Put into `model` what was known; return the exporters that were online, and will come back or not."""
+        """Restore the state in `model`; return the exporters that were online, which may reconnect or not."""
         model.clients.update(self.clients)
         for lease in self.leases:
             model.leases[lease.name] = lease

@@ -1,0 +1,167 @@
+"""
+Plain driver calls, made in the thread that waits for their result.
+
+Jumpstarter's driver clients hand each call to the event loop in another thread and wait for its result. A call with one
+answer needs no loop: here it is sent with gRPC's blocking API, over a channel of its own through the same tunnel. The
+round trip is a fifth shorter. Streams, and everything else that a driver client does, stay in the loop.
+
+Source: jumpstarter.v1.ExporterService DriverCall
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from types import MethodType
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
+
+import grpc
+import grpc.aio
+from jumpstarter.client.core import AsyncDriverClient, DriverInvalidArgument, DriverMethodNotImplemented
+from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
+
+from pytest_jumpstarter.device.call_window import leaves, mark_call
+from pytest_jumpstarter.device.portal import LoopNeeded, run_here
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+    from jumpstarter.client import DriverClient
+    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverCallRequest, DriverCallResponse
+
+T = TypeVar("T")
+
+
+class DriverPortal:
+    """
+    Stands in for the portal of driver clients: plain driver calls block in the caller's thread, the rest uses the loop.
+
+    An error of a call is marked with the time at which the call began; see `call_window`.
+
+    Args:
+        portal: The portal to the loop.
+        channel: A channel to the exporter; it may connect when the first call is made. None: all calls use the loop.
+
+    Attributes:
+        last_failure: When a call failed last, other than by a wrong method or argument; by `time.monotonic()`.
+    """
+
+    def __init__(self, portal: BlockingPortal, channel: grpc.Channel | None) -> None:
+        self.last_failure = -math.inf
+        self._portal = portal
+        self._loop_thread = portal.call(threading.get_ident)
+        self._driver_call: Callable[[DriverCallRequest], DriverCallResponse] | None = None
+        if channel is not None:
+            self._driver_call = jumpstarter_pb2_grpc.ExporterServiceStub(channel).DriverCall
+        self._opened: dict[int, float] = {}
+
+    def call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
+        """
+        Call `function`, wait for it, and return its result.
+
+        Raises:
+            DriverError: As Jumpstarter's driver client raises it.
+        """
+        began = time.monotonic()
+        try:
+            return self._call(function, *args)
+        except Exception as exc:
+            owner = getattr(function, "__self__", None)
+            self._note(exc, self._opened.get(id(owner), began))
+            raise
+
+    @contextmanager
+    def wrap_async_context_manager(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter and leave `manager` in the loop; the window of a call on a stream begins where that was opened."""
+        began, inside = time.monotonic(), None
+        try:
+            with self._portal.wrap_async_context_manager(manager) as opened:
+                self._opened[id(opened)] = began
+                try:
+                    yield opened
+                except BaseException as exc:
+                    inside = exc
+                    raise
+                finally:
+                    self._opened.pop(id(opened), None)
+        except Exception as exc:
+            for each in leaves(exc):
+                if each is not inside:
+                    self._note(each, began)
+            raise
+
+    def _note(self, error: BaseException, began: float) -> None:
+        mark_call(error, began)
+        if not isinstance(error, (DriverMethodNotImplemented, DriverInvalidArgument)):
+            self.last_failure = time.monotonic()
+
+    def _call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
+        is_in_loop = threading.get_ident() == self._loop_thread  # there the portal itself raises a clear error
+        if is_in_loop or self._driver_call is None:
+            return self._portal.call(function, *args)
+        if not isinstance(function, MethodType) or function.__func__ is not _CALL:
+            return self._portal.call(function, *args)
+        stub = _BlockingStub(self._driver_call)
+        try:
+            return run_here(_CALL(_DriverWithStub(function.__self__, stub), *args))
+        except LoopNeeded:
+            if stub.is_sent:
+                raise  # the call may have been carried out, so it is not sent again
+            return self._portal.call(function, *args)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._portal, name)
+
+
+_CALL: Callable[..., Coroutine[object, None, object]] = AsyncDriverClient.call_async
+"""The method by which every driver client makes its plain calls: it awaits one call of its stub."""
+
+
+def give_portal(driver: DriverClient, portal: DriverPortal) -> None:
+    """Make a driver client call through `portal`."""
+    driver.portal = portal  # type: ignore[assignment]  # it has all of a BlockingPortal, by __getattr__
+
+
+class _DriverWithStub:
+    """A driver client with another stub."""
+
+    def __init__(self, driver: object, stub: _BlockingStub) -> None:
+        self._driver = driver
+        self.stub = stub
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._driver, name)
+
+
+class _BlockingStub:
+    """
+    As much of Jumpstarter's stub as one plain call needs; awaiting it blocks this thread.
+
+    Attributes:
+        is_sent: Whether the call may have been sent.
+    """
+
+    def __init__(self, driver_call: Callable[[DriverCallRequest], DriverCallResponse]) -> None:
+        self._driver_call = driver_call
+        self.is_sent = False
+
+    async def DriverCall(self, request: DriverCallRequest) -> DriverCallResponse:  # noqa: N802  (the method's name)
+        """Call a driver; raise the same errors as a call in the loop."""
+        self.is_sent = True
+        try:
+            return self._driver_call(request)
+        except grpc.RpcError as exc:
+            raise _aio_error(exc) from None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise LoopNeeded(f"Jumpstarter's driver client also calls {name}, which needs the event loop")
+
+
+def _aio_error(exc: grpc.RpcError) -> grpc.aio.AioRpcError:
+    """Return the error that grpc.aio would have raised."""
+    call = cast("grpc.Call", exc)  # a channel raises the call itself as the error
+    metadata = [grpc.aio.Metadata(*(pairs or ())) for pairs in (call.initial_metadata(), call.trailing_metadata())]
+    debug: Callable[[], str | None] = getattr(exc, "debug_error_string", lambda: None)
+    return grpc.aio.AioRpcError(call.code(), metadata[0], metadata[1], call.details(), debug())

@@ -1,0 +1,71 @@
+"""
+The device of the first test that fails, left to people (`--jmp-hold-on-failure`).
+
+The report's record has lines that say how to reach it as `held`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.errors import JumpstarterError
+from pytest_jumpstarter.evidence.record import Record, record_of
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.run import Run
+
+
+class HoldOnFailure:
+    """
+    In the process that leases: keeps the device of the first test that fails, and ends the run.
+
+    A failure is seen when its report is made, before the device is put away, but counts only once it is logged: a
+    plugin that runs failed tests again may call it a rerun by then.
+
+    Args:
+        duration: Seconds to hold the device.
+    """
+
+    def __init__(self, run: Run, duration: float) -> None:
+        self._run = run
+        self._duration = duration
+        self._session: pytest.Session | None = None
+        self._failed: pytest.TestReport | None = None
+        self._is_done = False
+
+    def see(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
+        """See a test fail, and let its device not go back until that is logged."""
+        if self._failed is not None and call.when == "setup":  # nobody logged it
+            self._let_go()
+        is_first = self._failed is None and not self._is_done and not self._run.stop.received
+        is_failure = "device_error" not in record and _is_test_failure(report, call)
+        if is_first and is_failure and self._run.sets.postpone(devices_of(item).roles):
+            self._session, self._failed = item.session, report
+            record["held"] = []
+
+    def decide(self, report: pytest.TestReport) -> None:
+        """Hold the device if the test has failed for good, and end the run."""
+        if report is not self._failed or self._session is None:
+            return
+        if report.outcome != "failed":
+            self._let_go()
+            return
+        held = self._run.reserve(self._duration)
+        self._failed, self._is_done = None, held.is_any
+        if (record := record_of(report)) is not None:
+            record["held"] = held.lines
+        if held.is_any:
+            self._session.shouldfail = "the device of a failed test is held (--jmp-hold-on-failure)"
+
+    def _let_go(self) -> None:
+        self._failed = None
+        self._run.sets.end_postponed()
+
+
+def _is_test_failure(report: pytest.TestReport, call: pytest.CallInfo[None]) -> bool:
+    """Tell whether the product failed, not the lab, and not what was asked of it."""
+    is_ours = call.excinfo is not None and isinstance(call.excinfo.value, JumpstarterError)
+    return report.failed and not is_ours
