@@ -158,7 +158,7 @@ def with_devices(bench: Bench) -> Seen:
     """Run tests with and without a board, each with a value under a name on its reports."""
     files = {"conftest.py": conftest(VALUES), "test_it.py": parameters(VALUES) + WITHOUT + WITH}
     args = ("--html=page.html", "--jmp-report=run.html", "--jmp-artifacts=out", "-rA")
-    return bench.run(files, *args, environ={"TRUTH_MODE": "made"})
+    return bench.run(files, *args, environ={"TRUTH_MODE": "made"}, plugins=None)
 
 
 def ends_with_devices() -> dict[str, str]:
@@ -207,7 +207,7 @@ def test_under_xdist_and_with_retries(bench: Bench) -> None:
     """The same holds for reports that cross from a worker, and for tests that run again."""
     some = ("retry", "device_error", "jumpstarter")
     files = {"conftest.py": conftest(PLAIN_VALUES), "test_it.py": parameters(PLAIN_VALUES[:4], some) + WITHOUT + WITH}
-    seen = bench.run(files, "-n1", "--jmp-retries=1", environ={"TRUTH_MODE": "made"})
+    seen = bench.run(files, "-n1", "--jmp-retries=1", environ={"TRUTH_MODE": "made"}, plugins=["xdist"])
     for name in some:
         for number in range(4):
             case = f"[{name}-{number}]"

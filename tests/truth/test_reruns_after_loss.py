@@ -18,23 +18,25 @@ class Rerunning:
 
     Attributes:
         args: For pytest.
+        plugins: The entry points of the plugins.
         again: The word of the attempts after which a test ran again on a device error, in the last line.
         is_neighbour: Whether it is installed beside the neighbours only.
     """
 
     args: tuple[str, ...]
+    plugins: tuple[str, ...] = ("rerunfailures",)
     again: str = "rerun"
     is_neighbour: bool = False
 
 
-_RETRY = ("-p", "no:rerunfailures", "--retries=1")
+_RETRY = ("pytest-retry",)
 RERUNNING = {
     "rerunfailures": Rerunning(args=("--reruns=1",)),
-    "pytest-retry": Rerunning(args=_RETRY, again="retried", is_neighbour=True),
-    "ours": Rerunning(args=("--jmp-retries=1",)),
+    "pytest-retry": Rerunning(args=("--retries=1",), plugins=_RETRY, again="retried", is_neighbour=True),
+    "ours": Rerunning(args=("--jmp-retries=1",), plugins=()),
     "rerunfailures and ours": Rerunning(args=("--reruns=1", "--jmp-retries=1")),
-    "pytest-retry and ours": Rerunning(args=(*_RETRY, "--jmp-retries=1"), is_neighbour=True),
-    "rerunfailures, xdist": Rerunning(args=("--reruns=1", "-n1")),
+    "pytest-retry and ours": Rerunning(args=("--retries=1", "--jmp-retries=1"), plugins=_RETRY, is_neighbour=True),
+    "rerunfailures, xdist": Rerunning(args=("--reruns=1", "-n1"), plugins=("rerunfailures", "xdist")),
 }
 OTHERS = ("rerunfailures", "pytest-retry")
 BESIDE_OURS = ("rerunfailures and ours", "pytest-retry and ours")
@@ -79,7 +81,7 @@ def run(bench: Bench, request: pytest.FixtureRequest, name: str, suite: str, *ar
     rerunning = RERUNNING[name]
     python = request.getfixturevalue("neighbours") if rerunning.is_neighbour else sys.executable
     files = {"test_it.py": HEAD + suite}
-    seen = bench.run(files, *rerunning.args, *args, python=python, patience=patience)
+    seen = bench.run(files, *rerunning.args, *args, python=python, plugins=rerunning.plugins, patience=patience)
     for words in ("RuntimeError", "the client is closed", "INTERNALERROR"):
         assert words not in seen.output, seen.output
     return seen
