@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script
 
 from benchmarks.side import ours
 from benchmarks.talker import LINE_BYTES, numbered
+from pytest_jumpstarter.durations import parse_duration
 from pytest_jumpstarter.lab import Lab
-from pytest_jumpstarter.units import parse_duration
 
 RATE = 2_000_000
 SLOW_RATE = 11_520

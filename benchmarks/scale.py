@@ -29,13 +29,13 @@ from typing import TypeVar
 from pytest_jumpstarter.client.v1 import Client, Request, Response
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.leasing.acquire import Member, obtain_all
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.held import Held
+from pytest_jumpstarter.leasing.lease import ManagedLease
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.leases import Leases
-from pytest_jumpstarter.leasing.request import LeaseIds, Terms, Wanted
-from pytest_jumpstarter.leasing.together import Member, obtain_all
 
 T = TypeVar("T")
 FEW = 100
@@ -134,7 +134,7 @@ class Scale:
         row.calls.setdefault(what, []).extend([(self._client.calls - before) / len(jobs)] if jobs else [])
         return results
 
-    def _acquire(self) -> Held:
+    def _acquire(self) -> ManagedLease:
         (held,) = obtain_all([Member(Wanted(role="dut", selector="board=scale"), self._leases, Choice())])
         held.prepare()
         return held
@@ -146,7 +146,7 @@ class Scale:
             raise RuntimeError(f"{exporter} was leased twice")
         held.release(confirm=False)
 
-    def _release(self, held: Held) -> None:
+    def _release(self, held: ManagedLease) -> None:
         self._leases.drop(held)
         if held.failure:
             raise RuntimeError(held.failure)

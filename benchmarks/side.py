@@ -32,8 +32,8 @@ def ours(config_path: str, board: str) -> Iterator[Any]:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
     from pytest_jumpstarter.leasing import Wanted
     from pytest_jumpstarter.leasing.events import Events
-    from pytest_jumpstarter.leasing.request import LeaseIds, Terms
-    from pytest_jumpstarter.leasing.source import ControllerSource
+    from pytest_jumpstarter.leasing.from_controller import ControllerSource
+    from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
 
     config = ClientConfig.load(Path(config_path), environ={})
     with Client.from_config(config) as client:

@@ -26,10 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.durations import parse_duration
 from pytest_jumpstarter.errors import RequestError
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.lab.faults import order
-from pytest_jumpstarter.units import parse_duration
 
 RUNS, EXPORTERS, TTL = 8, 4, 10.0
 RECOVERY_TIMEOUT = 120.0

@@ -58,7 +58,7 @@ def main() -> None:
     from pytest_jumpstarter import plugin
 
     _spend(start)
-    for owner in (plugin, plugin._Herald):
+    for owner in (plugin, plugin._RecordedReports):
         for name, hook in list(vars(owner).items()):
             if name.startswith("pytest_") and callable(hook):
                 setattr(owner, name, timed(hook))

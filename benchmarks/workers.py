@@ -49,7 +49,7 @@ def test_it(dut, worker_id, number):
 """
 
 
-class Outcome:
+class ShortErrors:
     """
     What one run did.
 
@@ -74,7 +74,7 @@ class Outcome:
         self.wall = ended - began
 
 
-def run(folder: Path, config: Path, *args: str, tests: int, files: int, seconds: float) -> Outcome:
+def run(folder: Path, config: Path, *args: str, tests: int, files: int, seconds: float) -> ShortErrors:
     """Run `tests` tests in `files` files."""
     suite = Path(tempfile.mkdtemp(dir=folder))
     for number in range(files):
@@ -86,7 +86,7 @@ def run(folder: Path, config: Path, *args: str, tests: int, files: int, seconds:
     began = time.time()
     environ = os.environ | {"LOG": str(log)}
     done = subprocess.run(command, cwd=suite, env=environ, capture_output=True, text=True, check=False)
-    outcome = Outcome(done.returncode, log.read_text() if log.exists() else "", began, time.time())
+    outcome = ShortErrors(done.returncode, log.read_text() if log.exists() else "", began, time.time())
     if outcome.code:
         print(done.stdout, done.stderr)
     return outcome

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_jumpstarter.plugin import device_fixture
+from pytest_jumpstarter.fixtures import device_fixture
 
 dut = device_fixture()

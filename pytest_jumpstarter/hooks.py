@@ -13,8 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.evidence.artifacts import Folder
     from pytest_jumpstarter.leasing import LeaseRequest
-    from pytest_jumpstarter.report.artifacts import Folder
 
 
 @pytest.hookspec(firstresult=True)

@@ -14,11 +14,16 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from pytest_jumpstarter.units import parse_duration
-
 DEFAULT_ROLE = "dut"
 SHORTEST_TTL = 5.0
 SCOPES = ("session", "package", "module", "class", "function")
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration; what parses it is imported only where one is given, see `durations`."""
+    from pytest_jumpstarter import durations
+
+    return durations.parse_duration(text)
 
 
 def checked_selector(text: str) -> str:

@@ -6,7 +6,7 @@ imported by the `jumpstarter` fixture, when the first test asks for a device.
 
 One lease, from here to the wire and back: `device_fixture` asks `Run.device` (run.py), which looks among the sets of
 devices at hand (leasing/sets.py) or asks a source (leasing/source.py). The source acquires the leases of all members
-or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `Hold` (leasing/hold.py), and is
+or none (leasing/together.py): each is made by `Leases` (leasing/leases.py), is a `OwnLease` (leasing/hold.py), and is
 waited for (leasing/waiting.py) through the `Client` (client/v1) of the run's lab (site.py). Then the source has a
 `Connector` (leasing/connect.py) make the `Device` (device/): driver clients are made when they are looked up
 (device/driver_builder.py), and their calls go through the tunnel (device/blocking_calls.py). The set ends with its last
@@ -16,33 +16,28 @@ test (schedule.py), or with the run: leaving the source's context manager gives 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.fixtures import console, jumpstarter
 from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
     MARKER,
     ROLES,
-    Wish,
-    check_said,
     check_sharing,
     declared_roles,
     needs_of,
-    remember_wish,
-    wanted_device,
 )
 from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.device.console import Console
-    from pytest_jumpstarter.report.shown import Shows
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.report.on_demand import ReportParts
+
+__all__ = ["console", "jumpstarter"]  # fixtures, which pytest finds here; the hooks below it finds by name
 
 _USAGE_ERROR = "jumpstarter_usage_error"  # in xdist's `workeroutput`
 
@@ -68,7 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, so that a bad one ends the run before it begins."""
     config.stash[ROLES] = set()
     config.addinivalue_line("markers", MARKER)
-    config.pluginmanager.register(_Herald(config), "jumpstarter-herald")
+    config.pluginmanager.register(_RecordedReports(config), "jumpstarter-herald")
     try:
         config.stash[SETTINGS] = Settings.of(config)
         _register_outputs(config, config.stash[SETTINGS])
@@ -107,23 +102,23 @@ def _register_crew(config: pytest.Config, settings: Settings) -> None:
     if not has_workers or hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
     if settings.is_any_set or declared_roles(config.pluginmanager.get_plugins()):
-        from pytest_jumpstarter.session import start_crew
+        from pytest_jumpstarter.running.start import start_workers_controller
 
-        start_crew(config, settings)
+        start_workers_controller(config, settings)
 
 
 def _register_each(config: pytest.Config, settings: Settings) -> None:
     if any(setting.option.name == "each" for setting in settings.aimed()):
-        from pytest_jumpstarter.each import EACH, Each
+        from pytest_jumpstarter.collection.parametrize import EACH, EachExporter
 
-        config.stash[EACH] = each = Each(config)
+        config.stash[EACH] = each = EachExporter(config)
         config.pluginmanager.register(each, "jumpstarter-each")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests on each of several boards, where a fixture or the command line says so."""
     if not metafunc.config.stash[ROLES].isdisjoint(metafunc.fixturenames):
-        from pytest_jumpstarter.each import parametrise
+        from pytest_jumpstarter.collection.parametrize import parametrise
 
         parametrise(metafunc)
 
@@ -140,7 +135,7 @@ def _register_outputs(config: pytest.Config, settings: Settings) -> None:
     """Bring in what writes files, if any is asked for, in the process that prints."""
     is_asked = settings.all("report") or settings.find("artifacts") or config.getoption("htmlpath", default=None)
     if is_asked and not hasattr(config, "workerinput"):
-        from pytest_jumpstarter.report.outputs import register_outputs
+        from pytest_jumpstarter.report.files import register_outputs
 
         register_outputs(config, settings)
 
@@ -163,7 +158,7 @@ def pytest_internalerror(excrepr: object) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests without devices first, then group by device, unless somebody else orders the tests."""
     if _orders(config) and any(devices_of(item).planned for item in items):
-        from pytest_jumpstarter.order import arranged
+        from pytest_jumpstarter.collection.order import arranged
 
         items[:] = arranged(items)
 
@@ -199,7 +194,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     conftests = filter(_is_conftest, config.pluginmanager.get_plugins())
     if config.getoption("collectonly") or any(hasattr(it, "pytest_xdist_auto_num_workers") for it in conftests):
         return None
-    from pytest_jumpstarter.workers.number import number_of_workers
+    from pytest_jumpstarter.collection.auto_workers import number_of_workers
 
     return number_of_workers(config)
 
@@ -221,30 +216,30 @@ def _prepare(session: pytest.Session) -> None:
         raise pytest.UsageError(str(exc)) from exc
     needs = [need for _, need in by_role]
     if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
-        from pytest_jumpstarter.needs import Requirements
+        from pytest_jumpstarter.collection.requirements import Requirements
 
         session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
     if needs:
-        from pytest_jumpstarter.schedule import SCHEDULE, Schedule
+        from pytest_jumpstarter.running.schedule import SCHEDULE, Schedule
 
         session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
     if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
-        from pytest_jumpstarter.asked import Asked
+        from pytest_jumpstarter.collection.collect_only import DeviceListing
 
-        session.config.pluginmanager.register(Asked(session.items), "jumpstarter-asked")
+        session.config.pluginmanager.register(DeviceListing(session.items), "jumpstarter-asked")
     elif session.config.getoption("jmp_check"):
-        from pytest_jumpstarter.check import Check
+        from pytest_jumpstarter.collection.check import Check
 
         session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
 
 
-class _Herald:
+class _RecordedReports:
     """Waits for reports with a record of ours, which may come from another process, and brings in what shows it."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._shows: Shows | None = None
+        self._shows: ReportParts | None = None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None, None, None]:
@@ -252,99 +247,7 @@ class _Herald:
         record = getattr(report, "jumpstarter", None)
         if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
             return (yield)
-        from pytest_jumpstarter.report.shown import Shows
+        from pytest_jumpstarter.report.on_demand import ReportParts
 
-        self._shows = self._shows or Shows(self._config)
+        self._shows = self._shows or ReportParts(self._config)
         return (yield from self._shows.show(report))
-
-
-@pytest.fixture(scope="session")
-def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    from pytest_jumpstarter.schedule import SCHEDULE
-
-    if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
-        schedule.wait_for_imports()
-    from pytest_jumpstarter.session import start_run
-
-    run = start_run(request.session, request.config.stash[SETTINGS])
-    yield run
-    run.close()
-
-
-def device_fixture(
-    *,
-    selector: str | None = None,
-    exporter: str | None = None,
-    scope: str | None = None,
-    requires: Sequence[str] = (),
-    selectors: Sequence[str] = (),
-) -> Callable[..., Device]:
-    """
-    Return a fixture that yields a connected `Device`; the name you give it is the device's role.
-
-    ::
-
-        # conftest.py
-        gateway = device_fixture(selector="kind=gateway,can", scope="module")
-
-    Args:
-        selector: Label selector of the exporters that will do; `--jmp-selector gateway:…` overrides it.
-        exporter: Name of the one exporter that will do; `--jmp-exporter gateway:…` overrides it.
-        scope: session, package, module, class or function; None for `--jmp-scope`.
-        requires: Dotted paths of drivers that the device must have; where it lacks one, its tests are skipped.
-        selectors: Selectors of several kinds of board instead of one: the tests run on each, with its selector in
-            their names.
-
-    Raises:
-        SelectorError: A selector does not parse.
-        OptionError: There is no such scope.
-    """
-    __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
-    check_said(selectors if selector is None else (selector,), scope)
-    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires), selectors=tuple(selectors))
-
-    def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
-        """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
-        yield from leased_device(request, wish)
-
-    return fixture_of(device, wish)
-
-
-def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
-    """Yield the device of a role, of which its fixture says `wish`."""
-    from pytest_jumpstarter.running.device_fixtures import device_fixtures
-    from pytest_jumpstarter.schedule import SCHEDULE
-
-    role = str(request.fixturename)
-    run: Run = request.getfixturevalue("jumpstarter")
-    fixtures = device_fixtures(request.session)
-    fixtures.note_setup(request)
-    wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
-    schedule = request.config.stash.get(SCHEDULE, None)
-    together = schedule.together(wanted) if schedule is not None else [wanted]
-    with ExitStack() as stack:
-        with fixtures.noting_failure(request):
-            device = stack.enter_context(run.device(wanted, together))
-        yield device
-
-
-def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
-    """Make a fixture of a function, or of a class method, that yields a device."""
-
-    def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:
-        config.stash[ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
-        return wish.scope or config.stash[SETTINGS]["scope"].value
-
-    remember_wish(function, wish)
-    fixture = pytest.fixture(scope=scope_in_force)(function)
-    remember_wish(fixture, wish)
-    return fixture
-
-
-@pytest.fixture
-def console(dut: Device) -> Iterator[Console]:
-    """The serial console of `dut`, in pexpect's words: `expect`, `expect_exact`, `sendline`, `before`, `after`."""
-    found = dut.console()
-    yield found
-    found.discard()  # what this test did not read is not for the next one to find

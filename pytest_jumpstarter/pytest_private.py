@@ -163,6 +163,9 @@ def uses_request(item: pytest.Item) -> bool:
     info = getattr(item, "_fixtureinfo", None)
     if info is None:
         return False
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and any(hasattr(value, "load_fixture") for value in callspec.params.values()):
+        return True  # a parameter of pytest-lazy-fixtures
     fixtures = (fixturedef for name in info.names_closure for fixturedef in info.name2fixturedefs.get(name, ())[-1:])
     return "request" in info.argnames or any("request" in each.argnames and _is_of_suite(each) for each in fixtures)
 

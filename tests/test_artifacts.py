@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from runs import running, wait_for
 
-from pytest_jumpstarter.report.artifacts import new_folder, slug
+from pytest_jumpstarter.evidence.artifacts import new_folder, slug
 
 CONFTEST = """
     import threading
     import pytest
     from pytest_jumpstarter import device_fixture
-    from pytest_jumpstarter.report import artifacts
+    from pytest_jumpstarter.evidence import artifacts
 
     artifacts.TIMEOUT = 2.0
     gateway = device_fixture(selector="kind=gateway")

@@ -15,6 +15,7 @@ from lab.peers import ManualExporter
 from runs import until
 
 from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Request, Response
+from pytest_jumpstarter.collection.auto_workers import number_of_workers
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing import Wanted
 from pytest_jumpstarter.leasing.availability import (
@@ -25,7 +26,7 @@ from pytest_jumpstarter.leasing.availability import (
     words_for_waiting,
 )
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.workers.number import NOTE, number_of_workers
+from pytest_jumpstarter.workers import NOTE
 
 MOCK = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
 DISABLED = "enabled: false\n"

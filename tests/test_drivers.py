@@ -23,8 +23,8 @@ from pytest_jumpstarter.client.v1 import Client, ClientConfig
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing import Wanted
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import LeaseIds, Terms
-from pytest_jumpstarter.leasing.source import ControllerSource
+from pytest_jumpstarter.leasing.from_controller import ControllerSource
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
 
 PATIENCE = 30.0
 QEMU_EXAMPLE = Path(__file__).parent.parent / "examples" / "qemu"

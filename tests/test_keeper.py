@@ -15,8 +15,8 @@ from pytest_jumpstarter.errors import MethodUnavailable
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing import Wanted
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.request import DEFAULT_DURATION, LeaseIds, Terms
-from pytest_jumpstarter.leasing.source import ControllerSource
+from pytest_jumpstarter.leasing.from_controller import ControllerSource
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, Terms
 
 ActiveLeases = Callable[[], list[Lease]]
 

@@ -175,8 +175,8 @@ def test_page_of_5000_tests(browser: webdriver.Chrome, tmp_path: Path) -> None:
     assert browser.execute_script(f"return {BARS}") == 3 * 50 + 3 * 5000
     assert "test_something_of_the_product[0-<b>&amp;]" in hovered(browser, "test")
     assert browser.find_elements(By.CSS_SELECTOR, "a[href^=javascript]") == []
-    link = browser.find_element(By.CSS_SELECTOR, "details a")
-    assert str(link.get_dom_attribute("href")).endswith("art/test%207/console.log")
+    worker_end = browser.find_element(By.CSS_SELECTOR, "details a")
+    assert str(worker_end.get_dom_attribute("href")).endswith("art/test%207/console.log")
     for width in (1280, 400):
         resize(browser, width)
         assert browser.execute_script(OVERFLOW) <= 0, f"at {width} px the page is wider than the window"

@@ -209,7 +209,7 @@ def test_header(suite: pytest.Pytester, environment: Callable[..., None], dead: 
 
 TELLS = """
     import logging, os, pytest
-    from pytest_jumpstarter.report.recorder import Recorder
+    from pytest_jumpstarter.evidence.lease_times import Recorder
 
     SECRETS = {secrets!r}
 

@@ -9,7 +9,7 @@ import pytest
 from runs import occupied, running, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
-from pytest_jumpstarter.schedule import sets_of
+from pytest_jumpstarter.running.schedule import sets_of
 
 ActiveLeases = Callable[[], list[Lease]]
 

@@ -14,7 +14,7 @@ from runs import occupied, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.running.current_test import CurrentTest
-from pytest_jumpstarter.signals import give_lines
+from pytest_jumpstarter.running.interrupt import give_lines
 
 ActiveLeases = Callable[[], list[Lease]]
 

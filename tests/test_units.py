@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_jumpstarter.units import format_duration, parse_duration
+from pytest_jumpstarter.durations import format_duration, parse_duration
 
 
 @pytest.mark.parametrize(

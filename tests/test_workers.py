@@ -16,12 +16,13 @@ from conftest import exporter_document
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.collection.auto_workers import number_of_workers
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.roles import check_sharing
 from pytest_jumpstarter.settings import Settings
-from pytest_jumpstarter.workers.hub import Hub
-from pytest_jumpstarter.workers.number import NOTE, number_of_workers
+from pytest_jumpstarter.workers import NOTE
+from pytest_jumpstarter.workers.channel import ControllerEnd
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -430,9 +431,9 @@ def test_ended_by_a_failure_without_a_terminal(racked: pytest.Pytester, rack_cli
 
 def test_the_hub_ends_without_its_folder() -> None:
     """Where something has cleared the folder for temporary files meanwhile, the run still comes to its end."""
-    hub = Hub(lambda _: {})
-    shutil.rmtree(Path(hub.address).parent)
-    closing = threading.Thread(target=hub.close, daemon=True)
+    controller_end = ControllerEnd(lambda _: {})
+    shutil.rmtree(Path(controller_end.address).parent)
+    closing = threading.Thread(target=controller_end.close, daemon=True)
     closing.start()
     closing.join(4.0)
     assert not closing.is_alive()

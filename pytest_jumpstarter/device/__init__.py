@@ -9,6 +9,7 @@ The device that a test gets, and the connection to its exporter.
 - `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.
 - `blocking_calls`: makes plain driver calls in the thread that waits for their result.
 - `device`: `Device`, the stable handle that a fixture yields.
+- `call_window`: since when a call ran that failed.
 - `console`: `Console`, which is used like a pexpect session.
 - `shared_port`: the only reader of a serial port; everybody else reads from it. `recording`: its output on disk.
 - `exporter_log`: the log messages of the exporter, its drivers and its hooks.

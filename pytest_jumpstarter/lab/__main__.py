@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_jumpstarter.durations import parse_duration
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.process import Options, install_stop, serve
-from pytest_jumpstarter.units import parse_duration
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from pytest_jumpstarter.errors import ConfigError, RequestError
 from pytest_jumpstarter.leasing.hints import hint, listed
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
         ConfigError: It is not ours to use, or its board is not what is wanted.
     Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
     """
-    from pytest_jumpstarter.leasing.adopted import check_lease
+    from pytest_jumpstarter.leasing.identity import check_lease
 
     lease = check_lease(client, wanted)
     if lease.exporter is None:

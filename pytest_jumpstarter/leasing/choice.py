@@ -8,7 +8,7 @@ from collections import Counter
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import RequestError
 from pytest_jumpstarter.leasing.availability import Availability
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
 LISTING_TIMEOUT = 1.0

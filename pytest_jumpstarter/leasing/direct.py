@@ -12,8 +12,8 @@ from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_connection import CONNECT_TIMEOUT, TlsAdvice
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
-from pytest_jumpstarter.leasing.given import GivenExporter
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.without_lease import GivenExporter
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection

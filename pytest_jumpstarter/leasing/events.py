@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
-    from pytest_jumpstarter.leasing.request import LeaseRequest, Wanted
+    from pytest_jumpstarter.leasing.lease_request import LeaseRequest, Wanted
 
 
 class Events:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection
     from pytest_jumpstarter.device.tunnel import Tunnel
-    from pytest_jumpstarter.leasing.held import Held
+    from pytest_jumpstarter.leasing.lease import ManagedLease
 
 CONFIRM_TIMEOUT = 5.0
 """Seconds in which a suspicion must be confirmed, or it is none."""
@@ -34,11 +34,11 @@ class Health:
         retired: When the device went back, by `time.monotonic()`; infinity while it has not.
     """
 
-    def __init__(self, held: Held | None = None) -> None:
+    def __init__(self, managed: ManagedLease | None = None) -> None:
         self.device: Device | None = None
         self.loss: DeviceError | None = None
         self.retired = math.inf
-        self._held = held
+        self._managed = managed
         self._connection: ExporterConnection | None = None
         self._tunnel: Tunnel | None = None
         self._silence: JumpstarterError | None = None
@@ -48,9 +48,9 @@ class Health:
         """Whether the device went back; the next one of its role has another lease."""
         return self.retired < math.inf
 
-    def is_of(self, held: Held) -> bool:
+    def is_of(self, managed: ManagedLease) -> bool:
         """Tell whether this is the health of the device under that lease."""
-        return self._held is held
+        return self._managed is managed
 
     def attach(self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None) -> None:
         """
@@ -82,7 +82,7 @@ class Health:
         """
         if self.loss is None and (loss := self._ask_controller()) is not None:
             self.lose(loss)
-        self._held = None
+        self._managed = None
         self._connection = None
         self.retired = time.monotonic()
 
@@ -131,9 +131,9 @@ class Health:
 
     def _look_once(self, began: float) -> None:
         """Look at lease and exporter, or at the exporter itself where there is no lease, unless the watch just did."""
-        if self._held is None:
+        if self._managed is None:
             self._confirm()
-        elif self._held.looked < began and (loss := self._ask_controller()) is not None:
+        elif self._managed.looked < began and (loss := self._ask_controller()) is not None:
             self.lose(loss)
 
     def _confirm(self) -> DeviceError | None:
@@ -169,10 +169,10 @@ class Health:
 
     def _ask_controller(self) -> DeviceError | None:
         self._silence = None
-        if self._held is None:
+        if self._managed is None:
             return None
         try:
-            return self._held.look(CONFIRM_TIMEOUT / 4)  # for each of its two calls
+            return self._managed.look(CONFIRM_TIMEOUT / 4)  # for each of its two calls
         except JumpstarterError as exc:
             self._silence = exc  # the lab controller cannot tell: the exporter itself will
             return None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher, get_close_matches
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector, Term
 
 if TYPE_CHECKING:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.errors import DeviceMismatch
-from pytest_jumpstarter.leasing.request import Wanted
+from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.errors import (
+    ConfigError,
+    DeviceMismatch,
+    LeaseUnsatisfiable,
+    NotFound,
+)
+from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
+
+if TYPE_CHECKING:
+    pass
 
 
 def check_identity(wanted: Wanted, name: str, labels: Mapping[str, str] | None, where: str) -> None:
@@ -40,3 +50,24 @@ def asked_for(wanted: Wanted) -> str:
     """Return words for the board that is wanted, and for who said so."""
     board = ", ".join(filter(None, [wanted.exporter and f"exporter {wanted.exporter}", wanted.selector]))
     return f"{wanted.role!r} asks for {board} ({wanted.source})"
+
+
+def check_lease(client: Client, wanted: Wanted) -> Lease:
+    """
+    Return the existing lease that is wanted, if it is ours to use.
+
+    Raises:
+        ConfigError: There is no such lease, it has ended, or it belongs to another client.
+    Source: jumpstarter.client.v1.ClientService GetLease
+    """
+    asked = f"{wanted.lease} ({wanted.lease_source})"
+    try:
+        lease = client.get_lease(str(wanted.lease))
+    except NotFound as exc:
+        raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
+    if lease.client != client.name:
+        raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {client.name!r}")
+    if lease.is_ended:
+        why = f": {lease.refusal.message}" if lease.refusal else ""
+        raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")
+    return lease

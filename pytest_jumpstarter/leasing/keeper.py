@@ -16,18 +16,18 @@ import threading
 import time
 from collections.abc import Mapping
 
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import LOOK_INTERVAL, Health
-from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.leasing.lease import ManagedLease
 
 
 class _Watched:
     """One lease in the keeper's hands."""
 
-    def __init__(self, held: Held, interval: float) -> None:
-        self.held = held
+    def __init__(self, managed: ManagedLease, interval: float) -> None:
+        self.managed = managed
         self.seen = time.monotonic()
         self.next_extension = self.seen + interval
 
@@ -53,18 +53,18 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
-    def watch(self, held: Held) -> None:
-        """Keep `held` alive from now on, and note the loss of its device when it is gone."""
+    def watch(self, managed: ManagedLease) -> None:
+        """Keep `managed` alive from now on, and note the loss of its device when it is gone."""
         with self._lock:
-            self._watched[held.name] = _Watched(held, self._next_third())
+            self._watched[managed.name] = _Watched(managed, self._next_third())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
                 self._thread.start()
 
-    def forget(self, held: Held) -> None:
-        """Let `held` be: it is being given back."""
+    def forget(self, managed: ManagedLease) -> None:
+        """Let `managed` be: it is being given back."""
         with self._lock:
-            self._watched.pop(held.name, None)
+            self._watched.pop(managed.name, None)
 
     def stop(self) -> None:
         """End the thread; a call that is under way ends by its own timeout."""
@@ -83,10 +83,10 @@ class Keeper:
         """Look after one lease; nothing that goes wrong here ends the thread that all leases need."""
         timeout = max(1.0, self.ttl / 6)
         try:
-            loss = watched.held.look(timeout)
+            loss = watched.managed.look(timeout)
             watched.seen = time.monotonic()
             if loss is None and watched.seen >= watched.next_extension:
-                watched.held.extend(timeout)
+                watched.managed.extend(timeout)
                 watched.next_extension = time.monotonic() + self._next_third()
         except DeviceError as exc:
             loss = exc
@@ -95,18 +95,18 @@ class Keeper:
         except TokenExpired as exc:
             loss = self._given_up(watched, "the token has been expired", exc)
         except JumpstarterError as exc:
-            loss = LeaseLost(f"lease {watched.held.name} cannot be kept: {exc}")
+            loss = LeaseLost(f"lease {watched.managed.name} cannot be kept: {exc}")
         except Exception as exc:
             loss = self._given_up(watched, f"the lease could not be looked after ({type(exc).__name__})", exc)
         if loss is not None and self._is_watched(watched):
-            self.forget(watched.held)
-            self._lose(watched.held, loss)
+            self.forget(watched.managed)
+            self._lose(watched.managed, loss)
 
-    def _lose(self, held: Held, loss: DeviceError) -> None:
+    def _lose(self, managed: ManagedLease, loss: DeviceError) -> None:
         """Note the loss of the lease's device, if it is ready already: until then whoever waits for it notices."""
-        role = held.wanted.role
+        role = managed.wanted.role
         health = self._healths.get(role)
-        if health is not None and health.is_of(held):
+        if health is not None and health.is_of(managed):
             health.lose(loss)
             self._events.on_loss(role, health.loss or loss)  # by now it knows which board it is about
 
@@ -116,13 +116,13 @@ class Keeper:
         if away < self.ttl:
             return None
         return LeaseLost(
-            f"{what} for {format_duration(away)}, longer than lease {watched.held.name} lives without being extended "
+            f"{what} for {format_duration(away)}, longer than lease {watched.managed.name} lives unextended "
             f"(--jmp-ttl): {exc}"
         )
 
     def _is_watched(self, watched: _Watched) -> bool:
         with self._lock:
-            return self._watched.get(watched.held.name) is watched
+            return self._watched.get(watched.managed.name) is watched
 
     def _next_third(self) -> float:
         return self.ttl / 3 * random.uniform(0.8, 1.0)

@@ -10,19 +10,16 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, RequestError
-from pytest_jumpstarter.leasing.adopted import Adopted
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
-from pytest_jumpstarter.leasing.held import Held
-from pytest_jumpstarter.leasing.hold import Hold
 from pytest_jumpstarter.leasing.keeper import Keeper
-from pytest_jumpstarter.leasing.request import LeaseIds, LeaseRequest, Terms, Wanted
-from pytest_jumpstarter.leasing.reservation import Reservation
-from pytest_jumpstarter.leasing.tags import lease_context, lease_tags
-from pytest_jumpstarter.origin import Origin
+from pytest_jumpstarter.leasing.lease import AdoptedLease, ManagedLease, Reservation
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted, lease_context, lease_tags
+from pytest_jumpstarter.leasing.own_lease import OwnLease
 
 
 class Leases:
@@ -34,7 +31,7 @@ class Leases:
         ids: Names for the leases of this process.
         terms: For how long leases are asked for, and held.
         healths: The state of each role's device.
-        connector: See `Held`.
+        connector: See `ManagedLease`.
 
     Attributes:
         client: The client that leases are made with.
@@ -52,7 +49,7 @@ class Leases:
         connector: Connector,
     ) -> None:
         self.client = client
-        self.held: list[Held] = []
+        self.managed: list[ManagedLease] = []
         self._events = events
         self._ids = ids
         self._terms = terms
@@ -85,12 +82,14 @@ class Leases:
         self._events.on_request(request, wanted.role)
         return _as_requested(wanted, request), request
 
-    def new(self, wanted: Wanted, request: LeaseRequest | None, *, since: float) -> Held:
-        """Return a lease that is still to be requested, or without a request the existing one; see `Held`."""
+    def new(self, wanted: Wanted, request: LeaseRequest | None, *, since: float) -> ManagedLease:
+        """Return a lease that is still to be requested, or without a request the existing one; see `ManagedLease`."""
         if request is None:
-            held: Held = Adopted(self.client, wanted, events=self._events, connector=self._connector, since=since)
+            managed: ManagedLease = AdoptedLease(
+                self.client, wanted, events=self._events, connector=self._connector, since=since
+            )
         else:
-            held = Hold(
+            managed = OwnLease(
                 self.client,
                 wanted,
                 request,
@@ -100,51 +99,52 @@ class Leases:
                 connector=self._connector,
                 since=since,
             )
-        self.held.append(held)  # before the request leaves
-        return held
+        self.managed.append(managed)  # before the request leaves
+        return managed
 
-    def keep(self, held: Held) -> None:
+    def keep(self, managed: ManagedLease) -> None:
         """Keep a lease that is Ready alive, until it is given back."""
-        self._keeper.watch(held)
+        self._keeper.watch(managed)
 
-    def drop(self, held: Held) -> None:
+    def drop(self, managed: ManagedLease) -> None:
         """Give back what no test has seen."""
-        held.release()
-        self.held.remove(held)  # and not before: an interrupt in between leaves it to `close`
-        if held.failure:
-            self._events.on_failure(held.failure)
+        managed.release()
+        self.managed.remove(managed)  # and not before: an interrupt in between leaves it to `close`
+        if managed.failure:
+            self._events.on_failure(managed.failure)
 
-    def give_back(self, held: Held) -> None:
+    def give_back(self, managed: ManagedLease) -> None:
         """Give back what tests had, unless that is done, and see its exporter clean up."""
-        if held not in self.held:
+        if managed not in self.managed:
             return
-        self._keeper.forget(held)
-        held.release()
-        self.held.remove(held)  # as in `drop`
-        if held.failure:
-            self._events.on_failure(held.failure)
-        elif held.is_ours and held.lease is not None and not held.is_reserved:
-            self._events.on_released(held.lease, held.wanted.role)
+        self._keeper.forget(managed)
+        managed.release()
+        self.managed.remove(managed)  # as in `drop`
+        if managed.failure:
+            self._events.on_failure(managed.failure)
+        elif managed.is_ours and managed.lease is not None and not managed.is_reserved:
+            self._events.on_released(managed.lease, managed.wanted.role)
             if not self._is_urgent:
-                self._await_after_hook(held)
+                self._await_after_hook(managed)
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
         """Leave the boards of some roles to people, for `duration` seconds; return those, and why others cannot be."""
         reserved, failures = [], []
-        for held in self.held:
-            if held.wanted.role in roles and held.exporter is not None:
+        for managed in self.managed:
+            if managed.wanted.role in roles and managed.exporter is not None:
                 try:
-                    reserved.append(held.reserve(duration))
-                    self._keeper.forget(held)
+                    reserved.append(managed.reserve(duration))
+                    self._keeper.forget(managed)
                 except JumpstarterError as exc:
-                    failures.append(f"lease {held.name} cannot be held: {exc}")
+                    failures.append(f"lease {managed.name} cannot be held: {exc}")
         return reserved, failures
 
     def release_all(self) -> None:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
         self._is_urgent = True
         threads = [
-            threading.Thread(target=held.release, kwargs={"confirm": False}, daemon=True) for held in list(self.held)
+            threading.Thread(target=managed.release, kwargs={"confirm": False}, daemon=True)
+            for managed in list(self.managed)
         ]
         for thread in threads:
             thread.start()
@@ -157,13 +157,13 @@ class Leases:
         """Give back every lease that a fixture left behind."""
         with ExitStack() as stack:
             stack.callback(self._keeper.stop)
-            for held in list(self.held):
-                stack.callback(self.give_back, held)
+            for managed in list(self.managed):
+                stack.callback(self.give_back, managed)
 
-    def _await_after_hook(self, held: Held) -> None:
+    def _await_after_hook(self, managed: ManagedLease) -> None:
         """Wait until the exporter has cleaned up, and pass on if it could not."""
         with suppress(RequestError):  # the lab controller is away: nobody can tell
-            if failure := held.after_hook():
+            if failure := managed.after_hook():
                 self._events.on_hook_failure(failure)
 
     @cached_property

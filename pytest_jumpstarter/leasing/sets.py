@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Lease
     from pytest_jumpstarter.device import Device, ExporterIdentity
     from pytest_jumpstarter.leasing.health import Health
-    from pytest_jumpstarter.leasing.request import Wanted
-    from pytest_jumpstarter.leasing.reservation import Reservation
+    from pytest_jumpstarter.leasing.lease import Reservation
+    from pytest_jumpstarter.leasing.lease_request import Wanted
 
 
 class Source(Protocol):

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Route
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceUnreachable,
     ExporterOffline,
@@ -28,8 +29,7 @@ from pytest_jumpstarter.errors import (
     TransportError,
 )
 from pytest_jumpstarter.leasing.availability import what_there_is, words_for_waiting
-from pytest_jumpstarter.leasing.request import Wanted
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.leasing.lease_request import Wanted
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.evidence.record import DeviceErrorFacts, Record, record_of
-from pytest_jumpstarter.report.shown import Shown
+from pytest_jumpstarter.report.part import ReportPart
 
 CATEGORY = "device error"
 EXIT_CODE = 8
@@ -30,7 +30,7 @@ def facts_of(report: pytest.TestReport) -> DeviceErrorFacts | None:
     return record.get("device_error") if record is not None and report.outcome == "failed" else None
 
 
-class DeviceErrors(Shown):
+class DeviceErrors(ReportPart):
     """Shows device errors, and gives a run with nothing worse its exit code."""
 
     def __init__(self, config: pytest.Config) -> None:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.evidence.record import Record, record_of
+from pytest_jumpstarter.evidence.versions import versions
 from pytest_jumpstarter.masking import mask
-from pytest_jumpstarter.report.bookkeeper import Bookkeeper
-from pytest_jumpstarter.report.versions import versions
+from pytest_jumpstarter.report.part import SUMMARY_TABLE
+from pytest_jumpstarter.report.summary_table import SummaryTable
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.settings import Settings
 
 
-class ReportFiles(Bookkeeper):
+class ReportFiles(SummaryTable):
     """
     Takes in the reports of all tests, those without devices too, and writes them down.
 
@@ -96,3 +101,25 @@ def _page(data: dict[str, Any], path: Path) -> str:
 
 
 _FORMATS: dict[str, Callable[[dict[str, Any], Path], str]] = {".json": _json, ".html": _page, ".md": _page}
+
+
+def register_outputs(config: pytest.Config, settings: Settings) -> None:
+    """
+    Let files be written, if anything is to run; add to the page of pytest-html, where one is asked for.
+
+    Raises:
+        OptionError: A file or folder cannot be written.
+    """
+    paths = [(setting.value, setting.source) for setting in settings.all("report")]
+    runs_nothing = config.getoption("collectonly", default=False) or config.getoption("jmp_check")
+    if paths and not runs_nothing:
+        config.stash[SUMMARY_TABLE] = files = ReportFiles(config, paths)
+        config.pluginmanager.register(files, "jumpstarter-files")
+    page = config.getoption("htmlpath", default=None)
+    if page and config.pluginmanager.hasplugin("html"):
+        from pytest_jumpstarter.report.html_columns import HtmlColumns
+
+        config.pluginmanager.register(HtmlColumns(Path(page).absolute()), "jumpstarter-html")
+    if (folder := settings.find("artifacts")) is not None:
+        path = Path(config.invocation_params.dir, folder.value)
+        check_writable(path / f".writable-{os.getpid()}", folder.source, path)

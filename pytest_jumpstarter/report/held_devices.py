@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.shown import Shown
+from pytest_jumpstarter.report.part import ReportPart
 
 
-class HeldDevices(Shown):
+class HeldDevices(ReportPart):
     """In the process that prints: says how to reach the devices that are held, and gives the run its exit code."""
 
     def __init__(self, config: pytest.Config) -> None:

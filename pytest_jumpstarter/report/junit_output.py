@@ -6,10 +6,10 @@ import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.shown import Shown
+from pytest_jumpstarter.report.part import ReportPart
 
 
-class JunitOutput(Shown):
+class JunitOutput(ReportPart):
     """In the process that prints: writes the sections that are ours, which the JUnit plugin would leave out."""
 
     def expect(self, report: pytest.TestReport, record: Record) -> None:

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.report.timeline import WIDTH, Timeline
-from pytest_jumpstarter.units import format_duration
 
 BAD = ("failed", "error", "device error", "rerun")
 

@@ -8,10 +8,10 @@ import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.evidence.record import Record
-from pytest_jumpstarter.report.shown import Shown
+from pytest_jumpstarter.report.part import ReportPart
 
 
-class Retried(Shown):
+class Retried(ReportPart):
     """Shows reruns, and leaves the attempts that do not count out of the JUnit file."""
 
     def __init__(self, config: pytest.Config) -> None:

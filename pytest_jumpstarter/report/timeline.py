@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, NamedTuple
 
-from pytest_jumpstarter.units import format_duration
+from pytest_jumpstarter.durations import format_duration
 
 WIDTH = 1000
 """Units of the whole time, whatever it is in seconds."""
@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
 class Timeline:
     """
-    Lays out what `Ledger.as_data` returned.
+    Lays out what `RunRecord.as_data` returned.
 
     Attributes:
         rows: One for each exporter.

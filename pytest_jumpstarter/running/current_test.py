@@ -76,6 +76,11 @@ class CurrentTest:
         """Return whether a plugin ran the phase again while its report was being made."""
         return self._repeats.get(str(call.when), 0) > 0
 
+    @property
+    def setup_error(self) -> BaseException | None:
+        """The error that ended the last setup of this test, if one did."""
+        return self._last_error.get("setup")
+
     def pytest_enter_pdb(self) -> None:
         """Note that there is a debugger's prompt; with `--pdb` there may be one at any time."""
         self._is_debugged = True

@@ -22,7 +22,7 @@ from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of, current_test
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 DEVICE_FIXTURES = pytest.StashKey["DeviceFixtures"]()
 

@@ -15,7 +15,7 @@ from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.evidence.record import Record, record_of
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.running.run import Run
 
 
 class HoldOnFailure:

@@ -18,20 +18,20 @@ from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
 from pytest_jumpstarter.errors import DeviceError
 from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of
+from pytest_jumpstarter.running.interrupt import give_lines
 from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test_said
-from pytest_jumpstarter.signals import give_lines
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.report.artifacts import Artifacts
-    from pytest_jumpstarter.report.evidence import Evidence
-    from pytest_jumpstarter.report.masked import Masked
-    from pytest_jumpstarter.report.no_device import Skips
-    from pytest_jumpstarter.report.outcome import Outcome
-    from pytest_jumpstarter.report.recorder import Recorder
-    from pytest_jumpstarter.run import Run
+    from pytest_jumpstarter.evidence.artifacts import Artifacts
+    from pytest_jumpstarter.evidence.lease_times import LeaseTimesRecorder
+    from pytest_jumpstarter.evidence.masked import Masked
+    from pytest_jumpstarter.evidence.sections import Sections
+    from pytest_jumpstarter.evidence.short_errors import ShortErrors
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries
+    from pytest_jumpstarter.running.run import Run
+    from pytest_jumpstarter.running.skip_without_device import DeviceSkips
 
 _HAS_VERDICT = pytest.StashKey[bool]()
 
@@ -53,13 +53,13 @@ class Pipeline:
         test: CurrentTest,
         fixtures: DeviceFixtures,
         *,
-        short_errors: Outcome,
+        short_errors: ShortErrors,
         verdicts: Verdicts,
         retries: Retries | None,
-        skips: Skips | None,
+        skips: DeviceSkips | None,
         hold: HoldOnFailure | None,
-        sections: Evidence,
-        lease_times: Recorder,
+        sections: Sections,
+        lease_times: LeaseTimesRecorder,
         artifacts: Artifacts | None,
         masked: Masked,
     ) -> None:
@@ -88,6 +88,12 @@ class Pipeline:
         if self._artifacts is not None:
             self._artifacts.begin()
         self._fixtures.check_present(item, devices_of(item).planned)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        """End a test again whose setup failed for want of a device, where a plugin goes on to the call all the same."""
+        if isinstance(error := self._test.setup_error, DeviceError):
+            raise error.with_traceback(None)
 
     @pytest.hookimpl(specname="pytest_runtest_makereport")
     def pytest_runtest_makereport_with_lines(self, call: pytest.CallInfo[None]) -> None:

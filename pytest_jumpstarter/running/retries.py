@@ -17,8 +17,8 @@ from pytest_jumpstarter.errors import DeviceError, LeaseTimeout
 from pytest_jumpstarter.evidence.record import Record
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.run import Run
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
+    from pytest_jumpstarter.running.run import Run
     from pytest_jumpstarter.settings import Settings
 
 _RETRIES = pytest.StashKey[int]()

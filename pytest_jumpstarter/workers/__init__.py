@@ -1,10 +1,8 @@
 """
 Many processes in one run: pytest-xdist's controller process, and its workers, each with devices of its own.
 
-- `hub`: `Hub`, the socket in the controller process, by which workers reach people and the lab.
-- `link`: `Link`, a worker's end of it.
-- `crew`: `Crew`, what the controller process does for its workers: one run id, one lab, and it sweeps up after them.
-- `number`: how many workers `-n auto` means.
+- `controller`: what the controller process does for its workers: one run id, one lab; it gives back what they leave.
+- `channel`: the socket between the controller process and its workers.
 """
 
 from __future__ import annotations
@@ -14,7 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.workers.crew import Crew
+    from pytest_jumpstarter.workers.controller import WorkersController
 
-CREW: pytest.StashKey[Crew] = pytest.StashKey()
+WORKERS: pytest.StashKey[WorkersController] = pytest.StashKey()
 """What the controller process of xdist does for its workers."""
+
+NOTE: pytest.StashKey[str] = pytest.StashKey()
+"""A line for the header that says why `-n auto` is what it is."""

@@ -8,7 +8,7 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
             print(exporter.name, exporter.status)
 
 - `config` finds the client config; `config_table` reads its fields from file and environment.
-- `tls` and `controller_connection` connect to the lab controller.
+- `tls` and `controller_connection` connect to the lab controller. `token` reads a token's expiry; `secret` hides it.
 - `service` reads what the service offers from its descriptors.
 - `request` checks a call before it is sent: `build` makes its message, `rules` compares it with the service's rules.
 - `response` is the answer to a call; `failures` maps its status to an error class.

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pytest_jumpstarter.client.v1.service import SINCE, container_of, is_map, message_class, message_of, type_name
+from pytest_jumpstarter.durations import parse_duration
 from pytest_jumpstarter.errors import RequestInvalid
-from pytest_jumpstarter.units import parse_duration
 
 _MAX_DURATION = 315_576_000_000  # seconds, about 10,000 years: the largest google.protobuf.Duration
 _PYTHON_TYPES: Mapping[int, type] = {

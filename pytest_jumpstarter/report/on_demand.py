@@ -1,0 +1,75 @@
+"""
+Who shows what the records on the reports of tests tell, in the process that prints.
+
+Each part is made when the first report has something for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TypeVar
+
+import pytest
+
+from pytest_jumpstarter.evidence.record import Record, record_of
+from pytest_jumpstarter.report.part import SUMMARY_TABLE, ReportPart
+
+T = TypeVar("T", bound="ReportPart")
+
+
+class ReportParts:
+    """The parts, in the order in which they see a report."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._made: dict[type[ReportPart], ReportPart] = {}
+
+    def show(self, report: pytest.TestReport) -> Generator[None, None, None]:
+        """Hand a report to the parts that have something to show of it, before and after every other plugin."""
+        record = record_of(report)
+        parts = list(self._parts(record)) if record is not None else []
+        for part in parts:
+            part.expect(report, record)  # type: ignore[arg-type]  # there are parts only where there is a record
+        result = yield
+        for part in parts:
+            part.add(report, record)  # type: ignore[arg-type]
+        return result
+
+    def _parts(self, record: Record) -> Iterator[ReportPart]:
+        if "device_error" in record:
+            from pytest_jumpstarter.report.device_errors import DeviceErrors
+
+            yield self._get(DeviceErrors)
+        if "held" in record:
+            from pytest_jumpstarter.report.held_devices import HeldDevices
+
+            yield self._get(HeldDevices)
+        if "retried" in record:
+            from pytest_jumpstarter.report.retried import Retried
+
+            yield self._get(Retried)
+        if "no_device" in record:
+            from pytest_jumpstarter.report.nothing_tested import NothingTested
+
+            yield self._get(NothingTested)
+        yield self._bookkeeper()
+        if "sections" in record:
+            from pytest_jumpstarter.report.junit_output import JunitOutput
+
+            yield self._get(JunitOutput)
+
+    def _bookkeeper(self) -> ReportPart:
+        if (found := self._config.stash.get(SUMMARY_TABLE, None)) is None:
+            from pytest_jumpstarter.report.summary_table import SummaryTable
+
+            found = self._config.stash[SUMMARY_TABLE] = self._get(SummaryTable)
+        return found
+
+    def _get(self, kind: type[T]) -> T:
+        """Return the part of a kind, made and registered at the first call."""
+        if kind not in self._made:
+            self._made[kind] = part = kind(self._config)
+            self._config.pluginmanager.register(part, f"jumpstarter-{kind.__name__}")
+        found = self._made[kind]
+        assert isinstance(found, kind)
+        return found
