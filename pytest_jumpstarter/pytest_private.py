@@ -243,3 +243,22 @@ def log_handlers(config: pytest.Config) -> list[logging.Handler]:
     names = ("caplog_handler", "report_handler", "log_cli_handler", "log_file_handler")
     found = [getattr(plugin, name, None) for name in names]
     return [handler for handler in found if isinstance(handler, logging.Handler)]
+
+
+class _Loggers(dict[str, Any]):
+    """The loggers of the process; while they are gone through, another thread may add one."""
+
+    def values(self) -> Any:
+        """Return the loggers that are there now."""
+        return list(super().values())
+
+
+def let_loggers_come() -> None:
+    """
+    Let a thread import modules, which make loggers, while tests run.
+
+    Reason: pytest goes through all loggers, without a lock, whenever a phase of a test begins.
+    """
+    manager = logging.Logger.manager
+    if not isinstance(manager.loggerDict, _Loggers):
+        manager.loggerDict = _Loggers(manager.loggerDict)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.roles import Needs, wanted_of
@@ -73,6 +74,7 @@ class Schedule:
         if not idle or session.config.getoption("collectonly") or session.config.getoption("setupplan"):
             return
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does, before gRPC reads it
+        pytest_private.let_loggers_come()
         self._imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
         self._imports.start()
         session.config.add_cleanup(self.wait_for_imports)
