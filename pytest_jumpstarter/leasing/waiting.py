@@ -28,7 +28,7 @@ from pytest_jumpstarter.errors import (
     StatusError,
     TransportError,
 )
-from pytest_jumpstarter.leasing.availability import what_there_is, words_for_waiting
+from pytest_jumpstarter.leasing.availability import describe_candidates, hint_for
 from pytest_jumpstarter.leasing.lease_request import Wanted
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class Waiter:
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
             f"(--jmp-wait; asked at {asked}): "
-            f"{words_for_waiting(self._client, self._wanted)}"
+            f"{describe_candidates(self._client, self._wanted)}"
         )
 
     def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
@@ -254,14 +254,14 @@ class Waiter:
         if elapsed < _QUIET or not is_new:
             return
         self._last_state, self._last_said = state, now
-        what = state if isinstance(state, str) else words_for_waiting(self._client, self._wanted)
+        what = state if isinstance(state, str) else describe_candidates(self._client, self._wanted)
         self._say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
             return LeaseLost(f"lease {name} ended before it was ready: {refusal.message} ({refusal.reason})")
         asked = f" ({self._wanted.source})" if self._wanted.source else ""
-        hint = what_there_is(self._client, self._wanted)
+        hint = hint_for(self._client, self._wanted)
         return LeaseUnsatisfiable(
             f"{_unserved(self._wanted)}{asked}{hint}; the lab controller says: {refusal.message} ({refusal.reason})"
         )
