@@ -144,7 +144,7 @@ class Scale:
         held = self._leases.new(wanted, request, since=time.monotonic())
         if held.obtain(patience=patience):
             raise RuntimeError(f"{exporter} was leased twice")
-        held.release(confirm=False)
+        held.release(is_urgent=True)
 
     def _release(self, held: ManagedLease) -> None:
         self._leases.drop(held)

@@ -25,9 +25,10 @@ Every error that this package raises.
     │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
     ├── RequestInvalid                a request does not match the description of the service; it was not sent
     └── RequestError                  a request was sent and failed; has `.request` and `.response`
-        ├── TransportError            there was no answer
+        ├── TransportError            there was no answer, or none that counts
         │   ├── ControllerUnreachable the lab controller cannot be reached (also a ConnectionError)
-        │   └── RequestTimeout        there was no answer in time (also a TimeoutError)
+        │   ├── RequestTimeout        there was no answer in time (also a TimeoutError)
+        │   └── TemporaryFailure      the lab controller answered that it cannot do it now
         └── StatusError               the lab controller answered with an error
             ├── MethodUnavailable     the lab controller, or the installed stubs, lack the method
             ├── AuthenticationError   the token is missing, malformed or of another client
@@ -43,11 +44,14 @@ Every error that this package raises.
 
 The user must fix a *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`,
 `PermissionDenied`). A *device error* (`DeviceError`) is a failure of the lab.
+
+Each `RequestError` says in `.finality` whether trying again can help.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -87,6 +91,25 @@ class FailedResponse(Protocol):
     @property
     def leaves_open(self) -> bool:
         """Whether a write may have succeeded despite this answer."""
+
+    @property
+    def finality(self) -> Finality:
+        """Whether trying again can help."""
+
+
+class Finality(Enum):
+    """Whether the same request may get another answer when it is sent again."""
+
+    FINAL = "final"
+    """It will not: the thing is not there, the lease has ended, the request is wrong."""
+    REFUSAL = "refusal"
+    """A token or a permission was refused: it counts when a second look, a moment later, is refused too."""
+    SETUP = "setup"
+    """The way there is set up wrong, such as host name or certificate; final unless that way has worked before."""
+    PASSING = "passing"
+    """It will: something restarts, is busy or out of reach for the moment."""
+    UNKNOWN = "unknown"
+    """Nobody knows: the text is in no table of ours."""
 
 
 class JumpstarterError(Exception):
@@ -198,9 +221,18 @@ class RequestError(JumpstarterError):
         self.request = request
         self.response = response
 
+    @property
+    def finality(self) -> Finality:
+        """Whether trying again can help."""
+        return self._unanswered if self.response is None else self.response.finality
+
+    _unanswered = Finality.FINAL  # without an answer, nothing was sent: the request, or the stubs, will not do
+
 
 class TransportError(RequestError):
-    """There was no answer."""
+    """There was no answer, or none that counts."""
+
+    _unanswered = Finality.PASSING
 
 
 class ControllerUnreachable(TransportError, ConnectionError):
@@ -209,6 +241,10 @@ class ControllerUnreachable(TransportError, ConnectionError):
 
 class RequestTimeout(TransportError, TimeoutError):
     """There was no answer in time."""
+
+
+class TemporaryFailure(TransportError):
+    """Say that the lab controller cannot do it now: it starts, or what it stands on is busy or away."""
 
 
 class StatusError(RequestError):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forwarder import Forwarder
 from runs import exporter_process
 
 from pytest_jumpstarter.client.v1 import Client, Lease
@@ -52,6 +53,34 @@ class FaultyLab:
     def order(self, command: str) -> str:
         """Let it go wrong in some way."""
         return order(self._folder, command)
+
+    @property
+    def pid(self) -> int:
+        """The process of lab controller and router; its exporters have processes of their own."""
+        return self._lab.pid
+
+    @property
+    def endpoint(self) -> str:
+        """Where lab controller and router are reached."""
+        return self._lab.endpoint
+
+    @contextmanager
+    def own_router(self) -> Iterator[Forwarder]:
+        """Put a process in front of the router, for connections from now on: kill, start or freeze it as the router."""
+        with Forwarder(self.endpoint) as router:
+            self.order(f"router-endpoint {router.endpoint}")
+            try:
+                yield router
+            finally:
+                self.order(f"router-endpoint {self.endpoint}")
+
+    @contextmanager
+    def own_way(self) -> Iterator[tuple[Forwarder, Path]]:
+        """Put a process on the way of clients only; yield it with a client config that goes by this way."""
+        with Forwarder(self.endpoint) as way:
+            config = self.config.with_name("by-way.yaml")
+            config.write_text(yaml.safe_dump(yaml.safe_load(self.config.read_text()) | {"endpoint": way.endpoint}))
+            yield way, config
 
     def leases(self) -> list[Lease]:
         """Return the leases that are active or pending."""

@@ -7,6 +7,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -80,6 +81,41 @@ def until(holds: Callable[[], bool], *, timeout: float) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not so after {timeout:g}s")
         time.sleep(0.05)
+
+
+@contextmanager
+def frozen(*pids: int, seconds: float | None = None) -> Iterator[None]:
+    """
+    Stop processes, as a machine that is suspended or out of memory does; they go on at the end, whatever happens.
+
+    Args:
+        pids: The processes; children of theirs run on unless they are named too.
+        seconds: Go on by themselves after so long, while the test does something else; None: not before the end.
+    """
+    alarm = threading.Timer(seconds, _thaw, pids) if seconds is not None else None
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: all(_state(pid) == "T" for pid in pids), timeout=10)
+        if alarm is not None:
+            alarm.start()
+        yield
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+        _thaw(*pids)
+
+
+def _thaw(*pids: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # it was killed meanwhile
+            os.kill(pid, signal.SIGCONT)
+
+
+def _state(pid: int) -> str:
+    """Return `T` of a process that is stopped, another letter of one that is not."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()[:1]
 
 
 def environ_of(jmp: Path, *, home: Path) -> dict[str, str]:

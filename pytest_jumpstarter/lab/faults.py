@@ -1,20 +1,41 @@
 """
-A lab that can be harmed, for tests of what goes wrong: `python -m pytest_jumpstarter.lab --faults FOLDER …`.
+A lab that fails on demand, for tests of what goes wrong: `python -m pytest_jumpstarter.lab --faults FOLDER …`.
 
 Two ways to harm it. Kill it: with `--snapshot MODULE`, what it knows is written to `FOLDER/snapshot` before any answer
 leaves, and a lab that is started with the same folder goes on where that one ended, on the same port. Its own exporters
 end with it, so those that shall live on are external ones. And order it, through the socket `FOLDER/control`, a line
-each way:
+each way; words are separated and quoted as in a shell:
 
-- `cut`: break every stream through the router; answers how many there were.
-- `expire`: from now on call all tokens that clients have expired.
-- `token CLIENT`: answers a new token.
-- `clock SECONDS`: from now on be so far ahead of everybody else's clock, or behind.
+===============================  =====================================================================================
+order                            what it does
+===============================  =====================================================================================
+`fail METHODS CODE TEXT EXTENT`  answer with a status, such as `UNKNOWN "etcdserver: leader changed"`
+`silence METHODS EXTENT`         take the call and never answer it
+`slow METHODS DURATION EXTENT`   answer so much later
+`start EXTENT`                   be a lab controller that has just started: answer all with `UNKNOWN oidc:
+                                 authenticator not initialized`; exporters that suffer lose their streams first
+`database EXTENT`                be a lab controller whose Kubernetes API is away: answer all with `UNKNOWN … Get
+                                 "https://…": dial tcp …: connect: connection refused`
+`router EXTENT`                  break every stream through the router, and refuse others with UNAVAILABLE
+`calm`                           end all of the above
+`cut`                            break every stream through the router; answers how many there were
+`router-endpoint HOST:PORT`      from now on tell whoever dials that the router is there
+`calls`                          answer how many calls came so far, as JSON: `{"Client": {"GetLease": 3}, …}`
+`expire`                         from now on call all tokens that clients have expired
+`token CLIENT`                   answer a new token
+`clock SECONDS`                  from now on be so far ahead of everybody else's clock, or behind
+===============================  =====================================================================================
+
+METHODS is `GetLease`, or `GetLease,Dial`, or `all` of the lab controller; `Stream` is the router's one. EXTENT is any
+of `for DURATION` or `times N` (calls; both: whatever ends first; neither: until `calm`), and `to clients` (unless told
+otherwise: only their way to the lab controller suffers), `to exporters` or `to everyone`. Several troubles add up; the
+first that answers counts. A call under way is left alone, and one that was met by silence stays without an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -25,21 +46,32 @@ from typing import Any
 import grpc
 
 from pytest_jumpstarter.lab.authority import Authority, TokenRejected
+from pytest_jumpstarter.lab.breakable import BreakableStreams
 from pytest_jumpstarter.lab.model import Model
 from pytest_jumpstarter.lab.server import Server
+from pytest_jumpstarter.lab.weather import Weather
 
 _ORDER_TIMEOUT = 10.0
+_REFUSED = "refused: "
 _honest_time = time.time
 
 
 def order(folder: Path, command: str) -> str:
-    """Send one order to the lab of `folder`, and return its answer once it is carried out."""
+    """
+    Send one order to the lab of `folder`, and return its answer once it is carried out.
+
+    Raises:
+        ValueError: The lab does not understand it.
+    """
     with socket.socket(socket.AF_UNIX) as control:
         control.settimeout(_ORDER_TIMEOUT)
         control.connect(str(folder / "control"))
         control.sendall(command.encode() + b"\n")
         with control.makefile(encoding="utf-8") as answer:
-            return answer.readline().rstrip("\n")
+            said = answer.readline().rstrip("\n")
+    if said.startswith(_REFUSED):
+        raise ValueError(said.removeprefix(_REFUSED))
+    return said
 
 
 class FaultyServer(Server):
@@ -56,8 +88,9 @@ class FaultyServer(Server):
         self._snapshot = snapshot
         self._past = snapshot.Snapshot.load(folder / "snapshot") if snapshot is not None else None
         self._expiring = _ExpiringAuthority(keys=self._past and self._past.keys)
-        self._streams = _Streams()
-        self.interceptors = (self._streams, _BeforeAnswers(self._save))
+        self._streams = BreakableStreams()
+        self._weather = Weather(on_restart=self._streams.hang_up, on_router=self._streams.cut)
+        self.interceptors = (self._weather, self._streams, _BeforeAnswers(self._save))
         super().__init__(model, self._expiring, offline_after=offline_after)
 
     async def start(self, *, port: int = 0) -> None:
@@ -81,22 +114,30 @@ class FaultyServer(Server):
             self._snapshot.Snapshot.take(self.model, self.authority.keys, port).save(self._folder / "snapshot")
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        word, _, argument = (await reader.readline()).decode().strip().partition(" ")
-        writer.write(f"{self._obey(word, argument)}\n".encode())
+        try:
+            answer = self._obey(shlex.split((await reader.readline()).decode()))
+        except ValueError as error:
+            answer = f"{_REFUSED}{error}"
+        writer.write(f"{answer}\n".encode())
         await writer.drain()
         writer.close()
 
-    def _obey(self, word: str, argument: str) -> object:
-        match word:
-            case "cut":
+    def _obey(self, words: list[str]) -> object:
+        match words:
+            case [word, *_] if word in Weather.ORDERS:
+                return self._weather.obey(words)
+            case ["cut"]:
                 return self._streams.cut()
-            case "expire":
+            case ["router-endpoint", endpoint]:
+                self._router.endpoint = endpoint
+                return "done"
+            case ["expire"]:
                 return self._expiring.expire()
-            case "token":
-                return self.authority.issue(self.model.clients[argument].subject)[0]
-            case "clock":
-                return _shift_clock(float(argument))
-        return f"there is no order {word!r}"
+            case ["token", name] if name in self.model.clients:
+                return self.authority.issue(self.model.clients[name].subject)[0]
+            case ["clock", seconds]:
+                return _shift_clock(float(seconds))
+        raise ValueError(f"there is no such order: {shlex.join(words)}")
 
 
 class _ExpiringAuthority(Authority):
@@ -124,42 +165,6 @@ class _ExpiringAuthority(Authority):
         self._good.clear()
         self._has_expired = True
         return "expired"
-
-
-class _Streams(grpc.aio.ServerInterceptor):
-    """Knows every stream through the router, and can break them all at once."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Future[Any]] = set()
-
-    def cut(self) -> int:
-        """Return how many there were; a pair are two."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        return len(tasks)
-
-    async def intercept_service(
-        self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
-    ) -> Any:
-        """Run the router's streams in tasks of their own."""
-        handler = await continuation(details)
-        if not details.method.startswith("/jumpstarter.v1.RouterService/"):
-            return handler
-
-        async def stream(frames: object, context: Any) -> None:
-            task = asyncio.ensure_future(handler.stream_stream(frames, context))
-            self._tasks.add(task)
-            try:
-                await asyncio.wait([task])
-            finally:
-                self._tasks.discard(task)
-                is_cut = not task.cancel() and task.cancelled()
-            if is_cut:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the router connection was cut")
-            await task
-
-        return grpc.stream_stream_rpc_method_handler(stream)
 
 
 class _BeforeAnswers(grpc.aio.ServerInterceptor):

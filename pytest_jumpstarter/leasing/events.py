@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 class Events:
     """Base class of listeners for leases and devices; it ignores all events, so that sources can be used alone."""
 
+    is_quiet = False
+    """Whether people asked for as few lines as possible: then nobody looks who has the boards."""
+
     def on_start(self) -> None:
         """Prepare for the first device."""
 

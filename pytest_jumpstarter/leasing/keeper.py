@@ -17,19 +17,35 @@ import time
 from collections.abc import Mapping
 
 from pytest_jumpstarter.durations import format_duration
-from pytest_jumpstarter.errors import DeviceError, JumpstarterError, LeaseLost, TokenExpired, TransportError
+from pytest_jumpstarter.errors import (
+    DeviceError,
+    Finality,
+    JumpstarterError,
+    LeaseLost,
+    RequestError,
+    TokenExpired,
+)
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import LOOK_INTERVAL, Health
 from pytest_jumpstarter.leasing.lease import ManagedLease
+from pytest_jumpstarter.leasing.patience import Patience
+
+_LONGEST_REQUEST = 5.0
+"""Seconds for one request of the watch, or a sixth of the time to live if that is less: all leases share its thread."""
+
+_EXPORTER_EVERY = 3
+"""The watch looks at the lease each time, and at the exporter each third time."""
 
 
 class _Watched:
     """A lease that the keeper watches, with the time of the last successful check and of the next extension."""
 
-    def __init__(self, managed: ManagedLease, interval: float) -> None:
+    def __init__(self, managed: ManagedLease, interval: float, ttl: float) -> None:
         self.managed = managed
         self.last_check = time.monotonic()
         self.next_extension = self.last_check + interval
+        self.patience = Patience(ttl, holds_lease=True, has_answered=True)
+        self.looks = 0
 
 
 class Keeper:
@@ -56,7 +72,7 @@ class Keeper:
     def watch(self, managed: ManagedLease) -> None:
         """Extend `managed` from now on, and record the loss of its device if it is lost."""
         with self._lock:
-            self._watched[managed.name] = _Watched(managed, self._extension_interval())
+            self._watched[managed.name] = _Watched(managed, self._extension_interval(), self.ttl)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
                 self._thread.start()
@@ -81,19 +97,21 @@ class Keeper:
 
     def _visit(self, watched: _Watched) -> None:
         """Check and extend one lease; no error ends the thread, because all leases need it."""
-        timeout = max(1.0, self.ttl / 6)
+        timeout = min(_LONGEST_REQUEST, max(1.0, self.ttl / 6))
+        watched.looks += 1
         try:
-            loss = watched.managed.look(timeout)
+            loss = watched.managed.look(timeout, with_exporter=watched.looks % _EXPORTER_EVERY == 1)
             watched.last_check = time.monotonic()
+            watched.patience.answered()
             if loss is None and watched.last_check >= watched.next_extension:
                 watched.managed.extend(timeout)
                 watched.next_extension = time.monotonic() + self._extension_interval()
         except DeviceError as exc:
             loss = exc
-        except TransportError as exc:
-            loss = self._loss_if_expired(watched, "the lab controller has been unreachable", exc)
-        except TokenExpired as exc:
+        except TokenExpired as exc:  # somebody may be about to log in again
             loss = self._loss_if_expired(watched, "the token has been expired", exc)
+        except RequestError as exc:
+            loss = self._failed(watched, exc)
         except JumpstarterError as exc:
             loss = LeaseLost(f"lease {watched.managed.name} cannot be checked or extended: {exc}")
         except Exception as exc:
@@ -101,6 +119,14 @@ class Keeper:
         if loss is not None and self._is_watched(watched):
             self.forget(watched.managed)
             self._lose(watched.managed, loss)
+
+    def _failed(self, watched: _Watched, exc: RequestError) -> DeviceError | None:
+        """Return the loss if the lab controller refuses, or could not do it for the time to live."""
+        if not watched.patience.is_over(exc):
+            return None
+        if exc.finality in (Finality.FINAL, Finality.REFUSAL):
+            return LeaseLost(f"lease {watched.managed.name} cannot be kept: {exc}")
+        return self._loss_if_expired(watched, "the lab controller has been unreachable", exc)
 
     def _lose(self, managed: ManagedLease, loss: DeviceError) -> None:
         """Record the loss of the lease's device if it is ready; before that, the code that waits for it sees it."""

@@ -20,11 +20,12 @@ from pytest_jumpstarter.errors import (
     HookFailed,
     LeaseLost,
     NotFound,
+    RequestError,
 )
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.identity import check_lease
-from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
 from pytest_jumpstarter.leasing.waiting import Waiter
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class ManagedLease(Access):
     Args:
         events: Receives the lines for the user.
         connector: Warmed up while the lease is pending; it reads the exporter's log while a beforeLease hook runs.
+        ttl: Seconds that the lease lasts without being extended.
         since: The start of the time that `wanted.wait` limits, by `time.monotonic()`; None: it starts with the first
             wait.
 
@@ -56,6 +58,7 @@ class ManagedLease(Access):
         is_ours: Whether this process created the lease; only then is it extended and released.
         is_reserved: Whether it is kept for people: not extended any more and not released.
         last_check: When the lab controller last returned lease and exporter, by `time.monotonic()`.
+        last_failure: When a check last failed, by `time.monotonic()`.
     """
 
     is_ours: bool
@@ -68,15 +71,16 @@ class ManagedLease(Access):
         *,
         events: Events,
         connector: Connector,
+        ttl: float = DEFAULT_TTL,
         since: float | None = None,
     ) -> None:
         self.name = name
         self.wanted = wanted
         self.exporter: Exporter | None = None
         self.failure = ""
-        self.last_check = -math.inf
+        self.last_check = self.last_failure = -math.inf
         self._client = client
-        self._waiter = Waiter(client, wanted, events.say, since=since)
+        self._waiter = Waiter(client, wanted, events, ttl=ttl, since=since)
         self._connector = connector
         self._ready_since = 0.0
 
@@ -130,26 +134,48 @@ class ManagedLease(Access):
         """Return a route to the exporter for one stream; see `Waiter.dial`."""
         return self._waiter.dial(self.name, stopped)
 
-    def look(self, timeout: float) -> DeviceError | None:
+    def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
         """
         Ask the lab controller whether lease and exporter still exist; return why the device is lost, or None.
 
+        Args:
+            timeout: Seconds for each of the two requests.
+            with_exporter: Whether to ask for the exporter too.
+
         Raises:
-            TransportError: The lab controller does not answer within `timeout` seconds.
+            RequestError: The lab controller does not answer, or refuses this client.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
         began = time.monotonic()
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
-            exporter = self._client.get_exporter(str(self.lease.exporter), timeout=timeout)
+            loss: DeviceError | None = self._loss_of_lease()
+            if loss is None and with_exporter:
+                loss = self._loss_of_exporter(timeout)
+                self.last_check = began
         except NotFound as exc:
-            return LeaseLost(f"lease {self.name} no longer exists: {exc}")
-        self.last_check = began
+            return LeaseLost(f"lease {self.name} was deleted: {exc}")
+        except RequestError:
+            self.last_failure = time.monotonic()
+            raise
+        return loss
+
+    def _loss_of_lease(self) -> LeaseLost | None:
+        assert self.lease is not None
         if self.lease.is_ended:
             why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
             return LeaseLost(f"lease {self.name} has ended{why}")
         if self.lease.client != self._client.name:
             return LeaseLost(f"lease {self.name} was transferred to client {self.lease.client!r}")
+        return None
+
+    def _loss_of_exporter(self, timeout: float) -> ExporterOffline | None:
+        assert self.lease is not None
+        name = str(self.lease.exporter)
+        try:
+            exporter = self._client.get_exporter(name, timeout=timeout)
+        except NotFound as exc:
+            return ExporterOffline(f"exporter {name} was removed from the lab: {exc}")
         if exporter.status == "OFFLINE" or not exporter.online:
             return ExporterOffline(
                 f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}"
@@ -188,7 +214,7 @@ class ManagedLease(Access):
             return self.lease.effective_duration
         return time.monotonic() - self._ready_since
 
-    def release(self, *, confirm: bool = True) -> None:
+    def release(self, *, is_urgent: bool = False) -> None:
         """Release the lease, if this process created it."""
 
     def after_hook(self) -> str:

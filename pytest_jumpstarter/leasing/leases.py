@@ -143,7 +143,7 @@ class Leases:
         """Release every lease of this process at once, without waiting for hooks; after a signal, in a thread."""
         self._skips_after_hooks = True
         threads = [
-            threading.Thread(target=managed.release, kwargs={"confirm": False}, daemon=True)
+            threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
             for managed in list(self.managed)
         ]
         for thread in threads:

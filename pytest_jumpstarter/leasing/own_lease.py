@@ -13,20 +13,21 @@ import threading
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
+    AlreadyExists,
     DeviceError,
+    Finality,
     JumpstarterError,
     LeaseLost,
     MethodUnavailable,
     NotFound,
     RequestError,
-    TransportError,
 )
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, ManagedLease, Reservation
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
 from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
-from pytest_jumpstarter.leasing.waiting import attempts
+from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
 
 
 class OwnLease(ManagedLease):
@@ -53,13 +54,14 @@ class OwnLease(ManagedLease):
         connector: Connector,
         since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, ids.next(), events=events, connector=connector, since=since)
+        super().__init__(client, wanted, ids.next(), events=events, connector=connector, ttl=terms.ttl, since=since)
         self._request = request
         self._terms = terms
         self._ids = ids
         self._events = events
         self._owner_pid = 0
         self._is_created = False
+        self._may_exist = False
         self._lock = threading.Lock()
         self._extension = threading.Lock()
 
@@ -121,9 +123,9 @@ class OwnLease(ManagedLease):
             self._owner_pid, self.is_reserved = 0, True
             return self._reservation(left, note)
 
-    def look(self, timeout: float) -> DeviceError | None:
+    def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
         """Check the lease and its exporter, and also `--jmp-max-hold`."""
-        loss, limit = super().look(timeout), self._terms.max_hold
+        loss, limit = super().look(timeout, with_exporter=with_exporter), self._terms.max_hold
         is_ended = self.lease is not None and self.lease.is_ended  # also by itself, if its duration was the limit
         if limit is not None and (loss is None or is_ended) and self._leased_for() >= limit:
             return self._max_hold_reached(limit)
@@ -132,7 +134,7 @@ class OwnLease(ManagedLease):
     def _max_hold_reached(self, duration: float) -> LeaseLost:
         return LeaseLost(f"lease {self.name} was held for {format_duration(duration)}, all that --jmp-max-hold allows")
 
-    def release(self, *, confirm: bool = True) -> None:
+    def release(self, *, is_urgent: bool = False) -> None:
         """
         Release the lease and wait until it has ended; a second call, or one in a forked child, does nothing.
 
@@ -140,16 +142,18 @@ class OwnLease(ManagedLease):
         that releases the lease by hand.
 
         Args:
-            confirm: Whether to wait until the lab controller shows the lease as ended.
+            is_urgent: Whether a signal presses: then trouble is tried again for a shorter time, and the end of the
+                lease is not waited for.
         Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
         """
         with self._lock:
             if self._owner_pid != os.getpid():
                 return
             try:
-                was_there = delete(self._client, self.name, is_created=self._is_created)
+                timeout = RELEASE_TIMEOUT if is_urgent else CONTROLLER_GRACE
+                was_there = delete(self._client, self.name, is_created=self._is_created, timeout=timeout)
                 self._owner_pid = 0  # not earlier: after an interrupt, the next call tries again
-                if was_there and confirm:
+                if was_there and not is_urgent:
                     self._confirm()
             except RequestError as exc:
                 self._owner_pid = 0
@@ -158,8 +162,7 @@ class OwnLease(ManagedLease):
                 )
 
     def _request_lease(self) -> None:
-        self._owner_pid = os.getpid()  # from now on the lease may exist
-        self.lease = self._create()
+        self.lease = self._waiter.until_requested(self._create)
         self.name, self._is_created = self.lease.name, True  # the lab controller may have chosen another name
         self._connector.warm_up()
 
@@ -169,9 +172,10 @@ class OwnLease(ManagedLease):
             self.extend(EXTEND_TIMEOUT)
         except MethodUnavailable:
             return False
-        except TransportError:
-            pass  # the keeper tries again
-        return True
+        except RequestError as exc:
+            if exc.finality is Finality.FINAL:
+                raise
+        return True  # what cannot be done for a moment the keeper tries again
 
     def _start_over(self) -> None:
         """Request a lease for a fixed time instead, because the lab controller is too old to extend a short one."""
@@ -180,13 +184,14 @@ class OwnLease(ManagedLease):
             "if this process dies, the board stays leased for that time"
         )
         self.release()
-        self.name, self._is_created = self._ids.next(), False
+        self.name, self._is_created, self._may_exist = self._ids.next(), False, False
         self._request.duration = DEFAULT_DURATION
         self._request_lease()
         self._until_ready(math.inf)
 
-    def _create(self) -> Lease:
+    def _create(self, timeout: float) -> Lease:
         """Create the lease; if the error shows that it was not created, nothing has to be released."""
+        self._owner_pid = os.getpid()  # from now on the lease may exist
         try:
             return self._client.create_lease(
                 lease_id=self.name,
@@ -195,23 +200,42 @@ class OwnLease(ManagedLease):
                 duration=self._request.duration,
                 tags=self._request.tags,
                 context=self._request.context,
+                timeout=timeout,
             )
+        except AlreadyExists:
+            if not self._may_exist:
+                raise
+            return self._created_before(timeout)
         except JumpstarterError as exc:
             response = exc.response if isinstance(exc, RequestError) else None
-            if response is None or not response.leaves_open:  # without a response, nothing was sent
+            self._may_exist = self._may_exist or (response is not None and response.leaves_open)
+            if not self._may_exist:  # without an answer, nothing was sent
                 self._owner_pid = 0
             raise
 
+    def _created_before(self, timeout: float) -> Lease:
+        """Return the lease that an earlier request made, though its answer was lost."""
+        lease = self._client.get_lease(self.name, timeout=timeout)
+        if lease.client != self._client.name:
+            self._owner_pid = 0
+            raise LeaseLost(f"lease {self.name} belongs to client {lease.client!r}")
+        return lease
+
     def _confirm(self) -> None:
         """Wait until the lab controller shows the lease as ended, because DeleteLease only requests it."""
+        is_active = False
         for _ in attempts(RELEASE_TIMEOUT):
             try:
-                self.lease = self._client.get_lease(self.name)
+                self.lease = self._client.get_lease(self.name, timeout=RELEASE_TIMEOUT)
             except NotFound:
                 return
+            except RequestError:
+                continue
             if self.lease.is_ended:
                 return
-        self.failure = (
-            f"lease {self.name} was released but is still active after {RELEASE_TIMEOUT:.0f}s; "
-            f"to release it: jmp delete leases {self.name}"
-        )
+            is_active = True
+        if is_active:
+            self.failure = (
+                f"lease {self.name} was released but is still active after {RELEASE_TIMEOUT:.0f}s; "
+                f"to release it: jmp delete leases {self.name}"
+            )

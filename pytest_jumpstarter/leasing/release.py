@@ -6,40 +6,44 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from pytest_jumpstarter.client.v1 import Client
-from pytest_jumpstarter.errors import AlreadyReleased, NotFound, RequestError, TransportError
-from pytest_jumpstarter.leasing.waiting import attempts
+from pytest_jumpstarter.errors import AlreadyReleased, NotFound, RequestError
+from pytest_jumpstarter.leasing.patience import Patience
+from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
 
 RELEASE_TIMEOUT = 5.0
-"""Seconds for the lab controller to accept a release, and as long again to confirm it."""
+"""Seconds for one request to release a lease, for all of them after a signal, and to see the lease ended."""
 
 _CREATE_MAY_BE_PENDING = 1.0
 
 
-def delete(client: Client, name: str, *, is_created: bool) -> bool:
+def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONTROLLER_GRACE) -> bool:
     """
-    Delete a lease; try again while the lab controller is unreachable. Return whether the lease existed.
+    Delete a lease, again if the lab controller cannot do it for a while; return whether there was one.
 
     Args:
-        client: The client that the lease belongs to.
+        client: The client of the lease.
         name: The name of the lease.
-        is_created: Whether the lease is known to exist; if not, its interrupted CreateLease may still arrive, so
-            "not found" is tried again for a moment.
+        is_created: Whether the lease was seen; if not, a request that was interrupted may still create it.
+        timeout: Seconds for which trouble is tried again.
 
     Raises:
-        RequestError: The lease may still be active after `RELEASE_TIMEOUT`.
+        RequestError: The lease may still be active.
     """
     failure: RequestError | None = None
-    for elapsed in attempts(RELEASE_TIMEOUT):
+    patience = Patience(timeout, holds_lease=True, has_answered=True)
+    for elapsed in attempts(timeout):
         try:
-            client.delete_lease(name)
+            client.delete_lease(name, timeout=min(RELEASE_TIMEOUT, max(timeout - elapsed, 1.0)))
             return True
         except AlreadyReleased:
             return True  # the exporter itself releases after an afterLease hook
         except NotFound:
             if is_created or elapsed > _CREATE_MAY_BE_PENDING:
                 return False
-        except TransportError as exc:
+        except RequestError as exc:
             failure = exc
+            if patience.is_over(exc):
+                break
     if failure is not None:
         raise failure
     return False
@@ -55,7 +59,7 @@ def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str
     """
     left: Collection[str] = ()
     failure = ""
-    for elapsed in attempts(RELEASE_TIMEOUT):
+    for elapsed in attempts(CONTROLLER_GRACE):
         try:
             active = [lease.name for lease in client.list_leases() if lease.name.startswith(prefix)]
             left, failure = [name for name in active if not is_kept(name)], ""

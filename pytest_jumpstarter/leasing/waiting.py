@@ -1,5 +1,7 @@
 """
-Waiting for leases and exporters: every wait has a timeout; polling starts fast and backs off with jitter.
+Waiting for a lease: until it is requested, until it is Ready, until its exporter is, until Dial succeeds.
+
+Every wait has an end. What the lab controller cannot do for a while is tried again; see `patience`.
 
 Source: the state table of `Lease.conditions` and `Exporter.status` (lease_controller.go, common.proto)
 """
@@ -11,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Route
@@ -19,17 +21,22 @@ from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceUnreachable,
     ExporterOffline,
+    Finality,
     HookFailed,
+    JumpstarterError,
     LeaseLost,
     LeaseTimeout,
     LeaseUnsatisfiable,
+    NotFound,
     NotReady,
     PermissionDenied,
-    StatusError,
-    TransportError,
+    RequestError,
 )
 from pytest_jumpstarter.leasing.availability import describe_candidates, hint_for
-from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
+from pytest_jumpstarter.leasing.patience import Patience
+from pytest_jumpstarter.leasing.polling import next_survey, polls
 
 T = TypeVar("T")
 
@@ -42,21 +49,27 @@ HOOK_TIMEOUT = 300.0
 """Seconds from a Ready lease to a ready exporter: a beforeLease hook may flash a board."""
 
 DIAL_TIMEOUT = 30.0
-CONTROLLER_GRACE = 30.0
-"""Seconds for which the lab controller may be unreachable during a wait, for example while it restarts."""
+"""Seconds until the first Dial of a lease succeeds."""
+
+CONTROLLER_GRACE = 20.0
+"""
+Seconds for which trouble of the lab controller is tried again: by a run that never got an answer, by a Dial that
+connects anew, and when a lease is released.
+"""
 
 DECISION_TIMEOUT = 10.0
-"""Seconds for the lab controller to set the first condition of a lease, if the caller can do without the lease."""
+"""Seconds for the lab controller to decide on a lease that the run can do without."""
+
+CALL_TIMEOUT = 10.0
+"""Seconds for one request of a wait, or what is left of the wait if that is less."""
 
 _QUIET = 1.0
-_REPEAT = 30.0
 
-
-CONTROLLER_RESTART = 5.0
+EXPORTER_RESTART = 5.0
 """
-Seconds for which it may be unreachable while a connection is opened; then the exporter has as long to listen again.
+Seconds for an exporter to accept connections again.
 
-Exporters do not survive a longer outage either, and a restarted exporter has other drivers than those of the lease.
+Exporters do not outlive a longer absence, and one that starts anew has other drivers than those of the lease.
 """
 
 
@@ -80,25 +93,49 @@ def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Itera
 
 class Waiter:
     """
-    Waits for one lease: until it is Ready, until its exporter is ready, until Dial succeeds.
+    Waits for one lease.
 
     Args:
-        say: Called with a line for the user at every change of state, and every 30 s.
-        since: The start of the time that `wanted.wait` limits, by `time.monotonic()`; None: it starts with the first
-            wait.
+        events: Told a line for people on every change, and from time to time who has the boards.
+        ttl: Seconds that a lease lives without being extended: so long is trouble tried again once it is Ready.
+        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
     """
 
     def __init__(
-        self, client: Client, wanted: Wanted, say: Callable[[str], None], *, since: float | None = None
+        self, client: Client, wanted: Wanted, events: Events, *, ttl: float = DEFAULT_TTL, since: float | None = None
     ) -> None:
         self._client = client
         self._wanted = wanted
-        self._say = say
+        self._events = events
+        self._ttl = ttl
         self._has_dialled = False
         self._since = since
-        self._last_answer = time.monotonic()
+        self._trouble: RequestError | None = None
         self._last_state: object = None
-        self._last_said = 0.0
+        self._next_survey = 0.0
+        self._dice = random.Random()
+
+    def until_requested(self, create: Callable[[float], Lease]) -> Lease:
+        """
+        Request the lease; try again what the lab controller cannot do for a while.
+
+        Args:
+            create: Sends the request, with the same lease id each time; it is given a timeout in seconds.
+
+        Raises:
+            LeaseTimeout: The lab controller had answered in this run, and did not for the rest of `wanted.wait`.
+            RequestError: It refuses, or has never answered for `CONTROLLER_GRACE`.
+        """
+        before = self._waited()
+        is_known = self._client.has_answered
+        longest = self._wanted.wait - before if is_known else min(self._wanted.wait - before, CONTROLLER_GRACE)
+        patience = Patience(longest, has_answered=is_known)
+        for elapsed in attempts(max(0.0, longest)):
+            lease = self._try(before + elapsed, partial(create, self._timeout(longest - elapsed)), patience)
+            if lease is not None:
+                return lease
+        assert self._trouble is not None
+        raise self._given_up(self._trouble, f"the lease for {self._wanted} cannot be requested")
 
     def until_ready(self, name: str, *, patience: float = math.inf) -> Lease | None:
         """
@@ -108,18 +145,17 @@ class Waiter:
 
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
-            LeaseLost: It ended before it was Ready.
-            LeaseTimeout: It is still pending after `wanted.wait`.
-            ControllerUnreachable: The lab controller is unreachable for longer than `CONTROLLER_GRACE`.
+            LeaseLost: It ended while it was waited for.
+            LeaseTimeout: It is still pending after `wanted.wait`, or the lab controller did not tell for so long.
+            RequestError: The lab controller refuses.
         """
-        began = time.monotonic()
-        self._since = self._since or began
-        before = began - self._since
+        before = self._waited()
         asked = time.strftime("%H:%M:%S", time.localtime(time.time() - before))
-        lease: Lease | None = None
-        for waited in attempts(max(0.0, self._wanted.wait - before)):
-            elapsed = before + waited
-            lease = self._ask(elapsed, lambda: self._client.get_lease(name)) or lease
+        longest = max(0.0, self._wanted.wait - before)
+        bearing = Patience(longest, has_answered=True)
+        for waited in polls(longest):
+            get_lease = partial(self._client.get_lease, name, timeout=self._timeout(longest - waited))
+            lease = self._try(before + waited, get_lease, bearing, gone=f"lease {name} was deleted")
             if lease is None:
                 continue
             if lease.is_ready:
@@ -130,11 +166,11 @@ class Waiter:
                 raise LeaseLost(f"lease {name} ended before it was ready")
             if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
                 return None
-            self._report(elapsed, _pending(lease))
+            self._report(before + waited, _pending(lease))
+        why = self._trouble if self._trouble is not None else describe_candidates(self._client, self._wanted)
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
-            f"(--jmp-wait; asked at {asked}): "
-            f"{describe_candidates(self._client, self._wanted)}"
+            f"(--jmp-wait; asked at {asked}): {why}"
         )
 
     def until_exporter_ready(self, lease: Lease, on_hook: Callable[[], None]) -> Exporter:
@@ -151,12 +187,15 @@ class Waiter:
             HookFailed: The beforeLease hook failed, or the exporter released the lease before it was ready.
             ExporterOffline: The exporter went offline.
             LeaseLost: The lease ended meanwhile.
-            DeviceUnreachable: The exporter is not ready after `HOOK_TIMEOUT`.
+            DeviceUnreachable: It is not ready after `HOOK_TIMEOUT`, or the lab controller does not tell for the time
+                to live.
         """
         name, status = str(lease.exporter), "UNSPECIFIED"
         next_check = 1.0
+        patience = Patience(self._ttl, holds_lease=True, has_answered=True)
         for elapsed in attempts(HOOK_TIMEOUT):
-            exporter = self._ask(elapsed, lambda: self._client.get_exporter(name))
+            get_exporter = partial(self._client.get_exporter, name, timeout=CALL_TIMEOUT)
+            exporter = self._try(elapsed, get_exporter, patience, gone=f"exporter {name} was removed from the lab")
             if exporter is None:
                 continue
             if _is_ready(exporter):
@@ -164,7 +203,7 @@ class Waiter:
             _raise_if_failed(exporter)
             if elapsed > next_check:
                 next_check = elapsed + 1.0
-                self._raise_if_ended(lease.name, exporter)
+                self._raise_if_known_ended(lease.name, exporter)
             if exporter.status == "BEFORE_LEASE_HOOK" and status != exporter.status:
                 on_hook()
             status = exporter.status
@@ -181,8 +220,9 @@ class Waiter:
         Returns:
             Why the hook failed, or that it is still running after `AFTER_HOOK_TIMEOUT`; empty if it succeeded.
         """
+        patience = Patience(CONTROLLER_GRACE, has_answered=True)
         for elapsed in attempts(AFTER_HOOK_TIMEOUT):
-            exporter = self._ask(elapsed, lambda: self._client.get_exporter(name))
+            exporter = self._try(elapsed, lambda: self._client.get_exporter(name, timeout=CALL_TIMEOUT), patience)
             if exporter is None or (exporter.status == "LEASE_READY" and elapsed < _HOOK_STARTS):
                 continue
             if exporter.status == "AFTER_LEASE_HOOK_FAILED":
@@ -194,68 +234,86 @@ class Waiter:
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """
-        Ask the lab controller for a route to the exporter; try again while either of them is not ready.
+        Ask the lab controller for a route to the exporter, again if one of the two is not ready for it yet.
 
         Args:
-            name: The name of the lease.
-            stopped: Set when the route is not needed any more.
+            name: The lease.
+            stopped: Set when nobody needs the route any more.
 
         Raises:
             LeaseLost: The lease has ended, or belongs to another client.
-            DeviceUnreachable: The lab controller refuses, or still answers "not ready" after `DIAL_TIMEOUT`; after
-                `CONTROLLER_RESTART`, if an earlier Dial succeeded.
-            TransportError: The lab controller is unreachable for longer than `CONTROLLER_RESTART`.
+            DeviceUnreachable: The exporter cannot be reached, or the lab controller cannot be asked, for
+                `DIAL_TIMEOUT`. Once a Dial has succeeded: for `EXPORTER_RESTART`, or `CONTROLLER_GRACE`.
         """
-        refusal: Exception | None = None
-        timeout = CONTROLLER_RESTART if self._has_dialled else DIAL_TIMEOUT
-        start = time.monotonic()
-        for _ in attempts(timeout, stopped=stopped):
+        timeout = CONTROLLER_GRACE if self._has_dialled else DIAL_TIMEOUT
+        patience = Patience(timeout, holds_lease=True, has_answered=True)
+        refusal: RequestError | None = None
+        for elapsed in attempts(timeout, stopped=stopped):
             try:
-                route = self._client.dial(name)
+                route = self._client.dial(name, timeout=self._timeout(timeout - elapsed))
+            except RequestError as exc:
+                refusal = exc
+                self._raise_if_known_ended(name)
+                is_away = self._has_dialled and isinstance(exc, NotReady) and elapsed > EXPORTER_RESTART
+                if is_away or patience.is_over(exc):
+                    break
+            else:
                 self._has_dialled = True
                 return route
-            except NotReady as exc:
-                self._raise_if_ended(name)
-                if not _may_succeed_later(exc):
-                    raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
-                refusal = exc
-            except PermissionDenied as exc:
-                self._raise_if_ended(name)
-                raise LeaseLost(f"lease {name} no longer belongs to this client: {exc}") from exc
-            except StatusError as exc:
-                self._raise_if_ended(name)
-                raise DeviceUnreachable(f"lease {name} cannot be dialled: {exc}") from exc
-            except TransportError as exc:
-                if time.monotonic() - start > CONTROLLER_RESTART:
-                    raise
-                with suppress(TransportError):  # Dial does not refuse an ended lease; it waits for the exporter
-                    self._raise_if_ended(name)
-                refusal = exc
-        raise DeviceUnreachable(
-            f"lease {name} cannot be dialled within {format_duration(timeout)}: {refusal}"
-        ) from refusal
+        if isinstance(refusal, PermissionDenied):
+            raise LeaseLost(f"lease {name} belongs to another client now: {refusal}") from refusal
+        raise DeviceUnreachable(f"lease {name} cannot be dialled: {refusal}") from refusal
 
-    def _ask(self, elapsed: float, call: Callable[[], T]) -> T | None:
-        """Return the result of `call`; None if the lab controller is unreachable for no longer than allowed."""
+    def _waited(self) -> float:
+        """Return how long was waited already, by the clock that `wanted.wait` counts by."""
+        now = time.monotonic()
+        self._since = self._since or now
+        return now - self._since
+
+    def _timeout(self, left: float) -> float:
+        """Return the timeout of one request, of which this much of the wait is left."""
+        return min(CALL_TIMEOUT, max(left, 1.0))
+
+    def _try(self, elapsed: float, call: Callable[[], T], patience: Patience, gone: str = "") -> T | None:
+        """
+        Return what `call` returns; None if that failed and may not the next time.
+
+        Raises:
+            LeaseLost: The lab controller knows no such object; `gone` says so.
+            DeviceUnreachable: It cannot tell for longer than `patience` allows, and did before.
+            RequestError: It refuses, or has never answered.
+        """
         try:
             result = call()
-        except TransportError as exc:
-            if time.monotonic() - self._last_answer > CONTROLLER_GRACE:
-                raise
-            self._report(elapsed, f"the lab controller does not answer ({type(exc).__name__})")
+        except NotFound as exc:
+            raise LeaseLost(f"{gone}: {exc}") if gone else exc from exc
+        except RequestError as exc:
+            self._trouble = exc
+            if patience.is_over(exc):
+                raise self._given_up(exc, f"{self._wanted} cannot be waited for") from exc
+            self._report(elapsed, f"the lab controller does not answer ({exc})")
             return None
-        self._last_answer = time.monotonic()
+        patience.answered()
+        self._trouble = None
         return result
 
+    def _given_up(self, error: RequestError, what: str) -> JumpstarterError:
+        """Return the error with which a wait ends: the lab is at fault if the lab controller had answered before."""
+        if error.finality in (Finality.PASSING, Finality.UNKNOWN) and self._client.has_answered:
+            return LeaseTimeout(f"{what}: {error}")
+        return error
+
     def _report(self, elapsed: float, state: object) -> None:
-        """Report the state to the user, unless it was reported last or the wait has only just begun."""
-        now = time.monotonic()
-        is_new = state != self._last_state or now - self._last_said > _REPEAT
-        if elapsed < _QUIET or not is_new:
+        """Say how things stand on every change, and who has the boards when the next survey is due."""
+        is_survey = not isinstance(state, str)
+        is_due = state != self._last_state or (is_survey and elapsed >= self._next_survey)
+        if elapsed < _QUIET or not is_due or (is_survey and self._events.is_quiet):
             return
-        self._last_state, self._last_said = state, now
+        self._last_state = state
+        if is_survey:
+            self._next_survey = next_survey(elapsed, self._dice)
         what = state if isinstance(state, str) else describe_candidates(self._client, self._wanted)
-        self._say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
+        self._events.say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
@@ -266,8 +324,14 @@ class Waiter:
             f"{_unserved(self._wanted)}{asked}{hint}; the lab controller says: {refusal.message} ({refusal.reason})"
         )
 
-    def _raise_if_ended(self, name: str, exporter: Exporter | None = None) -> None:
-        lease = self._client.get_lease(name)
+    def _raise_if_known_ended(self, name: str, exporter: Exporter | None = None) -> None:
+        """Raise why a lease has ended, if the lab controller tells that it has."""
+        try:
+            lease = self._client.get_lease(name, timeout=CALL_TIMEOUT)
+        except NotFound as exc:
+            raise LeaseLost(f"lease {name} was deleted: {exc}") from exc
+        except RequestError:
+            return
         if not lease.is_ended:
             return
         if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
@@ -287,12 +351,6 @@ def _pending(lease: Lease) -> object:
     """Return the pending state of a lease in a form that can be compared; None if it is not pending."""
     condition = lease.condition("Pending")
     return (condition.reason, condition.message) if condition else None
-
-
-def _may_succeed_later(refusal: NotReady) -> bool:
-    """Return whether Dial may succeed later: not if the exporter is offline or its hook failed."""
-    details = refusal.response.details if refusal.response else ""
-    return "offline" not in details and "hook failed" not in details
 
 
 def _is_ready(exporter: Exporter) -> bool:

@@ -40,6 +40,7 @@ class HookEvents(Events):
     ) -> None:
         self.healths: Mapping[str, Health] = {}
         self._config = config
+        self.is_quiet = config.get_verbosity() < 0
         self._worker_end = worker_end
         self._hook = config.hook
         self._terminal = terminal

@@ -8,7 +8,8 @@ from grpc import StatusCode
 
 from pytest_jumpstarter import errors
 from pytest_jumpstarter.client.v1 import Client, Proxy, Request, Response
-from pytest_jumpstarter.client.v1.failures import FAILURES, find_failure, leaves_open, shape
+from pytest_jumpstarter.client.v1.failures import FAILURES, find_failure, leaves_open
+from pytest_jumpstarter.client.v1.response import shape
 from pytest_jumpstarter.errors import RequestError
 
 from .controller import TOKEN, Controller
@@ -86,7 +87,7 @@ def test_every_row_can_be_found() -> None:
         (StatusCode.UNIMPLEMENTED, "unknown method RotateToken", errors.MethodUnavailable),
         (StatusCode.UNAVAILABLE, "upstream connect error", errors.ControllerUnreachable),
         (StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", errors.RequestTimeout),
-        (StatusCode.UNKNOWN, "etcdserver: leader changed", errors.StatusError),
+        (StatusCode.UNKNOWN, "etcdserver: leader changed", errors.TemporaryFailure),
     ],
 )
 def test_text_decides(code: StatusCode, details: str, error: type[RequestError]) -> None:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -155,7 +155,7 @@ class Bench:
         files: Mapping[str, str],
         *args: str,
         python: str = sys.executable,
-        more: str = "",
+        plugins: Collection[str] | None = (),
         environ: Mapping[str, str] | None = None,
         patience: float = 10.0,
     ) -> Seen:
@@ -166,21 +166,25 @@ class Bench:
             files: The text of each, indented or not, by its name.
             args: For pytest.
             python: That of the environment in which it runs.
-            more: Lines for the ini file.
+            plugins: The entry points of other plugins that are loaded, which takes its time; None for all.
             environ: More variables of the environment.
             patience: Seconds in which its leases must end, those that it transferred to somebody included.
         """
         self._number += 1
         folder = self.root / f"inner-{self._number}"
-        for name, text in ({"pytest.ini": INI.format(config=self.config) + more} | dict(files)).items():
+        for name, text in ({"pytest.ini": INI.format(config=self.config)} | dict(files)).items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
         options = ["-p", "no:cacheprovider", "-p", "no:randomly", "--jmp-report=run.json", "--junitxml=junit.xml"]
+        given = self.environ() | dict(environ or {})
+        if plugins is not None:
+            given["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            options += [word for plugin in ("jumpstarter", *plugins) for word in ("-p", plugin)]
         done = subprocess.run(
             [python, "-m", "pytest", *options, *args],
             cwd=folder,
-            env=self.environ() | dict(environ or {}),
+            env=given,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT,

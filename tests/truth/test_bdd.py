@@ -98,7 +98,7 @@ PLAIN = {
 
 def checked(bench: Bench, files: dict[str, str], *args: str, python: str) -> str:
     """Return what `--jmp-check` says, without what pytest says before."""
-    seen = bench.run(files, "--jmp-check", *args, python=python)
+    seen = bench.run(files, "--jmp-check", *args, python=python, plugins=_plugins(python))
     assert "INTERNALERROR" not in seen.output
     assert " jumpstarter check " in seen.output, seen.output
     return seen.output.partition(" jumpstarter check ")[2]
@@ -106,9 +106,14 @@ def checked(bench: Bench, files: dict[str, str], *args: str, python: str) -> str
 
 def collected(bench: Bench, files: dict[str, str], *args: str, python: str) -> str:
     """Return what `--collect-only` shows of devices, below the tests."""
-    seen = bench.run(files, "--collect-only", *args, python=python)
+    seen = bench.run(files, "--collect-only", *args, python=python, plugins=_plugins(python))
     assert seen.code == pytest.ExitCode.OK, seen.output
     return seen.output.partition(" jumpstarter: devices ")[2]
+
+
+def _plugins(python: str) -> list[str]:
+    """Return those that a suite needs, in the environment that has them."""
+    return ["pytest-bdd", "pytest_lazyfixture"] if python != sys.executable else []
 
 
 def named(text: str, tests: tuple[str, ...]) -> list[str]:
@@ -222,7 +227,7 @@ def ran(bench: Bench, neighbours: str) -> Seen:
             def _(): pass
         """,
     }
-    return bench.run(files, "--jmp-scope=function", python=neighbours)
+    return bench.run(files, "--jmp-scope=function", python=neighbours, plugins=_plugins(neighbours))
 
 
 @pytest.mark.parametrize(

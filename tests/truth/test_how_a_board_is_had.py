@@ -63,14 +63,14 @@ def test_all_are_counted(matrix: Seen) -> None:
     """The table counts each test at the exporter of its board, and each loss; no lease is left."""
     assert matrix.left == []
     assert_all_is_counted(matrix)
-    assert matrix.run["summary"]["device_errors"] == len(MATRIX)
+    assert matrix.run["summary"]["device_errors"] == len(MATRIX) + 1  # one way is that of a fixture with two selectors
 
 
 @pytest.fixture(scope="module")
 def beside_neighbours(bench: Bench, neighbours: str) -> Seen:
     """Run a module for each way that another plugin offers."""
     modules = [module(*way, after=NEXT) for way in BESIDE_NEIGHBOURS]
-    return bench.run(files_of(modules), "--jmp-scope=module", "--jmp-artifacts=out", python=neighbours)
+    return bench.run(files_of(modules), "--jmp-scope=module", "--jmp-artifacts=out", python=neighbours, plugins=None)
 
 
 @pytest.mark.parametrize("way", BESIDE_NEIGHBOURS, ids=", ".join)
@@ -164,6 +164,7 @@ RETRIED: list[Way] = [
     ("doctest", "set up before"),
 ]
 """As many as there are boards for, see `BOARDS`."""
+BDD_AND_LAZY = ("pytest-bdd", "pytest_lazyfixture")
 RETRIED_BESIDE_NEIGHBOURS: list[Way] = [("bdd step", "set up before"), ("lazy fixture", "fresh")]
 
 
@@ -210,7 +211,7 @@ def test_no_loss_is_left_after_retries(retries: Seen) -> None:
 def retries_beside_neighbours(bench: Bench, neighbours: str) -> Seen:
     """Run scenarios and lazy fixtures that lose their board once, in a run that retries device errors."""
     modules = [module(*way, lose="lose_once", after=NEXT) for way in RETRIED_BESIDE_NEIGHBOURS]
-    return bench.run(files_of(modules), "--jmp-retries=1", python=neighbours)
+    return bench.run(files_of(modules), "--jmp-retries=1", python=neighbours, plugins=BDD_AND_LAZY)
 
 
 @pytest.mark.parametrize("way", RETRIED_BESIDE_NEIGHBOURS, ids=", ".join)
@@ -223,7 +224,8 @@ def test_under_xdist(bench: Bench) -> None:
     """What a worker finds out of a board that was looked up reaches the process that prints."""
     ways = [("lookup", "set up before"), ("usefixtures", "through a module fixture"), ("lookup in autouse", "fresh")]
     modules = [module(*way) for way in ways]
-    seen = bench.run(files_of(modules), "-n2", "--dist=loadfile", "--jmp-scope=module", "--jmp-artifacts=out")
+    options = ("-n2", "--dist=loadfile", "--jmp-scope=module", "--jmp-artifacts=out")
+    seen = bench.run(files_of(modules), *options, plugins=["xdist"])
     for each in modules:
         assert_device_error(seen, each.test)
         assert_evidence(seen, each.test)

@@ -268,5 +268,5 @@ def test_subtests_after_a_break(bench: Bench) -> None:
     """What fails in subtests beside a healed break is the product's."""
     seen = bench.run({"test_it.py": HEAD + SUBTESTS})
     assert seen.code == pytest.ExitCode.TESTS_FAILED
-    assert DEVICE_ERROR not in seen.output
+    assert DEVICE_ERROR not in seen.counts
     assert seen.outcome("test_it.py::test_it") == "failed"

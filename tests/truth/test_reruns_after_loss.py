@@ -18,23 +18,25 @@ class Rerunning:
 
     Attributes:
         args: For pytest.
+        plugins: The entry points of the plugins.
         again: The word of the attempts after which a test ran again on a device error, in the last line.
         is_neighbour: Whether it is installed beside the neighbours only.
     """
 
     args: tuple[str, ...]
+    plugins: tuple[str, ...] = ("rerunfailures",)
     again: str = "rerun"
     is_neighbour: bool = False
 
 
-_RETRY = ("-p", "no:rerunfailures", "--retries=1")
+_RETRY = ("pytest-retry",)
 RERUNNING = {
     "rerunfailures": Rerunning(args=("--reruns=1",)),
-    "pytest-retry": Rerunning(args=_RETRY, again="retried", is_neighbour=True),
-    "ours": Rerunning(args=("--jmp-retries=1",)),
+    "pytest-retry": Rerunning(args=("--retries=1",), plugins=_RETRY, again="retried", is_neighbour=True),
+    "ours": Rerunning(args=("--jmp-retries=1",), plugins=()),
     "rerunfailures and ours": Rerunning(args=("--reruns=1", "--jmp-retries=1")),
-    "pytest-retry and ours": Rerunning(args=(*_RETRY, "--jmp-retries=1"), is_neighbour=True),
-    "rerunfailures, xdist": Rerunning(args=("--reruns=1", "-n1")),
+    "pytest-retry and ours": Rerunning(args=("--retries=1", "--jmp-retries=1"), plugins=_RETRY, is_neighbour=True),
+    "rerunfailures, xdist": Rerunning(args=("--reruns=1", "-n1"), plugins=("rerunfailures", "xdist")),
 }
 OTHERS = ("rerunfailures", "pytest-retry")
 BESIDE_OURS = ("rerunfailures and ours", "pytest-retry and ours")
@@ -79,7 +81,7 @@ def run(bench: Bench, request: pytest.FixtureRequest, name: str, suite: str, *ar
     rerunning = RERUNNING[name]
     python = request.getfixturevalue("neighbours") if rerunning.is_neighbour else sys.executable
     files = {"test_it.py": HEAD + suite}
-    seen = bench.run(files, *rerunning.args, *args, python=python, patience=patience)
+    seen = bench.run(files, *rerunning.args, *args, python=python, plugins=rerunning.plugins, patience=patience)
     for word in ("RuntimeError", "KeyError", "INTERNALERROR"):
         assert word not in seen.output, seen.output
     return seen
@@ -149,7 +151,7 @@ def test_lost_each_time(dut):
 @pytest.mark.parametrize("name", OTHERS)
 def test_last_attempt_counts(bench: Bench, request: pytest.FixtureRequest, name: str) -> None:
     """The verdict is that of the last attempt: no loss of the first hides a failure, and no failure hides a loss."""
-    seen = run(bench, request, name, CROSSING, "--jmp-scope=function")
+    seen = run(bench, request, name, CROSSING, "--jmp-scope=function")  # so that each test begins with a board
     expected = {"failed": 1, DEVICE_ERROR: 2, "passed": 1, "skipped": 1, RERUNNING[name].again: 5}
     assert counts(seen) == expected, seen.last
     assert seen.code == pytest.ExitCode.TESTS_FAILED

@@ -22,6 +22,7 @@ from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
 from pytest_jumpstarter.client.v1.tls import Tls
 from pytest_jumpstarter.errors import (
+    Finality,
     MethodUnavailable,
     StatusError,
     TokenExpired,
@@ -53,6 +54,7 @@ class Client:
         grpc_options: As given.
         renew: Called for a new token when the lab controller says that the token has expired; None: not called.
         config: The client config that `from_config` used; None if the client was made otherwise.
+        has_answered: Whether the lab controller has answered a request; trouble on the way is no answer.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Client:
         self.timeout = timeout
         self.renew: Callable[[], str | None] | None = None
         self.config: ClientConfig | None = None
+        self.has_answered = False
         self._connection = ControllerConnection(
             endpoint,
             token=token,
@@ -137,7 +140,10 @@ class Client:
         """
         token = self.token
         response = self._send(request)
-        return self._send(request) if _has_expired(response) and self._has_other_token(token) else response
+        if _has_expired(response) and self._has_other_token(token):
+            response = self._send(request)
+        self.has_answered = self.has_answered or response.finality is Finality.FINAL
+        return response
 
     def _has_other_token(self, expired: str) -> bool:
         if self.renew is not None and self.token == expired and (token := self.renew()) is not None:

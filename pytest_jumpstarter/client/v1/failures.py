@@ -1,10 +1,25 @@
 """
-The table of failures: from the status code and text of an answer to an error class, a description and advice.
+Which failure is what: one table from (status code, text) to error class, finality, words and advice.
 
-The lab controller answers most failures with UNKNOWN and a text, so the text is compared before the code alone. The
-first row that matches counts; each code has a last row without a text.
+The lab controller answers most failures with UNKNOWN and a text, so the text decides before the code does. The first
+row that fits wins; each code has a last row of its own without text.
 
-Source: Jumpstarter 0.7 to 0.9 (controller_service, client_service, auth, bearer); texts of gRPC core
+What each row says of asking again (`Finality`):
+
+========  ============================================================================================
+FINAL     the thing is not there, has ended, or the request is wrong: counts at once
+REFUSAL   every refusal of a token or a permission: counts when a second look is refused too
+SETUP     host name, certificate, or something else listens there: final where no answer ever came
+PASSING   a restart, Kubernetes or etcd busy or away, a network that stalls, an exporter not there yet
+UNKNOWN   a text that this table does not know, and what may be either
+========  ============================================================================================
+
+Texts that quote what was asked for (a name, a selector) are matched from their start or to their end, and stand above
+those of passing trouble, so that a name cannot be mistaken for trouble.
+
+Source: Jumpstarter's controller 0.7 to 0.9 (controller_service, client_service, auth, bearer), and 303 answers of
+version 0.9.0; Kubernetes: apimachinery api/errors, apiserver, client-go, etcd's rpctypes; Go: net, net/http, go-oidc;
+gRPC core: its own texts, seen with grpcio 1.85, and its mapping of HTTP statuses
 """
 
 from __future__ import annotations
@@ -19,6 +34,7 @@ from pytest_jumpstarter.errors import (
     AlreadyReleased,
     AuthenticationError,
     ControllerUnreachable,
+    Finality,
     InvalidArgument,
     MethodUnavailable,
     NotFound,
@@ -27,6 +43,7 @@ from pytest_jumpstarter.errors import (
     RequestError,
     RequestTimeout,
     StatusError,
+    TemporaryFailure,
     TokenExpired,
     TransportError,
 )
@@ -34,110 +51,202 @@ from pytest_jumpstarter.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One row of the table: the meaning of a status."""
+    """One row: what a status means."""
 
     code: StatusCode
     text: str | None
-    """A regular expression that must match in the details; None matches all."""
+    """What the details must contain, as a regular expression; None fits all."""
     error: type[RequestError]
+    finality: Finality
     what: str
-    """What went wrong; `{host}` is the host of the endpoint, `{target}` the host that gRPC looks up, maybe a proxy."""
+    """What went wrong, in our words; `{host}` is the endpoint's, `{target}` the one gRPC looks up, maybe a proxy's."""
     advice: str = ""
-    """What to do; `{source}` is where endpoint and token came from, `{host}` the host of the endpoint."""
+    """What to do; `{source}` is where the token came from, `{host}` the endpoint's host."""
 
 
-_UNAVAILABLE = StatusCode.UNAVAILABLE
-_UNKNOWN = StatusCode.UNKNOWN
+_UNAVAILABLE, _UNKNOWN, _INTERNAL = StatusCode.UNAVAILABLE, StatusCode.UNKNOWN, StatusCode.INTERNAL
+_EXHAUSTED, _PRECONDITION = StatusCode.RESOURCE_EXHAUSTED, StatusCode.FAILED_PRECONDITION
+_FINAL, _REFUSAL, _SETUP, _PASSING = Finality.FINAL, Finality.REFUSAL, Finality.SETUP, Finality.PASSING
+
 _NEW_TOKEN = "run `jmp login`, or put a new token where it came from: {source}"
 _CHECK_CLIENT = "check namespace, name and token in {source}"
-_TRY_LATER = "try again; if that does not help, ask the administrators of the lab"
+_CHECK_RUNS = "check that the lab controller runs, and the endpoint in {source}"
+_TRY_LATER = "try again; if it stays so, ask who runs the lab"
+
+
+def _way(text: str | None, finality: Finality, what: str, advice: str = "") -> Failure:
+    """Return a row for a lab controller that cannot be reached."""
+    return Failure(_UNAVAILABLE, text, ControllerUnreachable, finality, what, advice)
+
+
+def _proxies(text: str, finality: Finality, what: str, advice: str) -> tuple[Failure, ...]:
+    """Return rows for an HTTP status that gRPC got instead of an answer; it makes various codes of them."""
+    codes = [code for code in StatusCode if code is not StatusCode.OK]
+    return tuple(Failure(code, text, ControllerUnreachable, finality, what, advice) for code in codes)
+
+
+def _troubles(text: str, what: str) -> tuple[Failure, ...]:
+    """Return rows for trouble behind the lab controller, which passes its text on."""
+    codes = (_UNKNOWN, _INTERNAL, StatusCode.ABORTED, _EXHAUSTED)
+    return tuple(Failure(code, text, TemporaryFailure, _PASSING, what, _TRY_LATER) for code in codes)
+
 
 FAILURES: tuple[Failure, ...] = (
-    # No connection: the texts are gRPC's.
-    Failure(
-        _UNAVAILABLE,
+    # No way there: gRPC's own texts.
+    _way(
         r"Hostname Verification Check failed|is not in peer certificate",
-        ControllerUnreachable,
+        _SETUP,
         "its TLS certificate is for another host than {host}",
-        "use the host name of the certificate in the endpoint in {source}, or have {host} added to the certificate",
+        "write the host name that it was made for into the endpoint in {source}, or have {host} added to it",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
         r"CERTIFICATE_VERIFY_FAILED",
-        ControllerUnreachable,
+        _SETUP,
         "its TLS certificate is not trusted",
-        "put the certificate of its CA into tls.ca of {source}",
+        "put the CA that signed it into tls.ca of {source}",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
         r"WRONG_VERSION_NUMBER",
-        ControllerUnreachable,
-        "the server at this address does not use TLS",
+        _SETUP,
+        "what listens there does not speak TLS",
         "check host and port of the endpoint in {source}",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
         r"Failed to create security handshaker",
-        ControllerUnreachable,
-        "the configured CA certificate is broken",
+        _FINAL,
+        "the CA certificate to check it by is broken",
         "check tls.ca in {source}",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
         r"(?i)(tls|ssl) handshake failed|handshake shutdown|Custom verification check",
-        ControllerUnreachable,
+        _SETUP,
         "the TLS handshake failed",
         "check host, port and tls.ca in {source}",
     ),
-    Failure(
-        _UNAVAILABLE,
-        r"(?i)errors resolving|DNS resolution failed|domain name not found|name resolution",
-        ControllerUnreachable,
+    _way(
+        r"(?i)domain name not found|name or service not known|nodename nor servname",
+        _SETUP,
         "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
+        r"(?i)errors resolving|DNS resolution failed|name resolution",
+        _PASSING,
+        "the host name {target} cannot be resolved",
+        "check the endpoint in {source}, and this machine's DNS",
+    ),
+    _way(
         r"(?i)connection refused",
-        ControllerUnreachable,
+        _PASSING,
         "the connection was refused",
         "check that the lab controller runs, and host and port of the endpoint in {source}",
     ),
-    Failure(
-        _UNAVAILABLE,
+    _way(
+        r"HTTP proxy returned response code (408|429|5\d\d)",
+        _PASSING,
+        "the proxy cannot let the connection through now",
+    ),
+    _way(
         r"HTTP proxy returned response code",
-        ControllerUnreachable,
+        _SETUP,
         "the proxy does not let the connection through",
     ),
+    *_proxies(
+        r"http2 header with status: (408|429|5\d\d)",
+        _PASSING,
+        "what stands before the lab controller cannot reach it now",
+        _CHECK_RUNS,
+    ),
+    *_proxies(
+        r"http2 header with status: ",
+        _SETUP,
+        "what answers there is no lab controller, or what stands before it refuses us",
+        "check the endpoint in {source}",
+    ),
+    # Dial: the lab controller is there, the exporter is not yet.
     Failure(
         _UNAVAILABLE,
-        r"(?i)failed to connect|no route to host|network is unreachable|socket closed|connection reset|timed out",
-        ControllerUnreachable,
-        "the connection failed",
-        "check that the lab controller runs, and the endpoint in {source}",
-    ),
-    # Dial: the lab controller answers, but the exporter is not ready yet.
-    Failure(_UNAVAILABLE, r"is not listening on lease", NotReady, "the exporter does not listen for this lease yet"),
-    Failure(
-        StatusCode.RESOURCE_EXHAUSTED,
-        r"listener buffer full",
+        r"is not listening on lease",
         NotReady,
-        "the exporter has too many connections waiting",
+        _PASSING,
+        "the exporter does not listen for this lease yet",
     ),
-    # Authentication.
-    Failure(_UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, "the token has expired", _NEW_TOKEN),
-    Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, "the token has expired", _NEW_TOKEN),
+    _way(
+        r"(?i)failed to connect|no route to host|network is unreachable|socket closed|connection reset|timed out",
+        _PASSING,
+        "the connection failed",
+        _CHECK_RUNS,
+    ),
+    Failure(_EXHAUSTED, r"listener buffer full", NotReady, _PASSING, "the exporter has too many connections waiting"),
+    Failure(_PRECONDITION, r"is offline", NotReady, _FINAL, "the exporter is offline"),
+    Failure(_PRECONDITION, r"hook failed", NotReady, _FINAL, "a hook of the exporter failed"),
+    Failure(_PRECONDITION, r"not ready", NotReady, _PASSING, "the exporter is not ready yet"),
+    # What was asked for, in texts that quote it.
     Failure(
         _UNKNOWN,
-        r"^(client|exporter) \S+/\S+: .*not found",
+        r'^(client|exporter) \S+: \S+ ".*" not found$',
         AuthenticationError,
+        _REFUSAL,
         "the lab has no such client",
         _CHECK_CLIENT,
     ),
     Failure(
         _UNKNOWN,
+        r'^(target client not found: )?\w+\.jumpstarter\.dev ".*" not found$',
+        NotFound,
+        _FINAL,
+        "there is no such thing in the lab",
+    ),
+    Failure(
+        _UNKNOWN,
+        r'^(\w+\.jumpstarter\.dev ".*" is invalid: |admission webhook ".*" denied |invalid resource name "'
+        r"|invalid selector: |(failed to parse label selector: |invalid continue token: |unable to parse requirement: )"
+        r"|found '.*', expected: )|denied request: |etcdserver: request is too large",
+        InvalidArgument,
+        _FINAL,
+        "the lab controller refuses the request",
+    ),
+    # Trouble behind the lab controller.
+    *_troubles(
+        r"authenticator not initialized|cache is not started|Informer to sync", "the lab controller is starting"
+    ),
+    *_troubles(r"fetching keys|get keys failed", "the lab controller cannot reach what issues its tokens"),
+    *_troubles(r"etcdserver: ", "the database of the lab controller is busy or away"),
+    *_troubles(
+        r"object has been modified|Operation cannot be fulfilled|StorageError: invalid object",
+        "somebody else changed it at the same moment",
+    ),
+    *_troubles(
+        r"(?i)internal error occurred|the server (is currently unable|was unable|has received too many)"
+        r"|too many requests|rate limiter|apiserver|storage is \(re\)initializing|(^|: )timeout: |request timed out"
+        r"|request did not complete|continue parameter is too old|try again later|service unavailable|bad gateway"
+        r"|gateway timeout",
+        "the Kubernetes of the lab controller is busy or away",
+    ),
+    *_troubles(
+        r"dial tcp|i/o timeout|connection (reset|refused|lost)|broken pipe|unexpected EOF|(^|: )EOF$"
+        r"|TLS handshake timeout|GOAWAY|RST_STREAM|transport is closing|[rR]equest canceled|context deadline exceeded"
+        r"|context canceled|use of closed network connection|Stream removed \((?!received metadata)|^Stream removed$",
+        "the lab controller lost its connection to what it stands on, or we lost ours",
+    ),
+    Failure(
+        _UNKNOWN,
+        r"x509: ",
+        StatusError,
+        Finality.UNKNOWN,
+        "the lab controller does not trust its Kubernetes",
+        _TRY_LATER,
+    ),
+    # Who we are.
+    Failure(
+        _UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, _REFUSAL, "the token has expired", _NEW_TOKEN
+    ),
+    Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, _REFUSAL, "the token has expired", _NEW_TOKEN),
+    Failure(
+        _UNKNOWN,
         r"(?i)failed to authenticate|oidc: |malformed jwt|failed to verify|invalid bearer token",
         AuthenticationError,
+        _REFUSAL,
         "the token is not accepted",
         _NEW_TOKEN,
     ),
@@ -145,6 +254,7 @@ FAILURES: tuple[Failure, ...] = (
         StatusCode.PERMISSION_DENIED,
         r"^permission denied( for (client|exporter) \S+)?$",
         AuthenticationError,
+        _REFUSAL,
         "the token belongs to another client",
         _CHECK_CLIENT,
     ),
@@ -152,76 +262,119 @@ FAILURES: tuple[Failure, ...] = (
         StatusCode.INVALID_ARGUMENT,
         r"(?i)(missing|multiple) metadata|object kind mismatch|resource name (mismatch|required)|authorization header",
         AuthenticationError,
+        _REFUSAL,
         "the lab controller does not recognise this client",
         _CHECK_CLIENT,
     ),
-    # The request itself.
-    Failure(_UNKNOWN, r"already exists", AlreadyExists, "the name is already used"),
-    Failure(StatusCode.FAILED_PRECONDITION, r"already been released", AlreadyReleased, "it was already released"),
-    Failure(_UNKNOWN, r"not found", NotFound, "there is no such object in the lab"),
-    Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, "it belongs to another client"),
+    Failure(
+        _UNKNOWN,
+        r"an empty namespace may not be set",
+        AuthenticationError,
+        _REFUSAL,
+        "the lab controller does not recognise this client",
+        _CHECK_CLIENT,
+    ),
+    # What was asked for.
+    Failure(_UNKNOWN, r"already exists", AlreadyExists, _FINAL, "the name is taken"),
+    Failure(_PRECONDITION, r"already been released", AlreadyReleased, _FINAL, "the lease was released before"),
+    Failure(
+        _UNKNOWN,
+        r'\w+\.jumpstarter\.dev ".*" not found|^(lease|exporter|client) \S+ not found',
+        NotFound,
+        _FINAL,
+        "there is no such thing in the lab",
+    ),
+    Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, _REFUSAL, "it belongs to another client"),
     Failure(
         StatusCode.PERMISSION_DENIED,
         r"namespace mismatch",
         PermissionDenied,
+        _REFUSAL,
         "it is in another namespace",
         _CHECK_CLIENT,
     ),
     Failure(
         _UNKNOWN,
-        r"lease not active|has not started yet|has already started|has already ended|no router available",
+        r"lease not active|no router available",
         NotReady,
-        "the lease is not in the state that this call needs",
+        _PASSING,
+        "the lease is not in the state that this needs",
     ),
     Failure(
         _UNKNOWN,
-        r"(?i)is invalid:|duration (is required|must be|conflicts)|cannot transfer|parse|empty lease name|selector",
+        r"has not started yet|has already started|has already ended",
+        NotReady,
+        _FINAL,
+        "the lease is not in the state that this needs",
+    ),
+    Failure(
+        _UNKNOWN,
+        r"(?i)duration (is required|must be|conflicts)|cannot transfer|empty lease name|label selector operator"
+        r"|resource name may not be empty|is invalid:",
         InvalidArgument,
+        _FINAL,
         "the lab controller refuses the request",
     ),
+    Failure(
+        _INTERNAL, r"error unmarshalling request", InvalidArgument, _FINAL, "the lab controller cannot read the request"
+    ),
+    Failure(
+        _EXHAUSTED,
+        r"larger than max|metadata size exceeds",
+        InvalidArgument,
+        _FINAL,
+        "the request is too large for the lab controller",
+    ),
     # By code alone.
-    Failure(StatusCode.CANCELLED, None, TransportError, "the call was cancelled"),
-    Failure(_UNKNOWN, None, StatusError, "the lab controller failed"),
-    Failure(StatusCode.INVALID_ARGUMENT, None, InvalidArgument, "the lab controller refuses the request"),
+    Failure(StatusCode.CANCELLED, None, TransportError, _PASSING, "the call was cancelled"),
+    Failure(_UNKNOWN, None, StatusError, Finality.UNKNOWN, "the lab controller failed", _TRY_LATER),
+    Failure(StatusCode.INVALID_ARGUMENT, None, InvalidArgument, _FINAL, "the lab controller refuses the request"),
     Failure(
         StatusCode.DEADLINE_EXCEEDED,
         None,
         RequestTimeout,
+        _PASSING,
         "no answer in time",
-        "check that the lab controller runs, and the endpoint in {source}; or give the call a longer timeout",
+        f"{_CHECK_RUNS}; or give the call a longer timeout",
     ),
-    Failure(StatusCode.NOT_FOUND, None, NotFound, "there is no such object in the lab"),
-    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, "the name is already used"),
-    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, "the client has no permission", _CHECK_CLIENT),
-    Failure(StatusCode.RESOURCE_EXHAUSTED, None, StatusError, "a limit was reached", _TRY_LATER),
+    Failure(StatusCode.NOT_FOUND, None, NotFound, _FINAL, "there is no such thing in the lab"),
+    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, _FINAL, "the name is taken"),
+    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, _REFUSAL, "it is not ours", _CHECK_CLIENT),
+    Failure(_EXHAUSTED, None, TemporaryFailure, _PASSING, "a limit was reached", _TRY_LATER),
     Failure(
-        StatusCode.FAILED_PRECONDITION, None, NotReady, "the lease or exporter is not in the state that this call needs"
+        _PRECONDITION,
+        None,
+        NotReady,
+        Finality.UNKNOWN,
+        "the lease or exporter is not in the state that this needs",
     ),
-    Failure(StatusCode.ABORTED, None, StatusError, "the lab controller aborted the call", _TRY_LATER),
-    Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, "the lab controller refuses a value"),
+    Failure(StatusCode.ABORTED, None, TemporaryFailure, _PASSING, "the lab controller broke off", _TRY_LATER),
+    Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, _FINAL, "the lab controller refuses a value"),
     Failure(
         StatusCode.UNIMPLEMENTED,
         None,
         MethodUnavailable,
+        _FINAL,
         "the lab controller does not have this method",
-        "it may be older than Jumpstarter 0.9, or the endpoint may be another server: check it in {source}",
+        "it may be older than Jumpstarter 0.9, or the endpoint may be something else: check it in {source}",
     ),
-    Failure(StatusCode.INTERNAL, None, StatusError, "the lab controller failed", _TRY_LATER),
-    Failure(_UNAVAILABLE, None, ControllerUnreachable, "the lab controller is unavailable", _TRY_LATER),
-    Failure(StatusCode.DATA_LOSS, None, StatusError, "the lab controller lost data", _TRY_LATER),
-    Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, "the token is not accepted", _NEW_TOKEN),
+    Failure(_INTERNAL, None, StatusError, Finality.UNKNOWN, "the lab controller failed", _TRY_LATER),
+    _way(None, _PASSING, "the lab controller is unavailable", _TRY_LATER),
+    Failure(StatusCode.DATA_LOSS, None, StatusError, Finality.UNKNOWN, "the lab controller lost data", _TRY_LATER),
+    Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, _REFUSAL, "the token is not accepted", _NEW_TOKEN),
 )
 
-# gRPC's texts if there was no connection, so that the request was not sent.
+# gRPC says so when there was no connection to send a request on.
 _NEVER_SENT = re.compile(
     r"(?i)failed to connect to all addresses|connections to all backends failing|errors resolving|DNS resolution failed"
 )
-# Something behind the lab controller failed, such as its Kubernetes API, or the stream broke.
-_LOST = re.compile(r"(?i)stream removed|etcdserver|timed? ?out|deadline exceeded")
-# Trying again at once helps if the controller restarts, but not against these.
-_LASTING = re.compile(
-    r"(?i)errors resolving|DNS resolution failed|handshake|Verification Check|not in peer certificate"
+# Behind the lab controller something gave up, or somebody on the way: what it was asked to write may be written.
+_LOST = re.compile(
+    r"(?i)stream removed|etcdserver|timed? ?out|deadline exceeded|context canceled|connection (reset|lost)|EOF|GOAWAY"
+    r"|broken pipe|transport is closing|internal error occurred|may still be processing|http2 header with status: 5"
 )
+# Trying again within a second makes it worse, or comes too late.
+_NOT_AT_ONCE = (_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
 
 
 def find_failure(code: StatusCode, details: str) -> Failure:
@@ -230,7 +383,7 @@ def find_failure(code: StatusCode, details: str) -> Failure:
 
 
 def leaves_open(code: StatusCode, details: str) -> bool:
-    """Return whether a write may have succeeded despite this error."""
+    """Tell whether a write may have been done although this came back."""
     if code is _UNAVAILABLE:
         return not _NEVER_SENT.search(details)
     if code is _UNKNOWN:
@@ -239,19 +392,7 @@ def leaves_open(code: StatusCode, details: str) -> bool:
 
 
 def may_pass(code: StatusCode, details: str) -> bool:
-    """Return whether trying a read again at once may help."""
-    return code is _UNAVAILABLE and not _LASTING.search(details)
-
-
-def shape(details: str) -> str:
-    """Return a text of gRPC without the parts that do not help people."""
-    text = re.sub(
-        r"(?i)(failed to connect to all addresses|connections to all backends failing); last error: ", "", details
-    )
-    text = re.sub(r"^(\w+: )?(ipv4:|ipv6:%5B|ipv6:)?(.*?)(Failed to connect to remote host: )", r"\3", text)
-    text = re.sub(r"errors resolving \S+: \[field:(.*)\]", r"\1", text)
-    text = re.sub(r"C-ares status is not ARES_SUCCESS [^:]*: ", "", text)
-    text = re.sub(r"hostname lookup error:address lookup failed for \S+: ", "", text)
-    text = re.sub(r"Custom verification check failed with error: UNAUTHENTICATED: ", "", text)
-    text = re.sub(r"\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:", "", text)
-    return text.removesuffix(": OK").strip()
+    """Tell whether a read is worth trying again at once."""
+    if code is StatusCode.OK or code in _NOT_AT_ONCE:
+        return False
+    return find_failure(code, details).finality is Finality.PASSING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -9,10 +10,10 @@ from typing import Any, Self
 import grpc
 from google.protobuf.message import Message
 
-from pytest_jumpstarter.client.v1.failures import Failure, find_failure, leaves_open, shape
+from pytest_jumpstarter.client.v1.failures import Failure, find_failure, leaves_open
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.tls import Proxy, split_endpoint
-from pytest_jumpstarter.errors import ControllerUnreachable, RequestError, RequestTimeout
+from pytest_jumpstarter.errors import ControllerUnreachable, Finality, RequestError, RequestTimeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,11 @@ class Response:
         """Whether a write may have succeeded despite this answer."""
         return leaves_open(self.code, self.details)
 
+    @property
+    def finality(self) -> Finality:
+        """Whether the same request, asked again, may be answered otherwise."""
+        return Finality.FINAL if self.code is grpc.StatusCode.OK else find_failure(self.code, self.details).finality
+
     def raise_for_status(self) -> Self:
         """
         Return this response if its status is OK.
@@ -72,3 +78,17 @@ class Response:
             advice = f"{around}; otherwise {advice}" if advice else around
         what = failure.what.format(host=host, target=self.proxy.host if self.proxy else host)
         return f"{self.request.method} at {self.endpoint}{way}: {what}{said}{'; ' + advice if advice else ''}"
+
+
+def shape(details: str) -> str:
+    """Return gRPC's own text without the parts that tell people nothing."""
+    text = re.sub(
+        r"(?i)(failed to connect to all addresses|connections to all backends failing); last error: ", "", details
+    )
+    text = re.sub(r"^(\w+: )?(ipv4:|ipv6:%5B|ipv6:)?(.*?)(Failed to connect to remote host: )", r"\3", text)
+    text = re.sub(r"errors resolving \S+: \[field:(.*)\]", r"\1", text)
+    text = re.sub(r"C-ares status is not ARES_SUCCESS [^:]*: ", "", text)
+    text = re.sub(r"hostname lookup error:address lookup failed for \S+: ", "", text)
+    text = re.sub(r"Custom verification check failed with error: UNAUTHENTICATED: ", "", text)
+    text = re.sub(r"\(TSI_\w+\): SSL_ERROR_SSL: error:\w+:SSL routines:OPENSSL_internal:", "", text)
+    return text.removesuffix(": OK").strip()

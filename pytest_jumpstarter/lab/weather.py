@@ -1,0 +1,224 @@
+"""
+Trouble that lasts: calls that a lab refuses, delays or never answers, for some time or for some number of calls.
+
+`faults` has the table of the orders. Whoever calls is told apart by the metadata that every client and exporter sends;
+to the router both are alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from jumpstarter_protocol import client_pb2, jumpstarter_pb2
+
+from pytest_jumpstarter.durations import parse_duration
+from pytest_jumpstarter.lab.refusal import Refusal, abort
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.lab.refusal import Context
+
+_SERVICES = (
+    client_pb2.DESCRIPTOR.services_by_name["ClientService"],
+    jumpstarter_pb2.DESCRIPTOR.services_by_name["ControllerService"],
+)
+_ALL = frozenset(name for service in _SERVICES for name in service.methods_by_name)
+_ROUTER = "Stream"
+_WHOM = {
+    "clients": frozenset({"Client"}),
+    "exporters": frozenset({"Exporter"}),
+    "everyone": frozenset({"Client", "Exporter"}),
+}
+_STARTING = "oidc: authenticator not initialized"
+_NO_ROUTER = "the router is away"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Who calls what."""
+
+    method: str
+    kind: str = ""
+    """`Client` or `Exporter`; empty where the router is called."""
+    namespace: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, details: grpc.HandlerCallDetails) -> _Call:
+        metadata = {str(key): str(value) for key, value in details.invocation_metadata or ()}
+        names = (metadata.get(f"jumpstarter-{what}", "") for what in ("kind", "namespace", "name"))
+        return cls(details.method.rpartition("/")[2], *names)
+
+
+_Act = Callable[[_Call, "Context"], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """What calls suffer, which, and how long."""
+
+    act: _Act
+    methods: Collection[str]
+    kinds: Collection[str]
+    end: float
+    left: float
+
+    def takes(self, call: _Call) -> bool:
+        """Tell whether a call suffers, and count it."""
+        is_for = call.method in self.methods and (call.kind in self.kinds or call.method == _ROUTER)
+        if not is_for or self.left <= 0 or time.monotonic() >= self.end:
+            return False
+        self.left -= 1
+        return True
+
+
+class Weather(grpc.aio.ServerInterceptor):
+    """
+    Lets calls suffer as it is ordered to; has to come before the interceptors that make streams breakable.
+
+    Args:
+        on_restart: Called when exporters are to suffer the start of a lab controller, which ends their streams.
+        on_router: Called when the router goes away, which ends all streams through it.
+    """
+
+    ORDERS = ("fail", "silence", "slow", "start", "database", "router", "calm", "calls")
+
+    def __init__(self, *, on_restart: Callable[[], object], on_router: Callable[[], object]) -> None:
+        self._on_restart = on_restart
+        self._on_router = on_router
+        self._troubles: list[_Trouble] = []
+        self._calls: Counter[tuple[str, str]] = Counter()
+
+    def obey(self, words: list[str]) -> str:
+        """
+        Carry out one of `ORDERS` and return its answer.
+
+        Raises:
+            ValueError: It cannot be understood.
+        """
+        if words == ["calls"]:
+            return json.dumps(self._counts())
+        if words == ["calm"]:
+            self._troubles.clear()
+        else:
+            self._begin(words)
+        return "done"
+
+    def _counts(self) -> dict[str, dict[str, int]]:
+        """Return how many calls have come, by who called (nothing for the router) and method."""
+        kinds = sorted({kind for kind, _ in self._calls})
+        return {kind: {name: n for (of, name), n in self._calls.items() if of == kind} for kind in kinds}
+
+    def _begin(self, words: list[str]) -> None:
+        (word, *rest), options = _options(words)
+        kinds = _of(_WHOM, options.get("to", "clients"))
+        act, methods = self._act(word, rest)
+        end = time.monotonic() + parse_duration(options["for"]) if "for" in options else math.inf
+        self._troubles.append(_Trouble(act, methods, kinds, end, float(options.get("times", math.inf))))
+        if word == "start" and "Exporter" in kinds:
+            self._on_restart()
+        if word == "router":
+            self._on_router()
+
+    def _act(self, word: str, rest: list[str]) -> tuple[_Act, Collection[str]]:
+        match word, rest:
+            case "fail", [methods, code, text]:
+                return _refuse(_of(grpc.StatusCode.__members__, code), text), _methods(methods)
+            case "silence", [methods]:
+                return _be_silent, _methods(methods)
+            case "slow", [methods, delay]:
+                return _wait(parse_duration(delay)), _methods(methods)
+            case "start", []:
+                return _refuse(grpc.StatusCode.UNKNOWN, _STARTING), _ALL
+            case "database", []:
+                return _miss_the_database, _ALL
+            case "router", []:
+                return _refuse(grpc.StatusCode.UNAVAILABLE, _NO_ROUTER), {_ROUTER}
+        raise ValueError(f"{word} takes other words than {rest}")
+
+    async def intercept_service(
+        self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Count a call, and let it suffer if it is one of those that do."""
+        handler = await continuation(details)
+        call = _Call.of(details)
+        self._calls[call.kind, call.method] += 1
+        troubles = [trouble for trouble in self._troubles if trouble.takes(call)]
+        return _suffering(handler, call, troubles) if troubles and handler is not None else handler
+
+
+def _options(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Part an order from `for DURATION`, `times N` and `to WHOM` at its end."""
+    options: dict[str, str] = {}
+    while len(words) > 2 and words[-2] in ("for", "times", "to"):
+        options[words[-2]] = words[-1]
+        words = words[:-2]
+    return words, options
+
+
+def _of(known: Any, name: str) -> Any:
+    if name not in known:
+        raise ValueError(f"{name!r} is none of {', '.join(known)}")
+    return known[name]
+
+
+def _methods(text: str) -> Collection[str]:
+    """Return the methods in `GetLease,Dial`; `all` is all of the lab controller's, without the router's `Stream`."""
+    if text == "all":
+        return _ALL
+    known = {name: name for name in (*sorted(_ALL), _ROUTER)}
+    return {_of(known, name) for name in text.split(",")}
+
+
+def _refuse(code: grpc.StatusCode, text: str) -> _Act:
+    async def act(_: _Call, context: Context) -> None:
+        await abort(context, Refusal(text, code))
+
+    return act
+
+
+async def _miss_the_database(call: _Call, context: Context) -> None:
+    """Answer as a lab controller does whose Kubernetes API is away: it cannot even look up who calls."""
+    kind = call.kind.lower()
+    path = f"https://10.96.0.1:443/apis/jumpstarter.dev/v1alpha1/namespaces/{call.namespace}/{kind}s/{call.name}"
+    reason = "dial tcp 10.96.0.1:443: connect: connection refused"
+    await abort(context, Refusal(f'{kind} {call.namespace}/{call.name}: Get "{path}": {reason}'))
+
+
+async def _be_silent(_call: _Call, _context: Context) -> None:
+    """Never answer: the caller ends the call, by its deadline or otherwise."""
+    await asyncio.Event().wait()
+
+
+def _wait(delay: float) -> _Act:
+    async def act(_call: _Call, _context: Context) -> None:
+        await asyncio.sleep(delay)
+
+    return act
+
+
+def _suffering(handler: Any, call: _Call, troubles: Iterable[_Trouble]) -> Any:
+    """Return a handler that does as `handler` does, once all trouble is suffered."""
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
+
+    async def answer(request: Any, context: Context) -> Any:
+        for trouble in troubles:
+            await trouble.act(call, context)
+        return await behaviour(request, context)
+
+    if handler.unary_unary:
+        make: Any = grpc.unary_unary_rpc_method_handler
+    else:
+        make = grpc.unary_stream_rpc_method_handler if handler.unary_stream else grpc.stream_stream_rpc_method_handler
+    return make(
+        answer,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
