@@ -71,7 +71,7 @@ def test_refused_token(suite: pytest.Pytester, config: Callable[..., str]) -> No
 
 def test_endpoint_down(suite: pytest.Pytester, config: Callable[..., str], dead: str) -> None:
     """A token that never left is not shown."""
-    text = output(suite, config(token=CANARY, endpoint=dead), failed_in="leasing/hold.py")
+    text = output(suite, config(token=CANARY, endpoint=dead), failed_in="leasing/own_lease.py")
     assert "ControllerUnreachable" in text
     assert CANARY not in text
 
@@ -79,7 +79,7 @@ def test_endpoint_down(suite: pytest.Pytester, config: Callable[..., str], dead:
 def test_token_in_the_environment(suite: pytest.Pytester, environment: Callable[..., None], dead: str) -> None:
     """JMP_TOKEN is not shown, and neither is the environment that holds it."""
     environment(JMP_ENDPOINT=dead)
-    text = output(suite, failed_in="leasing/hold.py")
+    text = output(suite, failed_in="leasing/own_lease.py")
     assert "ControllerUnreachable" in text
     assert CANARY not in text
 
@@ -125,7 +125,7 @@ def test_broken_client_config(suite: pytest.Pytester, tmp_path: Path, text: str)
 def test_a_hook_fails_in_the_middle(suite: pytest.Pytester, lab_secrets: list[str]) -> None:
     """A hook that fails while the device is connected does not show the token of the lease's client."""
     suite.makeconftest("def pytest_jumpstarter_device_ready(device, config): raise RuntimeError('flash failed')")
-    text = output(suite, failed_in="leasing/source.py")
+    text = output(suite, failed_in="leasing/from_controller.py")
     assert "flash failed" in text
     assert [secret for secret in lab_secrets if secret in text] == []
 
@@ -181,7 +181,7 @@ def test_passphrase(suite: pytest.Pytester, dead: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("JMP_GRPC_INSECURE", "1")
     monkeypatch.setenv("JMP_GRPC_PASSPHRASE", CANARY)
     monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
-    text = output(suite, failed_in="leasing/shell.py")
+    text = output(suite, failed_in="leasing/without_lease.py")
     assert "DeviceUnreachable" in text
     assert CANARY not in text
 
@@ -209,7 +209,7 @@ def test_header(suite: pytest.Pytester, environment: Callable[..., None], dead: 
 
 TELLS = """
     import logging, os, pytest
-    from pytest_jumpstarter.evidence.lease_times import Recorder
+    from pytest_jumpstarter.evidence.lease_times import LeaseTimesRecorder
 
     SECRETS = {secrets!r}
 
@@ -225,7 +225,7 @@ TELLS = """
             def broken(self, *args):
                 local = str(SECRETS)
                 raise RuntimeError(f"the plugin raised {{local}}")
-            Recorder.take_news = broken
+            LeaseTimesRecorder.take_news = broken
 """
 
 

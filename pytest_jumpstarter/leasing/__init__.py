@@ -14,7 +14,8 @@ From a request for a device downwards:
 - `leases`: `Leases`: the leases of this process: created, extended, released.
 - `lease`: `ManagedLease`, the base class of leases in use, and `AdoptedLease`, one that somebody else created.
 - `own_lease`: `OwnLease`: a lease of this process from request to release.
-- `waiting`: waits until a lease is Ready, until its exporter is, until Dial succeeds.
+- `waiting`: waits until a lease is requested, until it is Ready, until its exporter is ready, until Dial succeeds.
+- `patience`: how long a wait goes on while requests fail. `polling`: how often a waiting run polls.
 - `keeper`: extends leases and notices when they end, in a thread. `health`: whether a device is still reachable.
 - `release`: releases leases by name, also those of a process that has died.
 - `hand_over`: leases that are kept for people after a failure.

@@ -120,6 +120,8 @@ class Connector:
         Raises:
             DeviceError, ConfigError: See `Access.open`, `Health.attach`.
         """
+        health = self._healths[role]
+        stack.callback(health.retire)  # also if the connection fails: releasing its lease is no loss
         if self._warming is not None:
             self._warming.join()
         connection = ExporterConnection(self._portal, self._policy)
@@ -136,7 +138,6 @@ class Connector:
             fatal=self._consoles.fatal,
         )
         stack.callback(self._release, device, access)
-        health = self._healths[role]
         stack.callback(health.retire)
         health.attach(device, connection, access.tunnel)
         if self._consoles.is_recorded:

@@ -16,7 +16,7 @@ class Events:
     """Base class of listeners for leases and devices; it ignores all events, so that sources can be used alone."""
 
     is_quiet = False
-    """Whether people asked for as few lines as possible: then nobody looks who has the boards."""
+    """Whether the user wants few lines (`-q`): then no survey of the lab is made during a wait."""
 
     def on_start(self) -> None:
         """Prepare for the first device."""
