@@ -22,8 +22,8 @@ from pytest_jumpstarter.leasing.availability import (
     Availability,
     ListedExporter,
     count_sets,
-    what_there_is,
-    words_for_waiting,
+    describe_candidates,
+    hint_for,
 )
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.workers import NOTE
@@ -133,7 +133,7 @@ class TestOneReading:
         listings: Mapping[str | None, Sequence[Exporter]] = {None: [exporter("a-1", status=status), exporter("a-2")]}
         there = Availability(listings, [lease("a-1"), lease("a-2", is_ready=False)]).of(Wanted(role="dut"))
         assert (names(there.usable), names(there.free)) == (["a-1", "a-2"], ["a-2"])
-        assert there.held_by == {"ci-7": 1}
+        assert there.leased_by == {"ci-7": 1}
 
     def test_words_for_people_who_wait(self) -> None:
         """Each exporter counts once; what there is none of is told only for leased and offline."""
@@ -160,15 +160,15 @@ class TestOneReading:
         [
             (
                 [exporter("a-1", enabled=False), exporter("a-2", enabled=False, online=False)],
-                "of those that match kind=a (ini) none can be leased: 2 disabled (a-1, a-2); "
-                "ask who runs the lab to enable them",
+                "no exporter that matches kind=a (ini) is enabled: 2 disabled (a-1, a-2); "
+                "ask the administrators of the lab to enable one",
             ),
             (
                 [exporter("a-1", enabled=False), exporter("a-2", online=False)],
-                "of those that match kind=a (ini) none is there: 1 disabled and 1 offline (a-1, a-2); "
-                "start `jmp run` there, or ask who runs the lab",
+                "no exporter that matches kind=a (ini) is online: 1 disabled and 1 offline (a-1, a-2); "
+                "start `jmp run` on its host, or ask the administrators of the lab",
             ),
-            ([exporter("b-1")], "kind=a (ini) matches none; the lab has kind=b (1)"),
+            ([exporter("b-1")], "no exporter matches kind=a (ini); the lab has kind=b (1)"),
             ([], "this client sees no exporter at all; check its namespace, and that exporters are registered there"),
         ],
         ids=["disabled", "offline", "no match", "nothing"],
@@ -184,8 +184,8 @@ class TestOneReading:
         assert there.shortage(wishes("kind in (a,b)", "kind=a")) == ""
         assert there.shortage([]) == ""
         assert there.shortage(wishes("kind=b", "kind in (b)")) == (
-            "role0 (kind=b) and role1 (kind in (b)) are leased together, and that takes 2 boards at once; "
-            "of the 1 there are (b-1) that is too few: add some, or ask for less in one test"
+            "role0 (kind=b) and role1 (kind in (b)) are leased together and need 2 boards at once, "
+            "but the matching boards are too few: b-1; add boards, or use fewer devices in one test"
         )
 
 
@@ -251,7 +251,7 @@ class TestDisabled:
         take(bench_client, "rich")
         result = benched.runpytest("--jmp-selector=board=x", "--jmp-wait=1s")
         result.stdout.fnmatch_lines(["*no exporter for board=x within 1.0s *: 3 match, 2 leased*"])
-        assert words_for_waiting(bench_client, X) == "3 match, 2 leased (by default), 0 offline, 1 disabled"
+        assert describe_candidates(bench_client, X) == "3 match, 2 leased (by default), 0 offline, 1 disabled"
 
     def test_is_told_by_the_check(self, benched: pytest.Pytester) -> None:
         """It counts neither as online nor as free; where all that match are disabled the check fails."""
@@ -261,7 +261,7 @@ class TestDisabled:
         result = benched.runpytest("--jmp-check", "--jmp-selector=board=off")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines(
-            ["dut   board=off *2       0     0", "dut: *none can be leased: 2", "disabled (off-1, *"]
+            ["dut   board=off *2       0     0", "dut: no exporter that matches *is enabled: 2 disabled", "(off-1, *"]
         )
 
     def test_has_not_what_a_marker_asks_for(self, benched: pytest.Pytester) -> None:
@@ -295,7 +295,7 @@ class TestDisabled:
         result.stdout.fnmatch_lines(["jumpstarter: --jmp-each left out what is disabled: bare"])
         result = benched.runpytest("--jmp-each=board=off", *args)
         assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        says = "*--jmp-each: of those that match board=off none can be leased: 2 disabled (off-1, off-2); ask *"
+        says = "*--jmp-each: no exporter that matches board=off is enabled: 2 disabled (off-1, off-2); ask *"
         (result.stderr if args else result.stdout).fnmatch_lines([says])
 
     def test_is_told_before_it_is_needed(self, benched: pytest.Pytester) -> None:
@@ -317,7 +317,7 @@ class TestDisabled:
         result.assert_outcomes(passed=3, errors=1)
         result.stdout.fnmatch_lines(
             [
-                "*of those that match board=off (--jmp-selector) none can be leased: 2 disabled (off-1, off-2)*",
+                "*no exporter that matches board=off (--jmp-selector) is enabled: 2 disabled (off-1, off-2)*",
                 "*THIRD*",
                 "*no exporter can serve board=off (--jmp-selector); the lab controller says: All 2 *(AllDisabled)*",
             ]
@@ -383,5 +383,5 @@ def test_nobody_tells(bench: Lab, dead: str, tmp_path: Path) -> None:
     with Client.from_config(bench.client_config) as client:
         config.write_text(text.replace(client.endpoint, dead))
     with Client.from_config(config) as client:
-        assert words_for_waiting(client, X).startswith("nothing known, ")
-        assert what_there_is(client, X) == ""
+        assert describe_candidates(client, X).startswith("their states are unknown: ")
+        assert hint_for(client, X) == ""

@@ -163,7 +163,9 @@ def test_one_device_is_all_there_is(here: pytest.Pytester, plain: str) -> None:
     here.makeconftest("from pytest_jumpstarter import device_fixture\ngateway = device_fixture()")
     here.makepyfile("def test_first(dut): dut.power.on()\ndef test_second(gateway): gateway.power.on()")
     args = [f"--jmp-direct=grpc://{plain}", "--jmp-scope=function"]
-    message = f"{plain} (--jmp-direct) is one device, and 'dut' has it: none is left for 'gateway'; several *"
+    message = (
+        f"{plain} (--jmp-direct) is a single device and 'dut' uses it, so there is none for 'gateway'; to use several *"
+    )
     result = here.runpytest(*args)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines([message])

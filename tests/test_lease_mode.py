@@ -188,7 +188,7 @@ def test_old_handle(suite: pytest.Pytester) -> None:
         class TestB:
             def test_b(self):
                 for use in (lambda: kept[0].power, lambda: kept[0].client, lambda: kept[0].console()):
-                    with pytest.raises(DeviceReleased, match="lease pj-.* was given back at"):
+                    with pytest.raises(DeviceReleased, match="lease pj-.* was released at"):
                         use()
         """
     )

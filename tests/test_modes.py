@@ -128,7 +128,7 @@ def test_existing_lease_of_another_client(suite: pytest.Pytester, lab: Lab) -> N
     with Client.from_config(lab.config_dir / "clients" / "other.yaml") as other, leased(other, "board-2") as name:
         refused(
             suite,
-            f"lease {name} (--jmp-lease*) belongs to client 'other', and we are 'default'",
+            f"lease {name} (--jmp-lease*) belongs to client 'other', not to 'default'",
             f"--jmp-lease={name}",
         )
         other.delete_lease(name)  # refused if it was released before

@@ -37,17 +37,17 @@ def failure(finality: Finality) -> RequestError:
     return error
 
 
-def borne(finality: Finality, *, holds_lease: bool = False, has_answered: bool = False) -> int:
+def borne(finality: Finality, *, has_lease: bool = False, has_answered: bool = False) -> int:
     """Return for how many whole seconds a failure that comes every second is borne."""
     clock = Clock()
-    patience = Patience(OWN, holds_lease=holds_lease, has_answered=has_answered, clock=clock)
+    patience = Patience(OWN, has_lease=has_lease, has_answered=has_answered, clock=clock)
     while not patience.is_over(failure(finality)):
         clock.now += 1.0
     return int(clock.now)
 
 
 @pytest.mark.parametrize(
-    ("finality", "holds_lease", "has_answered", "seconds"),
+    ("finality", "has_lease", "has_answered", "seconds"),
     [
         (Finality.FINAL, True, True, 0),
         (Finality.FINAL, False, False, 0),
@@ -63,9 +63,9 @@ def borne(finality: Finality, *, holds_lease: bool = False, has_answered: bool =
         (Finality.UNKNOWN, True, True, OWN),
     ],
 )
-def test_what_is_borne(finality: Finality, holds_lease: bool, has_answered: bool, seconds: float) -> None:
+def test_what_is_borne(finality: Finality, has_lease: bool, has_answered: bool, seconds: float) -> None:
     """Each finality is borne as the table says, with and without a lease, before and after a first answer."""
-    assert borne(finality, holds_lease=holds_lease, has_answered=has_answered) == seconds
+    assert borne(finality, has_lease=has_lease, has_answered=has_answered) == seconds
 
 
 @pytest.mark.parametrize("finality", [Finality.PASSING, Finality.UNKNOWN, Finality.REFUSAL])

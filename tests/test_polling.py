@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_jumpstarter.leasing.polling import drawn, next_pause, next_survey, polls
+from pytest_jumpstarter.leasing.polling import jittered, next_pause, next_survey, polls
 
 SURVEY_REQUESTS = 2  # one page of exporters, one of leases
 
@@ -37,7 +37,7 @@ def asked(starts: Iterable[float], until: float, dice: random.Random) -> tuple[C
                 surveys[int((start + waited) // 60)] += SURVEY_REQUESTS
                 due = next_survey(waited, dice)
             pause = next_pause(waited, pause)
-            waited += drawn(pause, dice)
+            waited += jittered(pause, dice)
     return looks, surveys
 
 
@@ -68,7 +68,7 @@ def test_pauses_never_jump_back() -> None:
 def test_each_pause_is_drawn() -> None:
     """A pause is kept to within a fifth of itself, and no two runs keep the same ones."""
     dice = random.Random(1)
-    found = [drawn(10.0, dice) for _ in range(1000)]
+    found = [jittered(10.0, dice) for _ in range(1000)]
     assert 8.0 <= min(found) < 8.5
     assert 11.5 < max(found) <= 12.0
 

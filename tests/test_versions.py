@@ -62,7 +62,7 @@ def test_flash(dut, tmp_path):
     dut.storage.dump(str(tmp_path / "dump"))
     assert (tmp_path / "dump").read_bytes() == image.read_bytes()
 """
-NO_STATUS = "is older than Jumpstarter 0.8: it tells no status"
+NO_STATUS = "is older than Jumpstarter 0.8: it reports no status"
 NO_TAGS = "jumpstarter-protocol installed here is older than Jumpstarter 0.9: leases have no tags"
 
 pytestmark = pytest.mark.skipif(not PLUGINS, reason="PYTEST_VERSIONS is not set; .ci/versions makes what it names")

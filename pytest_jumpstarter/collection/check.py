@@ -271,7 +271,7 @@ def _token(config: ClientConfig) -> tuple[str, str, bool]:
 
 
 def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
-    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in candidates.held_by.items())
+    by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in candidates.leased_by.items())
     counts = (len(candidates.matching), len(candidates.usable), len(candidates.free))
     return wanted.role, str(wanted), *counts, by
 

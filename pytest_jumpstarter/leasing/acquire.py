@@ -1,9 +1,9 @@
 """
-The leases of a set of devices: all of them or none, and nothing held while waiting for the rest.
+Acquires the leases of a set of devices: all of them or none; no lease is kept while the set waits for the rest.
 
-Everybody asks in the same order, by what is asked for. Who finds the next device taken keeps the one at hand for a
-moment only, a random one, then gives it back and waits for the other with empty hands: so two runs that cross do not
-block each other, and one of them is through first. All members share one deadline, that of `--jmp-wait`.
+All runs request leases in the same order, sorted by what is requested. If the next device is in use, the leases that
+the set has are kept for a short random time only. Then they are released, and the set waits without any lease. So two
+runs that need the same devices do not block each other. All members share one deadline, that of `--jmp-wait`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pytest_jumpstarter.leasing.leases import Leases
 
 SHORTEST_PATIENCE = 0.5
 LONGEST_PATIENCE = 4.0
-"""Seconds that what is at hand is kept at most while the next member is not to be had; it doubles from try to try."""
+"""Seconds for which leases are kept at most while the next member is not available; doubled at each attempt."""
 
 
 class Member:
     """
-    One device of a set, on its way to us.
+    One device of a set, until its lease is Ready.
 
     Args:
-        wanted: What is wanted; the hooks may change it.
-        leases: Where its lease is made, and given back if it does not get as far as a test.
-        choice: Says which exporter to try first, if any.
+        wanted: What the role needs; the hooks may change it.
+        leases: Creates the lease, and releases it if the set cannot be completed.
+        choice: Chooses the exporter to try first, if any.
     """
 
     def __init__(self, wanted: Wanted, leases: Leases, choice: Choice) -> None:
@@ -45,12 +45,12 @@ class Member:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What all runs sort by: what is asked for, whatever they call it."""
+        """The sort key of all runs: what is requested; the name of the role only breaks ties."""
         return self.wanted.exporter or "", self.wanted.selector or "", self.wanted.role
 
     def obtain(self, patience: float) -> bool:
         """
-        Request the lease, if that is not done, and wait for it; tell whether it is Ready after `patience` seconds.
+        Request the lease unless that was done, and wait for it; return whether it is Ready after `patience` seconds.
 
         Raises:
             LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: See `Waiter.until_ready`.
@@ -62,7 +62,7 @@ class Member:
         return self.managed.obtain(patience=patience)
 
     def _obtain_by_name(self) -> bool:
-        """Try the exporter that suits best; taken meanwhile, or not for us, it leaves us where we were."""
+        """Try the best exporter by name; if it is in use by now or not permitted, withdraw the request."""
         if self._request is None or (name := self._choice.pick(self._leases.client, self.wanted)) is None:
             return False
         wanted, request = replace(self.wanted, exporter=name), replace(self._request, exporter=name)
@@ -76,7 +76,7 @@ class Member:
         return False
 
     def drop(self) -> None:
-        """Give the lease back, or withdraw the request."""
+        """Release the lease, or withdraw the request."""
         managed, self.managed = self.managed, None
         if managed is not None:
             self._leases.drop(managed)
@@ -84,10 +84,10 @@ class Member:
 
 def obtain_all(members: Sequence[Member]) -> list[ManagedLease]:
     """
-    Obtain the leases of all members, and return them in the same order; the caller drops them if this fails.
+    Obtain the leases of all members, and return them in the order of `members`; on failure the caller drops them.
 
     Raises:
-        LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: As `Member.obtain`; the deadline ends this.
+        LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: See `Member.obtain`.
     """
     order = sorted(members, key=lambda member: member.key)
     try:
@@ -101,33 +101,33 @@ def obtain_all(members: Sequence[Member]) -> list[ManagedLease]:
 
 
 def _obtain_in(order: Sequence[Member]) -> None:
-    """Obtain all, each in its turn."""
+    """Obtain all leases in this order; start again with the one that was not available, without any other lease."""
     first, longest = order[0], SHORTEST_PATIENCE
     while True:
-        first.obtain(math.inf)  # nothing else is held
+        first.obtain(math.inf)  # no other lease is in use
         others = [member for member in order if member is not first]
-        slow = next((each for each in others if not each.obtain(random.uniform(longest / 4, longest))), None)
-        if slow is None:
+        missing = next((each for each in others if not each.obtain(random.uniform(longest / 4, longest))), None)
+        if missing is None:
             return
         for member in order:
-            if member is not slow:  # which stays in the queue
+            if member is not missing:  # that one stays in the queue
                 member.drop()
-        first, longest = slow, min(2 * longest, LONGEST_PATIENCE)
+        first, longest = missing, min(2 * longest, LONGEST_PATIENCE)
 
 
 class TimedOutWaits:
-    """Remembers for which devices a wait was in vain."""
+    """Remembers the devices whose wait timed out: such waits are not retried."""
 
     def __init__(self) -> None:
         self._known: dict[frozenset[tuple[str | None, ...]], LeaseTimeout] = {}
 
     @contextmanager
-    def heeded(self, wanted: Sequence[Wanted]) -> Iterator[None]:
+    def not_repeated(self, wanted: Sequence[Wanted]) -> Iterator[None]:
         """
-        Let devices be acquired, unless the same were waited for before.
+        Run the wait in the `with` block, unless a wait for the same devices timed out before.
 
         Raises:
-            LeaseTimeout: As the first time, at once; it says when that was.
+            LeaseTimeout: The wait timed out. If it did so before, the same error at once; it contains the time.
         """
         devices = frozenset((each.selector, each.exporter, each.lease) for each in wanted)
         if devices in self._known:

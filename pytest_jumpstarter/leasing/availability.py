@@ -1,9 +1,9 @@
 """
-What the lab has: which exporters match, which can be leased, which are free, and who holds the others.
+What the lab has: which exporters match, which can be leased, which are free, and who has leased the others.
 
-This is the one reading of the lab controller's listings: the exporter that is asked for by name, the lines of those who
-wait, `--jmp-check`, `-n auto`, `--jmp-each` and the look ahead while other tests run all take it from here. Access
-policies cannot be seen in the listings: only the refusal of a lease tells of them.
+Only this module evaluates the lab controller's listings. The choice of an exporter, the lines during a wait,
+`--jmp-check`, `-n auto`, `--jmp-each` and the check while other tests run all use it. Access policies are not in the
+listings: only the refusal of a lease shows them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 State = Literal["disabled", "offline", "leased", "not ready", "free"]
 
 _ASSIGNABLE = ("AVAILABLE", "UNSPECIFIED")
-_SHOWN = 6
+_MOST_NAMES = 6
 _NO_EXPORTERS = "this client sees no exporter at all; check its namespace, and that exporters are registered there"
 
 
 class ListedExporter(Protocol):
-    """An exporter as a listing of the lab controller tells of it, or a lab file before its lab runs."""
+    """An exporter as in a listing of the lab controller, or as in a lab file before its lab runs."""
 
     @property
     def name(self) -> str:
@@ -39,32 +39,32 @@ class ListedExporter(Protocol):
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Those that the lab controller shows."""
+        """The labels that the lab controller shows."""
 
     @property
     def online(self) -> bool:
-        """Whether it has been heard of lately."""
+        """Whether the lab controller has heard from it recently."""
 
     @property
     def status(self) -> str:
-        """What it says of itself; `UNSPECIFIED` where exporter or lab controller is older than 0.8."""
+        """Its status; `UNSPECIFIED` if the exporter or the lab controller is older than 0.8."""
 
     @property
     def enabled(self) -> bool | None:
-        """None where the lab controller does not say: before 0.9 there was no way to disable one."""
+        """Whether it is enabled; None if the lab controller is older than 0.9, which cannot disable exporters."""
 
 
 def state_of(exporter: ListedExporter, holders: Mapping[str, str]) -> State:
     """
-    Return how an exporter stands, in the order in which the lab controller rules exporters out.
+    Return the state of an exporter; checked in the order in which the lab controller excludes exporters.
 
-    A *disabled* one is leased only by name and with a permission that this plugin never asks for. One that is *not
-    ready* has no lease any more, or is about to have one: a hook runs there, or it has not heard yet. Without a status
-    (before 0.8) only a lease tells that an exporter is not free.
+    A *disabled* exporter can only be leased by name and with a permission that this plugin never requests. One that is
+    *not ready* is between two leases: a hook is running, or its status is about to change. An exporter older than 0.8
+    has no status: it counts as free unless it is leased.
 
     Args:
         exporter: The exporter.
-        holders: By exporter the client that has leased it.
+        holders: The client that has leased an exporter, by the exporter's name.
     Source: the lease reconciler of Jumpstarter's controller
     """
     if exporter.enabled is False:
@@ -79,14 +79,14 @@ def state_of(exporter: ListedExporter, holders: Mapping[str, str]) -> State:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """
-    The exporters that match one wish, as they stood at one moment.
+    The exporters that match what one role needs, at one moment.
 
-    `str(candidates)` is for people who wait: how many match, are leased (and by whom) and are offline.
+    `str(candidates)` is for the lines during a wait: how many match, are leased (and by whom) and are offline.
 
     Attributes:
-        matching: Those that match, in whatever state.
-        holders: By exporter the client that has leased it, of those that match.
-        problem: Why none can be had unless something changes in the lab, and what to do; empty if one can.
+        matching: The exporters that match, in any state.
+        holders: The client that has leased a matching exporter, by the exporter's name.
+        problem: Why none can be leased unless the lab changes, and what to do; empty if one can.
     """
 
     matching: Sequence[ListedExporter] = ()
@@ -95,22 +95,22 @@ class Candidates:
 
     @property
     def enabled(self) -> list[ListedExporter]:
-        """Those that are not disabled; they may be offline."""
+        """The exporters that are not disabled; they may be offline."""
         return [exporter for exporter in self.matching if exporter.enabled is not False]
 
     @property
     def usable(self) -> list[ListedExporter]:
-        """Those that can be leased now or, once somebody gives them back, later: neither disabled nor offline."""
+        """The exporters that can be leased now, or later when they are released: neither disabled nor offline."""
         return self._in_state("free", "leased", "not ready")
 
     @property
     def free(self) -> list[ListedExporter]:
-        """Those that can be leased now."""
+        """The exporters that can be leased now."""
         return self._in_state("free")
 
     @property
-    def held_by(self) -> Counter[str]:
-        """The clients that have leased what is usable, with how many each."""
+    def leased_by(self) -> Counter[str]:
+        """The clients that have leased usable exporters, with the number of exporters of each."""
         return Counter(self.holders[exporter.name] for exporter in self._in_state("leased"))
 
     def _in_state(self, *states: State) -> list[ListedExporter]:
@@ -118,7 +118,7 @@ class Candidates:
 
     def __str__(self) -> str:
         counts = Counter(state_of(exporter, self.holders) for exporter in self.matching)
-        by = f" (by {', '.join(self.held_by)})" if self.held_by else ""
+        by = f" (by {', '.join(self.leased_by)})" if self.leased_by else ""
         words = f"{len(self.matching)} match, {counts['leased']} leased{by}, {counts['offline']} offline"
         if counts["disabled"]:
             words += f", {counts['disabled']} disabled"
@@ -132,8 +132,8 @@ class Availability:
     The exporters and leases of a lab at one moment.
 
     Args:
-        listings: By selector what the lab controller lists for it; by None all exporters that the client may see.
-        leases: Those of all clients, as far as they were asked for.
+        listings: The exporters that the lab controller lists for each selector; for None all that the client can see.
+        leases: The leases of all clients; empty if they are not needed.
     """
 
     def __init__(self, listings: Mapping[str | None, Sequence[ListedExporter]], leases: Iterable[Lease] = ()) -> None:
@@ -145,65 +145,67 @@ class Availability:
     def ask(
         cls,
         client: Client,
-        wishes: Iterable[Wanted] | None = None,
+        wanted: Iterable[Wanted] | None = None,
         *,
         with_holders: bool = True,
         timeout: float | None = None,
     ) -> Self:
         """
-        Ask the lab controller: for exporters, then for leases.
+        Ask the lab controller for exporters, then for leases.
 
         Args:
             client: A client of the lab.
-            wishes: Ask only for what matches the selector of one of these; None asks for all exporters.
-            with_holders: Ask for leases even where all exporters tell by their status whether they are free.
+            wanted: Ask only for exporters that match the selector of one of these; None asks for all exporters.
+            with_holders: Ask for leases even if the status of each exporter shows whether it is free.
             timeout: Seconds for each page of a listing.
 
         Raises:
-            RequestError: It does not answer, or does not let us in.
+            RequestError: The lab controller does not answer, or refuses this client.
         Source: jumpstarter.client.v1.ClientService ListExporters (one for each selector), ListLeases
         """
-        selectors = dict.fromkeys([None] if wishes is None else [wish.selector for wish in wishes])
+        selectors = dict.fromkeys([None] if wanted is None else [each.selector for each in wanted])
         listings = {each: list(client.list_exporters(filter=each, timeout=timeout)) for each in selectors}
-        untold = [it for found in listings.values() for it in found if it.status == "UNSPECIFIED"]
-        is_unclear = any(state_of(exporter, {}) == "free" for exporter in untold)
-        return cls(listings, client.list_leases(timeout=timeout) if with_holders or is_unclear else ())
+        needs_leases = with_holders or any(
+            exporter.status == "UNSPECIFIED" and state_of(exporter, {}) == "free"
+            for exporters in listings.values()
+            for exporter in exporters
+        )
+        return cls(listings, client.list_leases(timeout=timeout) if needs_leases else ())
 
     @property
     def exporters(self) -> Sequence[ListedExporter]:
-        """All that the client may see; none where only some were asked for."""
+        """All exporters that the client can see; empty if only those of some selectors were asked for."""
         return self._listings.get(None, ())
 
     def of(self, wanted: Wanted) -> Candidates:
-        """Return what matches a wish, and how it stands."""
-        matching = [it for it in self._matching(wanted.selector) if wanted.exporter in (None, it.name)]
-        holders = {it.name: self._holders[it.name] for it in matching if it.name in self._holders}
+        """Return the exporters that match `wanted`, with their states."""
+        matching = [each for each in self._matching(wanted.selector) if wanted.exporter in (None, each.name)]
+        holders = {each.name: self._holders[each.name] for each in matching if each.name in self._holders}
         candidates = Candidates(matching=matching, holders=holders)
         return replace(candidates, problem=self._problem(wanted, candidates))
 
-    def free_for(self, wishes: Iterable[Wanted]) -> set[str]:
-        """Return the names of the exporters that any of these wishes can have now."""
-        return {exporter.name for wish in wishes for exporter in self.of(wish).free}
+    def free_for(self, wanted: Iterable[Wanted]) -> set[str]:
+        """Return the names of the exporters that match any of these and can be leased now."""
+        return {exporter.name for each in wanted for exporter in self.of(each).free}
 
     def complete_sets(self, roles: Iterable[Iterable[Wanted]]) -> int:
-        """Return how many sets there are now of one free exporter for each role, by any of the role's wishes."""
-        return count_sets([self.free_for(wishes) for wishes in roles])
+        """Return how many sets of free exporters there are, with one for each role; a role has several `Wanted`."""
+        return count_sets([self.free_for(wanted) for wanted in roles])
 
-    def shortage(self, wishes: Sequence[Wanted]) -> str:
-        """Return why these cannot be had together, though each alone can; nothing if they can."""
-        usable = [{exporter.name for exporter in self.of(wish).usable} for wish in wishes]
+    def shortage(self, wanted: Sequence[Wanted]) -> str:
+        """Return why these cannot be leased together although each alone can; empty if they can."""
+        usable = [{exporter.name for exporter in self.of(each).usable} for each in wanted]
         if count_sets(usable, most=1):
             return ""
-        words = " and ".join(sorted(f"{wish.role} ({wish})" for wish in wishes))
-        there = sorted(set().union(*usable))
-        names = listed(there, _SHOWN)
+        words = " and ".join(sorted(f"{each.role} ({each})" for each in wanted))
+        names = sorted(set().union(*usable))
         return (
-            f"{words} are leased together, and that takes {len(wishes)} boards at once; "
-            f"of the {len(there)} there are ({names}) that is too few: add some, or ask for less in one test"
+            f"{words} are leased together and need {len(wanted)} boards at once, but the matching boards are too few: "
+            f"{listed(names, _MOST_NAMES)}; add boards, or use fewer devices in one test"
         )
 
     def _matching(self, selector: str | None) -> Iterable[ListedExporter]:
-        """Return what matches; the lab controller's own word counts first, since it may hide labels from us."""
+        """Return the exporters that match; prefer the lab controller's answer, because it may not show all labels."""
         if selector is None or selector in self._listings:
             return self._listings[selector]
         parsed = Selector.parse(selector)
@@ -216,35 +218,39 @@ class Availability:
             return _none_usable(wanted, candidates)
         if None in self._listings and not self.exporters:
             return _NO_EXPORTERS
-        there_is = hint(wanted, self.exporters) if self.exporters else ""
-        return f"{_asked(wanted)} matches none{there_is}"
+        there_is_none = "no exporter matches" if wanted.exporter is None else "there is no"
+        instead = hint(wanted, self.exporters) if self.exporters else ""
+        return f"{there_is_none} {_with_source(wanted)}{instead}"
 
 
 def _none_usable(wanted: Wanted, candidates: Candidates) -> str:
-    """Return words for exporters that match, and are all offline or disabled."""
+    """Return why none of the matching exporters can be leased: they are all offline or disabled."""
     states = Counter(state_of(exporter, {}) for exporter in candidates.matching)
     counts = " and ".join(f"{count} {state}" for state, count in states.items())
-    names = listed([exporter.name for exporter in candidates.matching], _SHOWN)
-    what, remedy = (
-        ("none is there", "start `jmp run` there, or ask who runs the lab")
+    names = listed([exporter.name for exporter in candidates.matching], _MOST_NAMES)
+    needed, remedy = (
+        ("online", "start `jmp run` on its host, or ask the administrators of the lab")
         if states["offline"]
-        else ("none can be leased", "ask who runs the lab to enable them")
+        else ("enabled", "ask the administrators of the lab to enable one")
     )
-    return f"of those that match {_asked(wanted)} {what}: {counts} ({names}); {remedy}"
+    asked = _with_source(wanted)
+    none_is = f"no exporter that matches {asked} is" if wanted.exporter is None else f"{asked} is not"
+    return f"{none_is} {needed}: {counts} ({names}); {remedy}"
 
 
-def _asked(wanted: Wanted) -> str:
+def _with_source(wanted: Wanted) -> str:
     return f"{wanted} ({wanted.source})" if wanted.source else str(wanted)
 
 
 def count_sets(needs: Sequence[AbstractSet[str]], most: int | None = None) -> int:
     """
-    Return how many sets there are of one exporter for each need, none of them in two sets or for two needs.
+    Return how many sets with one exporter for each need can be formed; each exporter is used only once.
 
     Args:
-        needs: For each need the exporters that will do.
-        most: Do not look for more sets than these.
-    Source: augmenting paths in a bipartite graph; a need without one belongs to a group that finds too few (Hall)
+        needs: The exporters that fit, for each need.
+        most: Stop at this number of sets.
+    Source: augmenting paths in a bipartite graph; a need without such a path belongs to a group with too few
+        exporters (Hall)
     """
     free = set().union(*needs)
     taken: list[set[str]] = [set() for _ in needs]
@@ -256,7 +262,7 @@ def count_sets(needs: Sequence[AbstractSet[str]], most: int | None = None) -> in
 
 
 def _serve(first: int, needs: Sequence[AbstractSet[str]], free: set[str], taken: Sequence[set[str]]) -> bool:
-    """Let a need take one more exporter, for which others may have to change theirs; tell whether that is possible."""
+    """Assign one more exporter to a need, and reassign those of other needs for it; return whether that is possible."""
     came_from: dict[int, tuple[int, str]] = {}
     queue = deque([first])
     while queue:
@@ -277,25 +283,25 @@ def _serve(first: int, needs: Sequence[AbstractSet[str]], free: set[str], taken:
     return False
 
 
-def words_for_waiting(client: Client, wanted: Wanted) -> str:
-    """Return words for how things stand, for people who wait; that nobody tells is an answer too."""
+def describe_candidates(client: Client, wanted: Wanted) -> str:
+    """Return the states of the matching exporters in words, or why they are unknown; for lines during a wait."""
     try:
         return str(Availability.ask(client, [wanted]).of(wanted))
     except RequestError as exc:
-        return f"nothing known, {exc}"
+        return f"their states are unknown: {exc}"
 
 
 def look_for(client: Client, wanted: Wanted) -> Candidates:
     """
-    Return the exporters that match, if one of them can be had at some time.
+    Return the exporters that match, if one of them can be leased now or later.
 
     Raises:
-        ConfigError: Nothing matches, or all that does is disabled.
-        RequestError: The lab controller does not tell.
+        ConfigError: No exporter matches, or all that match are disabled.
+        RequestError: The lab controller does not answer, or refuses this client.
     """
     candidates = Availability.ask(client, [wanted], with_holders=False).of(wanted)
     if not candidates.matching:
-        raise ConfigError(f"no exporter matches {wanted}{what_there_is(client, wanted)}")
+        raise ConfigError(f"no exporter matches {wanted}{hint_for(client, wanted)}")
     if not candidates.enabled:
         raise ConfigError(candidates.problem)
     return candidates
@@ -303,10 +309,10 @@ def look_for(client: Client, wanted: Wanted) -> Candidates:
 
 def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
     """
-    Return how things stand for a lease that somebody made for us.
+    Return the exporter of the existing lease that `wanted` names.
 
     Raises:
-        ConfigError: It is not ours to use, or its board is not what is wanted.
+        ConfigError: This client cannot use the lease, or its board does not match `wanted`.
     Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
     """
     from pytest_jumpstarter.leasing.identity import check_lease
@@ -316,16 +322,16 @@ def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
         return Candidates()
     exporter = client.get_exporter(lease.exporter)
     check_identity(wanted, exporter.name, exporter.labels, f"lease {lease.name}")
-    allowed = replace(exporter, enabled=True)  # its lease is there, so that a disabled one was allowed
+    allowed = replace(exporter, enabled=True)  # it is leased already, so it does not matter whether it is disabled
     return Candidates(matching=[allowed], holders={exporter.name: str(lease.client)})
 
 
-def what_there_is(client: Client, wanted: Wanted) -> str:
-    """Return words for what this lab has of what `wanted` names, or nothing where that is unknown."""
+def hint_for(client: Client, wanted: Wanted) -> str:
+    """Return a hint on what the lab has instead, see `hint`; empty if that is unknown."""
     try:
-        there = Availability.ask(client, with_holders=False)
+        availability = Availability.ask(client, with_holders=False)
     except RequestError:
         return ""
-    candidates = there.of(wanted)
-    are_all_disabled = candidates.matching and not candidates.enabled  # which the lab controller says itself
-    return "" if are_all_disabled else hint(wanted, there.exporters)
+    candidates = availability.of(wanted)
+    are_all_disabled = candidates.matching and not candidates.enabled  # the lab controller's own message says so
+    return "" if are_all_disabled else hint(wanted, availability.exporters)

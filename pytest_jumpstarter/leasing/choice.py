@@ -1,4 +1,4 @@
-"""Which exporter a lease is asked for by name: the least capable that will do, and none that was at fault."""
+"""Which exporter is requested by name: the least capable one that fits, and none that had a fault."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
 LISTING_TIMEOUT = 1.0
-"""Seconds for each page of the listing; where it takes longer, the lab controller chooses."""
+"""Seconds for each page of the listing; if it takes longer, the lab controller chooses."""
 
-_TOO_MANY = 2
+_TOO_MANY_FAULTS = 2
 
 
 class Choice:
-    """Remembers which exporters were at fault in this run."""
+    """Chooses exporters, and remembers which of them had a fault in this run."""
 
     def __init__(self) -> None:
         self._faults: Counter[str] = Counter()
         self._last = ""
 
     def blame(self, exporter: str) -> None:
-        """Avoid the exporter until `forgive`, and for good once it was at fault twice."""
+        """Avoid the exporter until `forgive` is called; after its second fault, to the end of the run."""
         self._faults[exporter] += 1
         self._last = exporter
 
     def forgive(self) -> None:
-        """Avoid no more than what was at fault twice."""
+        """Avoid only exporters that had two faults."""
         self._last = ""
 
     def pick(self, client: Client, wanted: Wanted) -> str | None:
         """
-        Return the name of the free exporter that suits best, or None where the selector says as much.
+        Return the name of the best free exporter; None if choosing by name would change nothing.
 
-        Best is one that was not at fault, that has the most of what the tests' markers ask for, and the fewest labels
-        beyond those that anybody names: so boards that can do more stay free for who needs that. Among equals it is a
-        random one.
+        The best exporter had no fault, matches most of the markers of the tests, and has the fewest labels that no
+        selector names: so more capable boards stay free for others. Among equals, one is chosen at random.
 
         Source: jumpstarter.client.v1.ClientService ListExporters, one call for each 100 exporters that match; and
-            ListLeases, where one of these tells no status
+            ListLeases, if one of these has no status
         """
         if wanted.exporter is not None or wanted.selector is None:
             return None
         try:
-            there = Availability.ask(client, [wanted], with_holders=False, timeout=LISTING_TIMEOUT).of(wanted)
-        except RequestError:  # the request that follows will tell
+            candidates = Availability.ask(client, [wanted], with_holders=False, timeout=LISTING_TIMEOUT).of(wanted)
+        except RequestError:  # the request that follows raises the error
             return None
-        avoided = {name for name, count in self._faults.items() if count >= _TOO_MANY or name == self._last}
-        good = [each for each in there.free if each.name not in avoided]
-        selector, *hopes = map(Selector.parse, (wanted.selector, *wanted.hopes))
-        named = {term.key for each in (selector, *hopes) for term in each.terms}
+        avoided = {name for name, count in self._faults.items() if count >= _TOO_MANY_FAULTS or name == self._last}
+        good = [each for each in candidates.free if each.name not in avoided]
+        selector, *preferred = map(Selector.parse, (wanted.selector, *wanted.preferred))
+        named = {term.key for each in (selector, *preferred) for term in each.terms}
         rank = {
-            each.name: (sum(bool(hope.unmet(each.labels)) for hope in hopes), len(each.labels.keys() - named))
+            each.name: (sum(bool(one.unmet(each.labels)) for one in preferred), len(each.labels.keys() - named))
             for each in good
         }
         best = [name for name in sorted(rank) if rank[name] == min(rank.values())]
-        is_choice = len(best) < len(there.free) or not avoided.isdisjoint(each.name for each in there.matching)
+        is_choice = len(best) < len(candidates.free) or not avoided.isdisjoint(
+            each.name for each in candidates.matching
+        )
         return random.choice(best) if best and is_choice else None

@@ -1,7 +1,7 @@
 """
-`Connector`: the one place where a device is made, whichever source its exporter comes from.
+`Connector`: creates every device, from whichever source its exporter comes.
 
-Connection, driver clients, log, state of health, consoles, hooks; all of it is undone in the opposite order.
+It opens the connection, driver clients, log, health and consoles and calls the hooks; it closes them in reverse order.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsolePolicy:
     """
-    What holds for all consoles of a run.
+    Settings of all consoles of a run.
 
     Attributes:
-        fatal: What ends a waiting `expect` at once, see `Console.fatal`; None for what usually does.
+        fatal: The patterns that end a waiting `expect` at once, see `Console.fatal`; None for the default patterns.
         is_recorded: Whether consoles are read from the start of a lease, before a test opens one.
     """
 
@@ -44,14 +44,14 @@ class ConsolePolicy:
 
 class Access(ABC):
     """
-    An exporter that we may connect to, by a lease or because somebody else gave it to us.
+    Base class of exporters that this process can connect to, with or without a lease.
 
     Attributes:
-        lease: The lease; None where we have none.
-        tunnel: The tunnel that `open` opened; None if it does without.
-        log: What the exporter says, if that is read already.
-        reads_log: Whether what the exporter says is ours to read.
-        is_reserved: Whether the device is left to people, as the test left it.
+        lease: The lease; None if there is none.
+        tunnel: The tunnel that `open` opened; None if it needs none.
+        log: The exporter's log, if it is already being read.
+        reads_log: Whether this process reads the exporter's log.
+        is_reserved: Whether the device is kept for people, in the state in which the test left it.
     """
 
     lease: Lease | None = None
@@ -63,12 +63,12 @@ class Access(ABC):
     @property
     @abstractmethod
     def identity(self) -> ExporterIdentity:
-        """Which exporter it is."""
+        """The name and labels of the exporter."""
 
     @property
     @abstractmethod
-    def ending(self) -> str:
-        """Words for why a device can no longer be used."""
+    def end_reason(self) -> str:
+        """Why the device can no longer be used, for messages."""
 
     @abstractmethod
     def open(self, connection: ExporterConnection) -> Drivers:
@@ -86,9 +86,9 @@ class Connector:
 
     Args:
         policy: Which driver clients may be imported.
-        consoles: What holds for all consoles.
-        events: Told of each device that is ready, and of each that is put away.
-        healths: The state of each role's device; whoever connects one has put it there.
+        consoles: Settings of all consoles.
+        events: Notified of each device that is ready, and of each that is about to be released.
+        healths: The health of each role's device; the caller of `connect` has added it.
     """
 
     def __init__(
@@ -102,26 +102,26 @@ class Connector:
         self._warming: threading.Thread | None = None
 
     def warm_up(self) -> None:
-        """Start what takes long and needs no exporter: Jumpstarter's client code and the event loop."""
+        """Import Jumpstarter's client code and start the event loop in a thread: both need time but no exporter."""
         if self._warming is None:
             self._warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
             self._warming.start()
 
     def listen_to_hook(self, role: str, tunnel: Tunnel) -> ExporterLog:
-        """Read what an exporter says while its beforeLease hook runs, over a tunnel for that alone."""
+        """Read the exporter's log while its beforeLease hook is running, over a separate tunnel."""
         log = ExporterLog(self._portal, role)
         log.start_at_hook(tunnel)
         return log
 
     def connect(self, role: str, access: Access, stack: ExitStack) -> Device:
         """
-        Return the connected device of a role, once the hooks have prepared it; `stack` puts it away.
+        Connect the device of a role, call the hooks, and return the device; `stack` releases it.
 
         Raises:
             DeviceError, ConfigError: See `Access.open`, `Health.attach`.
         """
         health = self._healths[role]
-        stack.callback(health.retire)  # also if the connection fails: the lease that goes back is no loss
+        stack.callback(health.retire)  # also if the connection fails: releasing its lease is no loss
         if self._warming is not None:
             self._warming.join()
         connection = ExporterConnection(self._portal, self._policy)
@@ -137,7 +137,7 @@ class Connector:
             log=log,
             fatal=self._consoles.fatal,
         )
-        stack.callback(self._put_away, device, access)
+        stack.callback(self._release, device, access)
         stack.callback(health.retire)
         health.attach(device, connection, access.tunnel)
         if self._consoles.is_recorded:
@@ -152,7 +152,7 @@ class Connector:
     def _follow_log(
         self, role: str, access: Access, connection: ExporterConnection, stack: ExitStack
     ) -> ExporterLog | None:
-        """Read what the exporter says over the connection, or on where it is read already."""
+        """Read the exporter's log over the connection; if it is already being read, continue."""
         if not access.reads_log or connection.channel is None:
             return None
         log = access.log or ExporterLog(self._portal, role)
@@ -160,26 +160,26 @@ class Connector:
         stack.callback(log.stop)
         return log
 
-    def _put_away(self, device: Device, access: Access) -> None:
-        """Show the device to the hooks once more, unless it is left to people as it is; then close it."""
+    def _release(self, device: Device, access: Access) -> None:
+        """Call the hooks for the device, unless it is kept for people as it is; then close it."""
         try:
             if not access.is_reserved:
                 self._events.on_release(device)
         finally:
-            device.release(f"{access.ending} at {time.strftime('%H:%M:%S')}")
+            device.release(f"{access.end_reason} at {time.strftime('%H:%M:%S')}")
 
     def _warm(self) -> None:
         warm_up()
-        with suppress(RuntimeError):  # stopped meanwhile: the run was over sooner than the imports
+        with suppress(RuntimeError):  # the portal was stopped: the run ended before the imports did
             self._portal.start()
 
 
 @contextmanager
 def only_in_this_process(stack: ExitStack) -> Iterator[None]:
     """
-    Empty `stack` on the way out of a forked child: lease, connection and hooks are its parent's.
+    In a forked child, empty `stack` at the end: lease, connection and hooks belong to the parent process.
 
-    A child that leaves a test by `sys.exit` runs through every fixture's teardown.
+    A child that leaves a test by `sys.exit` runs the teardown of every fixture.
     """
     process = os.getpid()
     try:

@@ -24,16 +24,16 @@ PLAIN_TEXT = "grpc://"
 
 class DirectExporter(GivenExporter):
     """
-    One exporter that serves whoever comes, by `jmp run --tls-grpc-listener`.
+    One exporter that accepts connections without a lease, as `jmp run --tls-grpc-listener` does.
 
-    Who it is it does not tell; `JMP_EXPORTER` and `JMP_EXPORTER_LABELS` may, outside a `jmp shell`, whose own they are
-    there.
+    It does not report its name and labels; `JMP_EXPORTER` and `JMP_EXPORTER_LABELS` may give them. Inside a `jmp shell`
+    these variables are ignored, because there they describe the exporter of the shell.
 
     Args:
-        address: `HOST:PORT`, for TLS, or `grpc://HOST:PORT` for plain text.
-        ca: File with the certificates to trust instead of the system's.
-        said_by: Words for where the address was said: `--jmp-direct`.
-        environ: Where passphrase, allow-list and identity are.
+        address: `HOST:PORT` for TLS, or `grpc://HOST:PORT` for plain text.
+        ca: File with the certificates to trust instead of those of the system.
+        source: The option that gives the address, for messages: `--jmp-direct`.
+        environ: Contains passphrase, allow-list and identity.
 
     Raises:
         OptionError: The file with the certificates cannot be read.
@@ -44,37 +44,37 @@ class DirectExporter(GivenExporter):
         address: str,
         *,
         ca: Path | None,
-        said_by: str,
+        source: str,
         environ: Mapping[str, str],
     ) -> None:
         super().__init__(environ)
         self._endpoint = address.removeprefix(PLAIN_TEXT)
         tls = Tls(ca=_read(ca))
         self._tls = None if address.startswith(PLAIN_TEXT) else tls
-        self._said_by = said_by
+        self._source = source
         self._role = ""
-        self.place = self.nameless = self._endpoint
-        self.where = f"{self._endpoint} ({said_by})"
+        self.address = self.default_name = self._endpoint
+        self.where = f"{self._endpoint} ({source})"
 
     @property
     def policy(self) -> DriverPolicy:
-        """What the environment allows; else all, as `jmp` does for a user who names the exporter."""
+        """What the environment allows; without an allow-list all, as `jmp` does for a user who names the exporter."""
         policy = super().policy
         return policy if policy.allow else replace(policy, unsafe=True)
 
     def check(self, wanted: Wanted) -> None:
         """
-        Refuse what the exporter is not.
+        Check that the exporter is what `wanted` asks for.
 
         Raises:
-            ConfigError: More than one role asks for it.
-            DeviceMismatch: It is not the one that `wanted` asks for.
+            ConfigError: Another role uses it already.
+            DeviceMismatch: Its name or labels contradict `wanted`.
         """
         self._role = self._role or wanted.role
         if wanted.role != self._role:
             raise ConfigError(
-                f"{self.where} is one device, and {self._role!r} has it: none is left for {wanted.role!r}; "
-                "several devices at once are leased from a lab"
+                f"{self.where} is a single device and {self._role!r} uses it, so there is none for {wanted.role!r}; "
+                "to use several devices, lease them from a lab"
             )
         super().check(wanted)
 
@@ -92,7 +92,7 @@ class DirectExporter(GivenExporter):
         except DeviceUnreachable as exc:
             if self._tls is None and _speaks_tls(self._endpoint):
                 raise ConfigError(
-                    f"{exporter} speaks TLS, not plain text; leave out {PLAIN_TEXT} in {self._said_by}"
+                    f"{exporter} speaks TLS, not plain text; leave out {PLAIN_TEXT} in {self._source}"
                 ) from exc
             raise
 
@@ -117,7 +117,7 @@ def _read(ca: Path | None) -> bytes | None:
 
 
 def _speaks_tls(endpoint: str) -> bool:
-    """Tell whether a TLS handshake gets an answer."""
+    """Return whether the server at `endpoint` completes a TLS handshake."""
     try:
         return bool(ssl.get_server_certificate(split_endpoint(endpoint), timeout=CONNECT_TIMEOUT / 4))
     except OSError:

@@ -1,4 +1,4 @@
-"""What happens to a lease, told as it happens."""
+"""`Events`: receives what happens to leases and devices, when it happens."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """Hear what happens to leases and devices; this one listens to nothing, so that sources can be used alone."""
+    """Base class of listeners for leases and devices; it ignores all events, so that sources can be used alone."""
 
     is_quiet = False
-    """Whether people asked for as few lines as possible: then nobody looks who has the boards."""
+    """Whether the user wants few lines (`-q`): then no survey of the lab is made during a wait."""
 
     def on_start(self) -> None:
         """Prepare for the first device."""
 
     def on_end(self) -> None:
-        """Note that there will be no more devices."""
+        """Clean up after the last device."""
 
     def on_wait(self, wanted: Sequence[Wanted]) -> None:
-        """Note that these devices are waited for, all of them."""
+        """Handle the start of a wait for all of these devices."""
 
     def on_wait_over(self) -> None:
-        """Note that they are not waited for any more, whatever came of it."""
+        """Handle the end of the wait, with or without success."""
 
-    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:  # noqa: ARG002 - nobody else is known here
-        """Return who else of this run has waited too long for one of these exporters; empty if nobody has."""
+    def wanted_by(self, exporters: Sequence[ExporterIdentity]) -> str:  # noqa: ARG002 - other workers are not known here
+        """Return the worker of this run that has waited too long for one of these exporters; empty if there is none."""
         return ""
 
     def on_request(self, request: LeaseRequest, role: str) -> None:
-        """Change `request` before it is sent, or leave it."""
+        """Change `request`, if need be, before it is sent."""
 
     def on_acquired(self, lease: Lease, role: str) -> None:
-        """Note that the lease is Ready and its exporter too."""
+        """Handle that the lease and its exporter are ready."""
 
     def on_ready(self, device: Device) -> None:
-        """Prepare the connected device, once per lease."""
+        """Handle that the device is connected; called once for each lease."""
 
     def on_release(self, device: Device) -> None:
-        """Put the device away before its board goes back."""
+        """Handle that the device is about to be released."""
 
     def on_released(self, lease: Lease, role: str) -> None:
-        """Note that the lease has ended."""
+        """Handle that the lease has ended."""
 
     def on_reserved(self, lease: str) -> None:
-        """Note that nobody is to give the lease back: it is left to people."""
+        """Handle that the lease must not be released, because it is kept for people."""
 
     def on_no_device(self, wanted: str, error: LeaseTimeout) -> None:
-        """Note that all that match are taken or offline; what this raises, the test gets instead of `error`."""
+        """Handle that all matching exporters are in use or offline; if this raises, the test gets that, not `error`."""
 
     def on_loss(self, role: str, loss: DeviceError) -> None:
-        """Note that the device was lost; called from another thread than the test's."""
+        """Handle the loss of the device; not called from the test's thread."""
 
     def say(self, line: str) -> None:
-        """Show a line to the people who wait."""
+        """Show a line to the user."""
 
     def on_hook_failure(self, failure: str) -> None:
-        """Note that an exporter's afterLease hook failed: the next lease of its board may suffer from it."""
+        """Handle the failure of an afterLease hook, which may affect the next lease of the board."""
 
     def on_failure(self, failure: str) -> None:
-        """Keep what a person must do by hand, such as releasing a lease."""
+        """Handle a failure that must be corrected by hand, such as a lease that was not released."""

@@ -1,4 +1,4 @@
-"""`ControllerSource`: devices leased from a lab controller, a production one or the embedded lab's."""
+"""`ControllerSource`: devices leased from a lab controller: a production lab's or the embedded lab's."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 class ControllerSource:
     """
-    Devices leased from a lab controller, or under a lease that somebody else made for us.
+    Devices leased from a lab controller, or used under an existing lease.
 
     Args:
-        client: The client that leases are made with.
-        config: Where it came from; it also says which driver clients may be imported.
-        events: Told what happens.
-        ids: Names for the leases of this run.
-        terms: For how long leases are asked for, and held.
-        healths: Where the state of each role's device is noted.
-        choice: Says which exporters to avoid; None avoids none.
-        consoles: What holds for all consoles; None for what usually does.
+        client: The client that requests leases.
+        config: Its client config, which also says which driver clients may be imported.
+        events: Receives what happens.
+        ids: Creates the names of leases.
+        terms: The time to live of leases, and the longest time that they may be in use.
+        healths: The health of each role's device; filled here.
+        choice: Chooses exporters; None: none is avoided.
+        consoles: Settings of all consoles; None for the defaults.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class ControllerSource:
             policy=_policy(config), consoles=consoles or ConsolePolicy(), events=events, healths=healths
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
-        self._refusals = TimedOutWaits()
-        self._lacks = OldPeers(client, events.say)
+        self._timed_out_waits = TimedOutWaits()
+        self._old_peers = OldPeers(client, events.say)
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
@@ -70,14 +70,14 @@ class ControllerSource:
     @contextmanager
     def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
         """
-        Lease all or none, connect, yield by role; then put away and give back, in that order, whatever happens.
+        Lease all devices or none, connect them and yield them by role; at the end, close and release them.
 
         Raises:
             ConfigError, DeviceError, RequestError: See `obtain_all`, `ManagedLease.prepare`, `Connector.connect`.
         """
         with ExitStack() as stack:
             leases = self._acquire(wanted, stack)
-            for each, managed in zip(wanted, leases, strict=True):  # before one is connected: the wait is over for all
+            for each, managed in zip(wanted, leases, strict=True):  # for all before the first connection
                 self._announce(managed, each)
             devices = {
                 managed.wanted.role: self._connector.connect(managed.wanted.role, managed, stack) for managed in leases
@@ -86,11 +86,11 @@ class ControllerSource:
                 yield devices
 
     def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[ManagedLease]:
-        """Acquire all leases, and wait until their exporters are ready; `stack` gives them back."""
+        """Acquire all leases, and wait until their exporters are ready; `stack` releases them."""
         members = [Member(each, self._leases, self._choice) for each in wanted]
         self._events.on_wait(wanted)
         try:
-            with self._refusals.heeded(wanted):
+            with self._timed_out_waits.not_repeated(wanted):
                 leases = obtain_all(members)
         except BaseException as exc:
             for member in members:
@@ -101,19 +101,19 @@ class ControllerSource:
         finally:
             self._events.on_wait_over()
         for managed in leases:
-            stack.callback(self._leases.give_back, managed)
+            stack.callback(self._leases.release, managed)
             self._leases.keep(managed)
         for managed in leases:
             managed.prepare()
         return leases
 
     def _announce(self, managed: ManagedLease, wanted: Wanted) -> None:
-        """Tell of a lease that is ready; one that somebody else made only if its board is what is wanted."""
+        """Report that a lease is ready; if somebody else created it, first check that its board matches `wanted`."""
         assert managed.lease is not None
         self._healths[wanted.role] = Health(managed)
-        if not managed.is_ours:  # the lab controller checked the others
+        if not managed.is_ours:  # the lab controller matched the others
             check_identity(wanted, managed.identity.name, managed.identity.labels, f"lease {managed.name}")
-        self._lacks.look(managed)
+        self._old_peers.check(managed)
         self._events.on_acquired(managed.lease, wanted.role)
 
     @property
@@ -123,29 +123,29 @@ class ControllerSource:
 
     def foresee(self, wanted: Wanted) -> Wanted:
         """
-        Return what would be asked of the lab controller, after the hooks had their say; ask nothing.
+        Return what would be requested, with the changes of the hooks; nothing is sent.
 
         Raises:
-            ConfigError: Nothing says which exporter the role needs.
+            ConfigError: Neither a selector nor an exporter is configured for the role.
         """
         return self._leases.request_for(wanted)[0]
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
-        """Leave the boards of some roles to people, for `duration` seconds; return those, and why others cannot be."""
+        """Keep the boards of some roles for people, for `duration` seconds; return these leases, and the failures."""
         return self._leases.reserve(roles, duration)
 
     def release_all(self) -> None:
-        """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
+        """Release every lease of this process at once, without waiting for hooks; after a signal, in a thread."""
         self._leases.release_all()
 
     def close(self) -> None:
-        """Give back every lease that a fixture left behind, and end the event loop."""
+        """Release every lease that is still in use, and end the event loop."""
         with ExitStack() as stack:
             stack.callback(self._connector.close)
             stack.callback(self._leases.close)
 
 
 def _policy(config: ClientConfig) -> DriverPolicy:
-    """Return which driver clients may be imported, as the client config says."""
+    """Return which driver clients may be imported, according to the client config."""
     allowed_by = f"drivers.allow of {config.source}" if config.path else "JMP_DRIVERS_ALLOW in the environment"
     return DriverPolicy(allow=config.driver_allow, unsafe=config.driver_unsafe, source=allowed_by)

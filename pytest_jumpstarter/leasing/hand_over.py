@@ -1,4 +1,4 @@
-"""Leases that are left to people when the run ends (`--jmp-hold-on-failure`), and how they reach them."""
+"""Leases that are kept for people when the run ends (`--jmp-hold-on-failure`), and how to use them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pytest_jumpstarter.leasing.lease import Reservation
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOver:
     """
-    What people are told about leases that are left to them.
+    Leases that are kept for people, and the lines that tell them how to use these leases.
 
     Attributes:
-        lines: The text.
-        until: When the last of these leases ends, by `time.monotonic()`; 0 if there is none.
-        leases: Their names.
+        lines: The lines.
+        until: When the last of these leases ends, by `time.monotonic()`; in the past if there is none.
+        leases: The names of the leases.
     """
 
     lines: list[str]
@@ -26,15 +26,15 @@ class HandOver:
 
     @property
     def is_any(self) -> bool:
-        """Whether there is such a lease at all."""
+        """Whether there is such a lease."""
         return bool(self.leases)
 
     @classmethod
     def of(cls, reserved: list[Reservation], failures: list[str], *, client: str, is_lab: bool) -> HandOver:
-        """Tell of leases that are reserved, and why others are not, to users of the client that `client` names."""
+        """Describe the reserved leases, and the failures, for `jmp` commands with the options `client`."""
         lines = [line for reservation in reserved for line in _lines(reservation, client)]
         if reserved and is_lab:
-            lines.append("the embedded lab goes on until then, or until Ctrl-C, and this process with it")
+            lines.append("the embedded lab and this process keep running until then, or until Ctrl-C")
         longest = max((reservation.duration for reservation in reserved), default=0.0)
         return cls(
             lines=lines + failures,

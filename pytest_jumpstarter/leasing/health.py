@@ -1,4 +1,4 @@
-"""Whether a device is still there: asked by whoever must tell a fault of the lab from a fault of the product."""
+"""Whether a device is still reachable: this separates faults of the lab from faults of the product."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.leasing.lease import ManagedLease
 
 CONFIRM_TIMEOUT = 5.0
-"""Seconds in which a suspicion must be confirmed, or it is none."""
+"""Seconds in which a suspected loss must be confirmed; otherwise it does not count."""
 
 LOOK_INTERVAL = 2.0
-"""Seconds between two looks of the watch at lease and exporter; a third of that where the time to live is short."""
+"""Seconds between two checks of lease and exporter by the keeper; less if the time to live is short."""
 
 
 class Health:
     """
-    The state of health of one role's device, from the moment its lease is ready.
+    The health of one role's device, from the moment its lease is ready.
 
     Args:
-        held: The lease; None where it is not ours, or there is none.
+        managed: The lease; None if there is none.
 
     Attributes:
         device: The device; None before it is connected.
-        loss: Why the device is lost for good; None while it is not.
-        retired: When the device went back, by `time.monotonic()`; infinity while it has not.
+        loss: Why the device is lost for good; None if it is not.
+        retired: When the device was released, by `time.monotonic()`; infinity before that.
     """
 
     def __init__(self, managed: ManagedLease | None = None) -> None:
@@ -41,23 +41,23 @@ class Health:
         self._managed = managed
         self._connection: ExporterConnection | None = None
         self._tunnel: Tunnel | None = None
-        self._silence: JumpstarterError | None = None
+        self._controller_error: JumpstarterError | None = None
 
     @property
     def is_retired(self) -> bool:
-        """Whether the device went back; the next one of its role has another lease."""
+        """Whether the device was released; the next device of its role has another lease."""
         return self.retired < math.inf
 
     def is_of(self, managed: ManagedLease) -> bool:
-        """Tell whether this is the health of the device under that lease."""
+        """Return whether this is the health of the device under this lease."""
         return self._managed is managed
 
     def attach(self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None) -> None:
         """
-        Watch over `device` from now on.
+        Watch `device` from now on.
 
         Raises:
-            DeviceError: It was lost while it was being connected.
+            DeviceError: The device was lost while it was being connected.
         """
         self.device, self._connection, self._tunnel = device, connection, tunnel
         if self.loss is not None:
@@ -65,7 +65,7 @@ class Health:
             raise self.loss
 
     def lose(self, loss: DeviceError) -> None:
-        """Note the loss and its time, and close the tunnel, so that a call that waits for the board ends."""
+        """Record the loss with its time, and close the tunnel, so that a call that waits for the board ends."""
         if self.loss is not None:
             return
         self.loss = self._named(type(loss)(f"{loss} (seen at {time.strftime('%H:%M:%S')})"))
@@ -76,9 +76,9 @@ class Health:
 
     def retire(self) -> None:
         """
-        Ask the lab controller once more, then nobody: the board goes back. What was seen stays known.
+        Check lease and exporter for the last time, because the board is about to be released; `loss` keeps the result.
 
-        A teardown that failed for want of the device is judged only after this.
+        A teardown that failed because the device was lost is judged after this.
         """
         if self.loss is None and (loss := self._ask_controller()) is not None:
             self.lose(loss)
@@ -88,10 +88,10 @@ class Health:
 
     def loss_during(self, began: float) -> DeviceError | None:
         """
-        Return why the device was lost for good by the end of a phase of a test, or None if it was not.
+        Return why the device was lost for good by the end of a phase of a test; None if it was not.
 
-        Nobody is asked after a short phase, unless a connection broke or a call failed during it. After a longer one
-        lease and exporter are looked at once, if the watch has not done so since the phase began.
+        After a short phase nothing is checked, unless a connection broke or a call failed during it. After a longer one
+        lease and exporter are checked once, unless the keeper has done so since the phase began.
 
         Args:
             began: When the phase began, by `time.monotonic()`.
@@ -101,47 +101,47 @@ class Health:
         if self._is_suspected_since(began):
             self._confirm()
         elif time.monotonic() - began > LOOK_INTERVAL:
-            self._look_once(began)
+            self._check_once(began)
         return self.loss
 
     def fault_since(self, start: float) -> DeviceError | None:
         """
-        Return the fault of the lab that a failed call can be due to, or None if all is well.
+        Return the fault of the lab that may have caused a failed call; None if there is none.
 
-        The lab controller is asked about lease and exporter, then the exporter itself through the tunnel; a connection
+        The lab controller is asked about lease and exporter, then the exporter itself through the tunnel. A connection
         that broke since `start` is a fault even if the next one works.
 
         Args:
             start: When the call began, by `time.monotonic()`; infinity if only the present state counts.
         """
         if self.loss is None:
-            may_pass = self._confirm()
-            if may_pass is not None:
-                return self._named(may_pass)
+            temporary = self._confirm()
+            if temporary is not None:
+                return self._named(temporary)
         if self.loss is None and self._tunnel is not None and self._tunnel.last_break > start:
             return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
         return self.loss
 
     def _is_suspected_since(self, began: float) -> bool:
-        """Return whether the connection broke or a call failed; a connection without a tunnel may have been idle."""
+        """Return whether the connection broke or a call failed; without a tunnel the connection may also be idle."""
         if self._connection is None:
             return False
         is_broken = self._tunnel.last_break > began if self._tunnel is not None else not self._connection.is_ready
         return is_broken or self._connection.last_failure > began
 
-    def _look_once(self, began: float) -> None:
-        """Look at lease and exporter, or at the exporter itself where there is no lease, unless the watch just did."""
+    def _check_once(self, began: float) -> None:
+        """Check lease and exporter, unless the keeper just did; without a lease, check the exporter itself."""
         if self._managed is None:
             self._confirm()
-        elif self._managed.looked < began and (loss := self._ask_controller()) is not None:
+        elif self._managed.last_check < began and (loss := self._ask_controller()) is not None:
             self.lose(loss)
 
     def _confirm(self) -> DeviceError | None:
         """
-        Find out whether the device is lost for good.
+        Find out whether the device is lost for good, and record the loss.
 
-        It is not where the exporter cannot be reached but the lab controller cannot either: then both may come back,
-        the lease is ours for its time to live, and that is what is returned.
+        If neither the exporter nor the lab controller can be reached, the device is not lost: both may come back, and
+        the lease is valid for its time to live. Then return that error; otherwise None.
         """
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         loss = self._ask_controller()
@@ -149,14 +149,14 @@ class Health:
             loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self._name)
             if isinstance(loss, DeviceUnreachable) and self._tunnel is not None and self._tunnel.last_reason:
                 loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
-        if isinstance(loss, DeviceUnreachable) and self._silence is not None:
-            return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._silence}")
+        if isinstance(loss, DeviceUnreachable) and self._controller_error is not None:
+            return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._controller_error}")
         if loss is not None:
             self.lose(loss)
         return None
 
     def _named(self, error: DeviceError) -> DeviceError:
-        """Note on `error` which exporter and lease it is about."""
+        """Add exporter and lease to `error`, and return it."""
         if self.device is not None:
             error.exporter = self.device.exporter.name
             error.lease = self.device.lease.name if self.device.lease is not None else ""
@@ -168,11 +168,11 @@ class Health:
         return f"exporter {known}" if known else "the exporter"
 
     def _ask_controller(self) -> DeviceError | None:
-        self._silence = None
+        self._controller_error = None
         if self._managed is None:
             return None
         try:
             return self._managed.look(CONFIRM_TIMEOUT / 4)  # for each of its two calls
         except JumpstarterError as exc:
-            self._silence = exc  # the lab controller cannot tell: the exporter itself will
+            self._controller_error = exc  # then the exporter itself is asked
             return None

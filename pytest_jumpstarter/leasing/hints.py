@@ -1,4 +1,4 @@
-"""Words for what the lab has, where it has not what was asked for."""
+"""Hints in messages: what the lab has instead, if nothing matches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 8
 
 
 def hint(wanted: Wanted, exporters: Sequence[ListedExporter]) -> str:
-    """Return words for what there is among `exporters` of what `wanted` names, each part after a semicolon."""
+    """Return what `exporters` have instead of what `wanted` names; each part starts with a semicolon."""
     found = [exporter for exporter in exporters if exporter.name == wanted.exporter]
     if wanted.exporter is not None and not found:
         return f"; the lab has {_names(wanted.exporter, exporters)}"
@@ -29,7 +29,7 @@ def hint(wanted: Wanted, exporters: Sequence[ListedExporter]) -> str:
 
 
 def _names(wanted: str, exporters: Sequence[ListedExporter]) -> str:
-    """Return names of exporters, those first that are like the one that is not there."""
+    """Return names of exporters; those similar to the missing one come first."""
     names = sorted((exporter.name for exporter in exporters), key=lambda name: -_likeness(name, wanted))
     return listed(names, _SHOWN) if names else "no exporters"
 
@@ -43,7 +43,7 @@ def _label(key: str, exporter: ListedExporter) -> str:
 
 
 def _values(term: Term, exporters: Sequence[ListedExporter]) -> str:
-    """Return the values that a label has, or the one that is likely meant."""
+    """Return the values that a label has, or the value that is probably meant."""
     counts = Counter(exporter.labels[term.key] for exporter in exporters if term.key in exporter.labels)
     if not counts:
         near = get_close_matches(term.key, {key for exporter in exporters for key in exporter.labels}, n=1)
@@ -55,6 +55,6 @@ def _values(term: Term, exporters: Sequence[ListedExporter]) -> str:
 
 
 def listed(words: Sequence[str], most: int) -> str:
-    """Return the first words, and how many more there are."""
+    """Return the first `most` words, and how many more there are."""
     more = f" and {len(words) - most} more" if len(words) > most else ""
     return f"{', '.join(words[:most])}{more}"

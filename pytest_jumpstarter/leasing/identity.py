@@ -1,9 +1,8 @@
-"""Whether a board that somebody else chose is the one that was asked for."""
+"""Whether a board that somebody else chose matches what the role needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.errors import (
@@ -15,15 +14,12 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.selector import Selector
 
-if TYPE_CHECKING:
-    pass
-
 
 def check_identity(wanted: Wanted, name: str, labels: Mapping[str, str] | None, where: str) -> None:
     """
-    Refuse a board that somebody else chose if it is not what `wanted` asks for.
+    Check that a board that somebody else chose is what `wanted` asks for.
 
-    What is not known, an empty name or None for the labels, contradicts nothing; see `is_unknown`.
+    An unknown name (empty) and unknown labels (None) are not checked; see `is_unknown`.
 
     Raises:
         DeviceMismatch: Its name or labels contradict `wanted`.
@@ -42,19 +38,19 @@ def check_identity(wanted: Wanted, name: str, labels: Mapping[str, str] | None, 
 
 
 def is_unknown(wanted: Wanted, name: str, labels: Mapping[str, str] | None) -> bool:
-    """Tell whether `wanted` asks for something of which nobody says if the board has it."""
+    """Return whether `wanted` asks for a name or labels, and those of the board are unknown."""
     return (wanted.exporter is not None and not name) or (wanted.selector is not None and labels is None)
 
 
 def asked_for(wanted: Wanted) -> str:
-    """Return words for the board that is wanted, and for who said so."""
+    """Return what `wanted` asks for, and the source of that, for messages."""
     board = ", ".join(filter(None, [wanted.exporter and f"exporter {wanted.exporter}", wanted.selector]))
     return f"{wanted.role!r} asks for {board} ({wanted.source})"
 
 
 def check_lease(client: Client, wanted: Wanted) -> Lease:
     """
-    Return the existing lease that is wanted, if it is ours to use.
+    Return the existing lease that `wanted` names, if this client can use it.
 
     Raises:
         ConfigError: There is no such lease, it has ended, or it belongs to another client.
@@ -66,7 +62,7 @@ def check_lease(client: Client, wanted: Wanted) -> Lease:
     except NotFound as exc:
         raise ConfigError(f"lease {asked} does not exist; jmp get leases shows those that do") from exc
     if lease.client != client.name:
-        raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, and we are {client.name!r}")
+        raise ConfigError(f"lease {asked} belongs to client {lease.client!r}, not to {client.name!r}")
     if lease.is_ended:
         why = f": {lease.refusal.message}" if lease.refusal else ""
         raise LeaseUnsatisfiable(f"lease {asked} has already ended{why}")

@@ -31,10 +31,10 @@ from pytest_jumpstarter.leasing.lease import ManagedLease
 from pytest_jumpstarter.leasing.patience import Patience
 
 _LONGEST_REQUEST = 5.0
-"""Seconds for one request of the watch, or a sixth of the time to live if that is less: all leases share its thread."""
+"""Seconds for one request, or a sixth of the time to live if that is less: all leases share the thread."""
 
 _EXPORTER_EVERY = 3
-"""The watch looks at the lease each time, and at the exporter each third time."""
+"""The lease is checked each time, the exporter each third time."""
 
 
 class _Watched:
@@ -44,8 +44,8 @@ class _Watched:
         self.managed = managed
         self.last_check = time.monotonic()
         self.next_extension = self.last_check + interval
-        self.patience = Patience(ttl, holds_lease=True, has_answered=True)
-        self.looks = 0
+        self.patience = Patience(ttl, has_lease=True, has_answered=True)
+        self.checks = 0
 
 
 class Keeper:
@@ -98,9 +98,9 @@ class Keeper:
     def _visit(self, watched: _Watched) -> None:
         """Check and extend one lease; no error ends the thread, because all leases need it."""
         timeout = min(_LONGEST_REQUEST, max(1.0, self.ttl / 6))
-        watched.looks += 1
+        watched.checks += 1
         try:
-            loss = watched.managed.look(timeout, with_exporter=watched.looks % _EXPORTER_EVERY == 1)
+            loss = watched.managed.look(timeout, with_exporter=watched.checks % _EXPORTER_EVERY == 1)
             watched.last_check = time.monotonic()
             watched.patience.answered()
             if loss is None and watched.last_check >= watched.next_extension:
@@ -108,10 +108,10 @@ class Keeper:
                 watched.next_extension = time.monotonic() + self._extension_interval()
         except DeviceError as exc:
             loss = exc
-        except TokenExpired as exc:  # somebody may be about to log in again
+        except TokenExpired as exc:  # the user may log in again
             loss = self._loss_if_expired(watched, "the token has been expired", exc)
         except RequestError as exc:
-            loss = self._failed(watched, exc)
+            loss = self._loss_after(watched, exc)
         except JumpstarterError as exc:
             loss = LeaseLost(f"lease {watched.managed.name} cannot be checked or extended: {exc}")
         except Exception as exc:
@@ -120,12 +120,12 @@ class Keeper:
             self.forget(watched.managed)
             self._lose(watched.managed, loss)
 
-    def _failed(self, watched: _Watched, exc: RequestError) -> DeviceError | None:
-        """Return the loss if the lab controller refuses, or could not do it for the time to live."""
+    def _loss_after(self, watched: _Watched, exc: RequestError) -> DeviceError | None:
+        """Return the loss if the lab controller refuses, or has failed for longer than the time to live; else None."""
         if not watched.patience.is_over(exc):
             return None
         if exc.finality in (Finality.FINAL, Finality.REFUSAL):
-            return LeaseLost(f"lease {watched.managed.name} cannot be kept: {exc}")
+            return LeaseLost(f"lease {watched.managed.name} cannot be checked or extended: {exc}")
         return self._loss_if_expired(watched, "the lab controller has been unreachable", exc)
 
     def _lose(self, managed: ManagedLease, loss: DeviceError) -> None:

@@ -1,4 +1,4 @@
-"""`ManagedLease`: a lease in our hands, whoever made it."""
+"""`ManagedLease`: a lease in use by this process, created by it or by somebody else."""
 
 from __future__ import annotations
 
@@ -34,29 +34,31 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 EXTEND_TIMEOUT = 5.0
-"""Seconds for the lab controller to tell of a lease, or to extend it."""
+"""Seconds for the lab controller to return a lease, or to extend it."""
 
 
 class ManagedLease(Access):
     """
-    What both kinds of lease have in common: they are waited for, dialled and looked after.
+    Base class of leases: waits for the lease and its exporter, dials it, and checks it.
 
     Args:
-        events: Told what people are to know.
+        events: Receives the lines for the user.
         connector: Warmed up while the lease is pending; it reads the exporter's log while a beforeLease hook runs.
-        ttl: Seconds that the lease lives without being extended.
-        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
+        ttl: Seconds that the lease lasts without being extended.
+        since: The start of the time that `wanted.wait` limits, by `time.monotonic()`; None: it starts with the first
+            wait.
 
     Attributes:
-        name: The lease's name.
-        wanted: What it is for.
+        name: The name of the lease.
+        wanted: What the role needs.
         lease: The lease as last seen; None before `obtain`.
-        exporter: Its exporter, ready; None before `prepare`.
-        log: What the exporter says, if it is read already: since its beforeLease hook.
-        failure: Why the lease could not be given back; empty if all is well.
-        is_reserved: Whether it is left to people now: not extended and not given back.
-        looked: When the lab controller told last of lease and exporter, by `time.monotonic()`.
-        unanswered: When it could not tell last, by `time.monotonic()`.
+        exporter: Its exporter, when it is ready; None before `prepare`.
+        log: The exporter's log, if it is already being read: since the beforeLease hook.
+        failure: Why the release failed; empty if it did not.
+        is_ours: Whether this process created the lease; only then is it extended and released.
+        is_reserved: Whether it is kept for people: not extended any more and not released.
+        last_check: When the lab controller last returned lease and exporter, by `time.monotonic()`.
+        last_failure: When a check last failed, by `time.monotonic()`.
     """
 
     is_ours: bool
@@ -76,7 +78,7 @@ class ManagedLease(Access):
         self.wanted = wanted
         self.exporter: Exporter | None = None
         self.failure = ""
-        self.looked = self.unanswered = -math.inf
+        self.last_check = self.last_failure = -math.inf
         self._client = client
         self._waiter = Waiter(client, wanted, events, ttl=ttl, since=since)
         self._connector = connector
@@ -84,26 +86,28 @@ class ManagedLease(Access):
 
     @property
     def has_lost_tags(self) -> bool:
-        """Whether it was asked for with tags and has none."""
+        """Whether its tags were lost."""
         return False
 
     @property
     def identity(self) -> ExporterIdentity:
-        """Which exporter it has."""
+        """The name and labels of its exporter."""
         assert self.exporter is not None
         return ExporterIdentity(name=self.exporter.name, labels=self.exporter.labels)
 
     @property
-    def ending(self) -> str:
-        """Words for why a device can no longer be used."""
-        return f"lease {self.name} was {'left to people' if self.is_reserved else 'given back'}"
+    def end_reason(self) -> str:
+        """Why the device can no longer be used, for messages."""
+        if self.is_reserved:
+            return f"lease {self.name} is kept for people (--jmp-hold-on-failure)"
+        return f"lease {self.name} was released" if self.is_ours else "its fixture was torn down"
 
     @abstractmethod
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
-        Wait until the lease is Ready; tell whether it is after `patience` seconds, and may be called again if not.
+        Wait until the lease is Ready; return whether it is after `patience` seconds. If not, call this again.
 
-        On any failure the lease is given back, if it is ours, before the error goes on.
+        On any error a lease of this process is released before the error is raised.
 
         Raises:
             ConfigError, DeviceError, RequestError: See `Waiter.until_ready`.
@@ -111,7 +115,7 @@ class ManagedLease(Access):
 
     def prepare(self) -> None:
         """
-        Wait until the exporter of a lease that is Ready is ready, too; on failure as `obtain`.
+        Wait until the exporter is ready, too; the lease must be Ready. Errors are handled as in `obtain`.
 
         Raises:
             HookFailed, ExporterOffline, LeaseLost, DeviceUnreachable, RequestError: See `Waiter.until_exporter_ready`.
@@ -119,7 +123,7 @@ class ManagedLease(Access):
         assert self.lease is not None
         with self._released_on_error():
             self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
-            self.looked = time.monotonic()
+            self.last_check = time.monotonic()
 
     def open(self, connection: ExporterConnection) -> Drivers:
         """Open a tunnel to the exporter, and return the driver clients over it."""
@@ -127,19 +131,19 @@ class ManagedLease(Access):
         return connection.open_tunnel(self.tunnel, exporter=f"exporter {self.identity.name}")
 
     def dial(self, stopped: threading.Event) -> Route:
-        """Return a route to the exporter, good for one stream; see `Waiter.dial`."""
+        """Return a route to the exporter for one stream; see `Waiter.dial`."""
         return self._waiter.dial(self.name, stopped)
 
     def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
         """
-        Ask the lab controller whether lease and exporter are still there, and return what is wrong.
+        Ask the lab controller whether lease and exporter still exist; return why the device is lost, or None.
 
         Args:
             timeout: Seconds for each of the two requests.
             with_exporter: Whether to ask for the exporter too.
 
         Raises:
-            RequestError: The lab controller cannot tell.
+            RequestError: The lab controller does not answer, or refuses this client.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
         began = time.monotonic()
@@ -148,11 +152,11 @@ class ManagedLease(Access):
             loss: DeviceError | None = self._loss_of_lease()
             if loss is None and with_exporter:
                 loss = self._loss_of_exporter(timeout)
-                self.looked = began
+                self.last_check = began
         except NotFound as exc:
             return LeaseLost(f"lease {self.name} was deleted: {exc}")
         except RequestError:
-            self.unanswered = time.monotonic()
+            self.last_failure = time.monotonic()
             raise
         return loss
 
@@ -179,22 +183,22 @@ class ManagedLease(Access):
         return None
 
     def extend(self, timeout: float) -> None:
-        """Make the lease last longer, if it is ours to extend."""
+        """Extend the lease, if this process created it."""
 
-    def reserve(self, duration: float) -> Reservation:  # noqa: ARG002 - what is not ours is left as it is
+    def reserve(self, duration: float) -> Reservation:  # noqa: ARG002 - only `OwnLease` extends it
         """
-        Leave the lease to people, for `duration` seconds from now if that is ours to say.
+        Keep the lease for people; if this process created it, for `duration` seconds from now.
 
         Raises:
             LeaseLost: It has ended.
-            RequestError: The lab controller cannot be asked; the lease is as it was.
+            RequestError: The lab controller cannot be asked; the lease is unchanged.
         """
         left = self._left()
         self.is_reserved = True
         return self._reservation(left, "not extended, since it is not a lease of this run")
 
     def _left(self) -> float:
-        """Ask how many seconds the lease has left."""
+        """Ask the lab controller for the lease; return the seconds that are left of it."""
         self.lease = self._client.get_lease(self.name, timeout=EXTEND_TIMEOUT)
         if self.lease.is_ended:
             raise LeaseLost(f"lease {self.name} has ended")
@@ -205,13 +209,13 @@ class ManagedLease(Access):
         return Reservation(lease=self.name, exporter=self.exporter.name, duration=duration, note=note)
 
     def _leased_for(self) -> float:
-        """Return the seconds since the lease is Ready: the lab controller's count, or ours where it has none."""
+        """Return the seconds since the lease became Ready, by the lab controller's clock if it reports them."""
         if self.lease is not None and self.lease.effective_duration is not None:
             return self.lease.effective_duration
         return time.monotonic() - self._ready_since
 
     def release(self, *, is_urgent: bool = False) -> None:
-        """Give the lease back, if it is ours to give."""
+        """Release the lease, if this process created it."""
 
     def after_hook(self) -> str:
         """Wait for the exporter's afterLease hook, and return why it failed; see `Waiter.until_cleaned_up`."""
@@ -226,7 +230,7 @@ class ManagedLease(Access):
 
     @contextmanager
     def _released_on_error(self) -> Iterator[None]:
-        """Give the lease back if it cannot be had, an interrupt included, and name it in the error."""
+        """Release the lease on any error, including an interrupt, and name it in the error."""
         try:
             yield
         except BaseException as exc:
@@ -252,13 +256,13 @@ class ManagedLease(Access):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
     """
-    A lease that nobody of ours extends or gives back any more.
+    A lease that is kept for people: this process does not extend or release it any more.
 
     Attributes:
-        lease: Its name.
-        exporter: Its exporter's name.
-        duration: Seconds it lasts from now.
-        note: Why this is not what was asked for; empty if it is.
+        lease: The name of the lease.
+        exporter: The name of its exporter.
+        duration: Seconds that are left of it.
+        note: Why it does not last for the requested time; empty if it does.
     """
 
     lease: str
@@ -268,7 +272,7 @@ class Reservation:
 
 
 class AdoptedLease(ManagedLease):
-    """An existing lease that somebody made for us (`--jmp-lease`, `JMP_LEASE`): used, never extended or released."""
+    """An existing lease that somebody else created (`--jmp-lease`, `JMP_LEASE`): used, never extended or released."""
 
     is_ours = False
 
@@ -285,7 +289,7 @@ class AdoptedLease(ManagedLease):
 
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
-        Check that the lease is ours to use, and wait until it is Ready.
+        Check that this client can use the lease, and wait until it is Ready.
 
         Raises:
             ConfigError: See `check_lease`.

@@ -1,4 +1,4 @@
-"""What is wanted, what is asked of the lab controller, and lease ids."""
+"""What a role needs, the request to the lab controller, and lease ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.selector import Selector
 
 DEFAULT_DURATION = 30 * 60.0
-"""Seconds for a lease that cannot be extended; Jumpstarter's own client asks for as much."""
+"""Seconds for a lease that cannot be extended; the default of Jumpstarter's own client."""
 
 DEFAULT_TTL = 120.0
 
@@ -20,11 +20,11 @@ DEFAULT_TTL = 120.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """
-    For how long a lease is ours.
+    How long a lease lasts.
 
     Attributes:
-        ttl: Seconds the lease outlives this process at most: it is asked for no longer, and extended in time.
-        max_hold: Seconds it is held at most; None for as long as it takes.
+        ttl: The longest time in seconds for which the lease outlives this process: its duration before extensions.
+        max_hold: The longest time in seconds for which the lease is in use; None for no limit.
     """
 
     ttl: float = DEFAULT_TTL
@@ -34,17 +34,18 @@ class Terms:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """
-    The device one role asks for; at least one of the first three is set, or it is given to us.
+    The device that one role needs; `selector`, `exporter` or `lease` is set, unless the device needs no lease.
 
     Attributes:
         role: The name of the fixture.
         selector: Label selector that the exporter must match.
         exporter: Name that the exporter must have.
         lease: Name of an existing lease to use.
-        source: Words for where selector and exporter were said, for messages: `--jmp-selector`, ….
-        lease_source: Words for where the lease was named.
-        wait: Seconds to wait in the queue at most.
-        hopes: Selectors that tests of this device ask for besides, and are skipped without: such a board is preferred.
+        source: Where selector and exporter were given, for messages: `--jmp-selector`, ….
+        lease_source: Where the lease was given, for messages.
+        wait: The longest time in seconds to wait for the lease.
+        preferred: Selectors in the markers of tests that use this device. Without such a board these tests are skipped,
+            so a board that matches is preferred.
     """
 
     role: str
@@ -54,10 +55,10 @@ class Wanted:
     source: str = ""
     lease_source: str = ""
     wait: float = 30 * 60.0
-    hopes: tuple[str, ...] = field(default=(), compare=False)
+    preferred: tuple[str, ...] = field(default=(), compare=False)
 
     def fits(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Tell whether the exporter of that name, with these labels, will do."""
+        """Return whether an exporter with this name and these labels matches."""
         is_named = self.exporter in (None, name)
         return is_named and (self.selector is None or Selector.parse(self.selector).matches(labels))
 
@@ -69,14 +70,15 @@ class Wanted:
 @dataclass(slots=True, kw_only=True)
 class LeaseRequest:
     """
-    A lease about to be asked for; `pytest_jumpstarter_lease_request` may change it.
+    A lease that is about to be requested; `pytest_jumpstarter_lease_request` may change it.
 
     Attributes:
-        selector: Label selector, or None where `exporter` says enough.
-        exporter: Name of the one exporter that will do, or None.
+        selector: Label selector; None if only `exporter` counts.
+        exporter: Name of the exporter; None for any that matches.
         duration: Seconds, counted from the moment the lease is Ready; it is extended while the run needs it.
         tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
-        context: What the exporter is told, where the lab knows how: at most 8 entries, of 32 and 64 characters.
+        context: Passed to the exporter, if the lab supports that: at most 8 entries, with keys of up to 32 and values
+            of up to 64 characters.
     """
 
     selector: str | None
@@ -88,12 +90,12 @@ class LeaseRequest:
 
 class LeaseIds:
     """
-    The names of one process's leases: `pj-RUN-WORKER-N`, by which a run knows its own.
+    The names of the leases of one process: `pj-RUN-WORKER-N`. A run recognizes its leases by them.
 
-    Names are never used twice: the lab controller keeps ended leases and their names.
+    No name is used twice, because the lab controller keeps ended leases and their names.
 
     Args:
-        run: What all processes of the run have in common; made up if empty.
+        run: The id of the run, the same in all its processes; generated if empty.
         worker: The name of the process.
     """
 
@@ -104,7 +106,7 @@ class LeaseIds:
 
     @property
     def prefix(self) -> str:
-        """What all names of the process begin with, and no others."""
+        """The prefix of all names of this process, and of no others."""
         return f"pj-{self.run}-{self.worker}-"
 
     def next(self) -> str:
@@ -113,7 +115,7 @@ class LeaseIds:
 
 
 def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:
-    """Return the tags of a lease of this run; those of which nothing is known are left out."""
+    """Return the tags of a lease of this run, without those that are unknown."""
     tags = {
         "managed-by": "pytest-jumpstarter",
         "run": run,
@@ -126,12 +128,12 @@ def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:
 
 
 def lease_context(origin: Origin) -> dict[str, str]:
-    """Return the context of a lease: commit, build and job, as far as they are known and there is room."""
+    """Return the context of a lease: commit, build and job, if they are known; long values are shortened."""
     return {
         name: value[:64] for name, value in origin._asdict().items() if value and name in ("commit", "build", "job")
     }
 
 
 def _as_label(text: str) -> str:
-    """Return `text` as a label's value: what cannot be in one becomes a dash, and 63 characters are enough."""
+    """Return `text` as the value of a label: at most 63 characters; characters that are not allowed become dashes."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:63].strip("-_.")

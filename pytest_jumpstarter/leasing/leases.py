@@ -1,4 +1,4 @@
-"""`Leases`: the leases in our hands, each made here, kept alive, and given back here."""
+"""`Leases`: the leases in use by this process; it creates, extends and releases them."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from pytest_jumpstarter.leasing.own_lease import OwnLease
 
 class Leases:
     """
-    The leases in our hands.
+    The leases in use by this process.
 
     Args:
-        events: Told what happens.
-        ids: Names for the leases of this process.
-        terms: For how long leases are asked for, and held.
-        healths: The state of each role's device.
+        events: Receives what happens.
+        ids: Creates the names of leases.
+        terms: The time to live of leases, and the longest time that they may be in use.
+        healths: The health of each role's device.
         connector: See `ManagedLease`.
 
     Attributes:
-        client: The client that leases are made with.
-        held: The leases, from before they are requested until they were given back.
+        client: The client that requests leases.
+        managed: The leases, from just before they are requested until they have been released.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class Leases:
         self._healths = healths
         self._connector = connector
         self._keeper = Keeper(ttl=terms.ttl, healths=healths, events=events)
-        self._is_urgent = False
+        self._skips_after_hooks = False
 
     def request_for(self, wanted: Wanted) -> tuple[Wanted, LeaseRequest | None]:
         """
-        Return what is wanted after the hooks had their say, and the request for it; None for an existing lease.
+        Return `wanted` and the request for it, with the changes of the hooks; no request for an existing lease.
 
         Raises:
-            ConfigError: Nothing says which exporter the role needs.
+            ConfigError: Neither a selector nor an exporter is configured for the role.
         """
         if wanted.lease is not None:
             return wanted, None
@@ -83,7 +83,7 @@ class Leases:
         return _as_requested(wanted, request), request
 
     def new(self, wanted: Wanted, request: LeaseRequest | None, *, since: float) -> ManagedLease:
-        """Return a lease that is still to be requested, or without a request the existing one; see `ManagedLease`."""
+        """Return a lease that is not requested yet; without a `request`, the existing lease. See `ManagedLease`."""
         if request is None:
             managed: ManagedLease = AdoptedLease(
                 self.client, wanted, events=self._events, connector=self._connector, since=since
@@ -99,22 +99,22 @@ class Leases:
                 connector=self._connector,
                 since=since,
             )
-        self.managed.append(managed)  # before the request leaves
+        self.managed.append(managed)  # before the request is sent
         return managed
 
     def keep(self, managed: ManagedLease) -> None:
-        """Keep a lease that is Ready alive, until it is given back."""
+        """Extend and watch a lease that is Ready, until it is released."""
         self._keeper.watch(managed)
 
     def drop(self, managed: ManagedLease) -> None:
-        """Give back what no test has seen."""
+        """Release a lease that no test has used, or withdraw its request."""
         managed.release()
-        self.managed.remove(managed)  # and not before: an interrupt in between leaves it to `close`
+        self.managed.remove(managed)  # not earlier: after an interrupt, `close` releases it
         if managed.failure:
             self._events.on_failure(managed.failure)
 
-    def give_back(self, managed: ManagedLease) -> None:
-        """Give back what tests had, unless that is done, and see its exporter clean up."""
+    def release(self, managed: ManagedLease) -> None:
+        """Release a lease that tests have used, unless that was done, and wait for the afterLease hook."""
         if managed not in self.managed:
             return
         self._keeper.forget(managed)
@@ -124,11 +124,11 @@ class Leases:
             self._events.on_failure(managed.failure)
         elif managed.is_ours and managed.lease is not None and not managed.is_reserved:
             self._events.on_released(managed.lease, managed.wanted.role)
-            if not self._is_urgent:
+            if not self._skips_after_hooks:
                 self._await_after_hook(managed)
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
-        """Leave the boards of some roles to people, for `duration` seconds; return those, and why others cannot be."""
+        """Keep the boards of some roles for people, for `duration` seconds; return these leases, and the failures."""
         reserved, failures = [], []
         for managed in self.managed:
             if managed.wanted.role in roles and managed.exporter is not None:
@@ -140,8 +140,8 @@ class Leases:
         return reserved, failures
 
     def release_all(self) -> None:
-        """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
-        self._is_urgent = True
+        """Release every lease of this process at once, without waiting for hooks; after a signal, in a thread."""
+        self._skips_after_hooks = True
         threads = [
             threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
             for managed in list(self.managed)
@@ -149,20 +149,20 @@ class Leases:
         for thread in threads:
             thread.start()
         for health in list(self._healths.values()):
-            health.lose(LeaseLost("the boards went back when a signal came"))
+            health.lose(LeaseLost("the boards were released because of a signal"))
         for thread in threads:
             thread.join()
 
     def close(self) -> None:
-        """Give back every lease that a fixture left behind."""
+        """Release every lease that is still in use."""
         with ExitStack() as stack:
             stack.callback(self._keeper.stop)
             for managed in list(self.managed):
-                stack.callback(self.give_back, managed)
+                stack.callback(self.release, managed)
 
     def _await_after_hook(self, managed: ManagedLease) -> None:
-        """Wait until the exporter has cleaned up, and pass on if it could not."""
-        with suppress(RequestError):  # the lab controller is away: nobody can tell
+        """Wait for the exporter's afterLease hook, and report its failure."""
+        with suppress(RequestError):  # without the lab controller the result is unknown
             if failure := managed.after_hook():
                 self._events.on_hook_failure(failure)
 
@@ -172,7 +172,7 @@ class Leases:
 
 
 def _as_requested(wanted: Wanted, request: LeaseRequest) -> Wanted:
-    """Return what is wanted after the hooks had their say."""
+    """Return `wanted` with the changes that hooks made to `request`."""
     if (request.selector, request.exporter) == (wanted.selector, wanted.exporter):
         return wanted
     source = f"{wanted.source}, changed by a pytest_jumpstarter_lease_request hook"

@@ -1,4 +1,4 @@
-"""What peers older than ours lack: worked around, and told once."""
+"""What old lab controllers, exporters and stubs lack; reported once."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ if TYPE_CHECKING:
 
 class OldPeers:
     """
-    Tells people, once for each, what an old peer cannot do and what that means for them.
+    Reports what an old lab controller or exporter cannot do and what that means; each line only once.
 
     Args:
-        client: The client that leases are made with.
-        say: Shows a line to people.
+        client: The client that requests leases.
+        say: Shows a line to the user.
     """
 
     def __init__(self, client: Client, say: Callable[[str], None]) -> None:
         self._client = client
         self._say = say
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def look(self, managed: ManagedLease) -> None:
-        """Look at a lease that is ready, and at its exporter."""
-        for lack in _of(managed, self._client):
-            if lack not in self._told:
-                self._told.add(lack)
-                self._say(lack)
+    def check(self, managed: ManagedLease) -> None:
+        """Report what the lab controller and the exporter of a lease that is ready cannot do."""
+        for line in _lacks_of(managed, self._client):
+            if line not in self._reported:
+                self._reported.add(line)
+                self._say(line)
 
 
-def _of(managed: ManagedLease, client: Client) -> Iterator[str]:
-    """Source: jumpstarter.client.v1 Exporter.status (since 0.8), Lease.tags (since 0.9)."""
+def _lacks_of(managed: ManagedLease, client: Client) -> Iterator[str]:
+    """
+    Yield a line for everything that is missing.
+
+    Source: jumpstarter.client.v1 Exporter.status (since 0.8), Lease.tags (since 0.9)
+    """
     if managed.exporter is not None and managed.exporter.status == "UNSPECIFIED":
         yield (
-            f"exporter {managed.exporter.name} is older than Jumpstarter 0.8: it tells no status and runs no hooks, "
-            "and counts as ready as soon as it is online"
+            f"exporter {managed.exporter.name} is older than Jumpstarter 0.8: it reports no status and runs no hooks, "
+            "so it counts as ready as soon as it is online"
         )
     if managed.has_lost_tags:
         who = "lab controller" if client.supports("Lease.tags") else "jumpstarter-protocol installed here"
-        yield f"the {who} is older than Jumpstarter 0.9: leases have no tags, so nobody sees there which run holds them"
+        yield f"the {who} is older than Jumpstarter 0.9: leases have no tags, so the lab cannot show whose they are"

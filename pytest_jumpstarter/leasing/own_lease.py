@@ -142,8 +142,8 @@ class OwnLease(ManagedLease):
         that releases the lease by hand.
 
         Args:
-            is_urgent: Whether a signal presses: then trouble is tried again for a shorter time, and the end of the
-                lease is not waited for.
+            is_urgent: Whether a signal has arrived: then failures are tried again for a shorter time, and the end of
+                the lease is not confirmed.
         Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
         """
         with self._lock:
@@ -175,7 +175,7 @@ class OwnLease(ManagedLease):
         except RequestError as exc:
             if exc.finality is Finality.FINAL:
                 raise
-        return True  # what cannot be done for a moment the keeper tries again
+        return True  # after other failures, the keeper tries again
 
     def _start_over(self) -> None:
         """Request a lease for a fixed time instead, because the lab controller is too old to extend a short one."""
@@ -205,20 +205,20 @@ class OwnLease(ManagedLease):
         except AlreadyExists:
             if not self._may_exist:
                 raise
-            return self._created_before(timeout)
+            return self._lease_of_earlier_request(timeout)
         except JumpstarterError as exc:
             response = exc.response if isinstance(exc, RequestError) else None
             self._may_exist = self._may_exist or (response is not None and response.leaves_open)
-            if not self._may_exist:  # without an answer, nothing was sent
+            if not self._may_exist:  # without a response, nothing was sent
                 self._owner_pid = 0
             raise
 
-    def _created_before(self, timeout: float) -> Lease:
-        """Return the lease that an earlier request made, though its answer was lost."""
+    def _lease_of_earlier_request(self, timeout: float) -> Lease:
+        """Return the lease that an earlier request created although its response was lost."""
         lease = self._client.get_lease(self.name, timeout=timeout)
         if lease.client != self._client.name:
             self._owner_pid = 0
-            raise LeaseLost(f"lease {self.name} belongs to client {lease.client!r}")
+            raise LeaseLost(f"lease {self.name} belongs to client {lease.client!r}, not to {self._client.name!r}")
         return lease
 
     def _confirm(self) -> None:

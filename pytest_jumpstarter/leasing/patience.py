@@ -1,13 +1,13 @@
 """
-How long a wait bears that the lab controller cannot be asked: decided by the finality of what came back.
+How long a wait goes on while requests to the lab controller fail; it depends on the finality of the failure.
 
-========  ================================================================================================
-FINAL     counts at once
-REFUSAL   counts when it comes again `SECOND_LOOK` seconds later, with no answer in between
-SETUP     counts at once, unless the lab controller has answered in this run: then it passes, like what follows
-PASSING   is borne as long as the wait itself may take: each has its own patience, such as the time to live
-UNKNOWN   likewise where a lease is held; where none is, for `UNKNOWN_PATIENCE` seconds
-========  ================================================================================================
+========  ========================================================================================================
+FINAL     The wait ends at once.
+REFUSAL   The wait ends if the refusal is repeated after `SECOND_LOOK` seconds, with no answer in between.
+SETUP     The wait ends at once, unless the lab controller has answered in this run: then as PASSING.
+PASSING   Tried again for the patience of the wait, for example the time to live of the lease.
+UNKNOWN   With a lease as PASSING; without a lease tried again for `UNKNOWN_PATIENCE` seconds.
+========  ========================================================================================================
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ from collections.abc import Callable
 from pytest_jumpstarter.errors import Finality, RequestError
 
 SECOND_LOOK = 1.0
-"""Seconds after which a refusal of token or permission counts, if it is still one."""
+"""Seconds after which a repeated refusal of token or permission ends the wait."""
 
 UNKNOWN_PATIENCE = 20.0
-"""Seconds for which a failure that nobody knows is tried again, where no lease is held."""
+"""Seconds for which an unknown failure is tried again without a lease."""
 
 
 class Patience:
     """
-    The patience of one wait.
+    How long one wait goes on while requests fail.
 
     Args:
-        seconds: What it bears from the last answer on.
-        holds_lease: Whether a board is at stake.
+        seconds: How long after the last answer, at most.
+        has_lease: Whether there is a lease that giving up would lose.
         has_answered: Whether the lab controller has answered in this run.
-        clock: Tells the time, in seconds.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
         self,
         seconds: float,
         *,
-        holds_lease: bool = False,
+        has_lease: bool = False,
         has_answered: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seconds = seconds
-        self._holds_lease = holds_lease
+        self._has_lease = has_lease
         self._has_answered = has_answered
         self._clock = clock
-        self._seen = clock()
+        self._last_answer = clock()
         self._refused: float | None = None
 
     def answered(self) -> None:
-        """Note that the lab controller has answered: what came before has passed."""
-        self._has_answered, self._seen, self._refused = True, self._clock(), None
+        """Record an answer of the lab controller; earlier failures do not count any more."""
+        self._has_answered, self._last_answer, self._refused = True, self._clock(), None
 
     def is_over(self, error: RequestError) -> bool:
-        """Note a failure, and tell whether it counts; if not, ask again after a pause."""
+        """Record a failure, and return whether it ends the wait; if not, try again after a pause."""
         now = self._clock()
-        away = now - self._seen
+        unanswered = now - self._last_answer
         match error.finality:
             case Finality.FINAL:
                 return True
@@ -65,8 +65,8 @@ class Patience:
                 self._refused = now if self._refused is None else self._refused
                 return now - self._refused >= SECOND_LOOK
             case Finality.SETUP:
-                return not self._has_answered or away >= self._seconds
+                return not self._has_answered or unanswered >= self._seconds
             case Finality.PASSING:
-                return away >= self._seconds
+                return unanswered >= self._seconds
             case Finality.UNKNOWN:
-                return away >= (self._seconds if self._holds_lease else min(self._seconds, UNKNOWN_PATIENCE))
+                return unanswered >= (self._seconds if self._has_lease else min(self._seconds, UNKNOWN_PATIENCE))

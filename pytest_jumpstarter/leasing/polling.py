@@ -1,19 +1,19 @@
 """
-How often a run that queues asks: at first at once, later the less often the longer it has waited.
+How often a waiting run polls the lab controller: the longer it has waited, the less often.
 
-The lease is asked for after 10 ms, then after pauses that grow by half each time, in the first second up to 50 ms, in
-the first minute up to 2 s; from then on after a thirtieth of what was waited, 2 s at least and 15 s at most. Who else
-waits is asked for the line that people see: after 1 s, 30 s, 1, 2 and 5 minutes, then every 5 minutes. Each pause is
-drawn anew, ± 20 %, those between the late surveys ± 50 %, so that runs that were started together do not ask together.
+The lease is polled after 10 ms, then after pauses that grow by half each time: up to 50 ms in the first second, up to
+2 s in the first minute. After that a pause is a thirtieth of the time waited, between 2 s and 15 s. For the lines that
+users see, a survey lists exporters and leases: after 1 s, 30 s, 1, 2 and 5 minutes, then every 5 minutes. Each pause
+varies at random by ± 20 %, late surveys by ± 50 %, so that runs that started together do not poll together.
 
-What N runs ask, in requests per second, when each has waited `t` seconds::
+The requests per second of N runs, when each has waited `t` seconds::
 
     N / 2                  in the first minute, after its first seconds
     N * 30 / t             from one minute to seven and a half
     N / 15 + N * S / 300   later, with S requests for each survey
 
-S is 2, one page each of exporters and leases: 200 runs ask 100 after one minute, 20 after five, 15 in the end; 2,000
-runs ask 147, also those that were started at the same moment, once they have waited ten minutes.
+S is 2: one page of exporters and one of leases. 200 runs send 100 requests per second after one minute, 20 after five
+minutes and 15 in the end. 2,000 runs send 147 after ten minutes, even if they started at the same moment.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SURVEY_EVERY = 300.0
 
 def next_pause(waited: float, pause: float) -> float:
     """
-    Return the seconds until the lease is asked for again, before they are drawn.
+    Return the seconds until the next poll of the lease, without jitter.
 
     Args:
         waited: Seconds since the wait began.
-        pause: What was returned the last time; 0 at first.
+        pause: The previous result; 0 at first.
     """
     if waited > _SOON:
         return min(max(waited / _SHARE, _LONG), _LONGEST)
@@ -46,22 +46,22 @@ def next_pause(waited: float, pause: float) -> float:
 
 
 def next_survey(waited: float, dice: random.Random) -> float:
-    """Return after how many seconds, since the wait began, it is to be asked next who else waits."""
+    """Return the time of the next survey, in seconds since the wait began."""
     for moment in _SURVEYS:
         if waited < moment * 0.8:
             return moment * dice.uniform(0.8, 1.2)
     return waited + _SURVEY_EVERY * dice.uniform(0.5, 1.5)
 
 
-def drawn(pause: float, dice: random.Random) -> float:
-    """Return a pause as it is kept: ± 20 %."""
+def jittered(pause: float, dice: random.Random) -> float:
+    """Return a pause with jitter: ± 20 %."""
     return pause * dice.uniform(0.8, 1.2)
 
 
 def polls(
     timeout: float = math.inf, *, stopped: threading.Event | None = None, dice: random.Random | None = None
 ) -> Iterator[float]:
-    """Yield the seconds since the start, at once and then after pauses, until `timeout` is over or `stopped` is set."""
+    """Yield the seconds since the start: at once, then after pauses, until `timeout` is over or `stopped` is set."""
     pause_ends = threading.Event() if stopped is None else stopped
     dice = dice or random.Random()
     start, pause = time.monotonic(), 0.0
@@ -69,5 +69,5 @@ def polls(
         yield (elapsed := time.monotonic() - start)
         left = start + timeout - time.monotonic()
         pause = next_pause(elapsed, pause)
-        if left <= 0 or pause_ends.wait(min(left, drawn(pause, dice))):
+        if left <= 0 or pause_ends.wait(min(left, jittered(pause, dice))):
             return

@@ -11,26 +11,27 @@ from pytest_jumpstarter.leasing.patience import Patience
 from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
 
 RELEASE_TIMEOUT = 5.0
-"""Seconds for one request to release a lease, for all of them after a signal, and to see the lease ended."""
+"""Seconds for one request to release a lease, for all such requests after a signal, and for the confirmation."""
 
 _CREATE_MAY_BE_PENDING = 1.0
 
 
 def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONTROLLER_GRACE) -> bool:
     """
-    Delete a lease, again if the lab controller cannot do it for a while; return whether there was one.
+    Delete a lease; try again while the lab controller cannot do it. Return whether the lease existed.
 
     Args:
-        client: The client of the lease.
+        client: The client that the lease belongs to.
         name: The name of the lease.
-        is_created: Whether the lease was seen; if not, a request that was interrupted may still create it.
-        timeout: Seconds for which trouble is tried again.
+        is_created: Whether the lease is known to exist; if not, its interrupted CreateLease may still arrive, so
+            "not found" is tried again for a moment.
+        timeout: Seconds for which failures are tried again.
 
     Raises:
         RequestError: The lease may still be active.
     """
     failure: RequestError | None = None
-    patience = Patience(timeout, holds_lease=True, has_answered=True)
+    patience = Patience(timeout, has_lease=True, has_answered=True)
     for elapsed in attempts(timeout):
         try:
             client.delete_lease(name, timeout=min(RELEASE_TIMEOUT, max(timeout - elapsed, 1.0)))

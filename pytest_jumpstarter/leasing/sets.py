@@ -1,4 +1,4 @@
-"""Sets of devices: had together from the first use of a member until nobody needs any, whatever fixtures do."""
+"""Sets of devices: acquired together at the first use of a member, released together after the last use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """Where devices come from."""
+    """A source that devices come from."""
 
     @property
     def leases(self) -> list[Lease]:
@@ -25,20 +25,20 @@ class Source(Protocol):
         """Yield the devices of all roles together."""
 
     def foresee(self, wanted: Wanted) -> Wanted:
-        """Return what would be asked of the lab controller, after the hooks had their say; ask nothing."""
+        """Return what would be requested, with the changes of the hooks; nothing is sent."""
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
-        """Leave the boards of some roles to people, for `duration` seconds; return those, and why others cannot be."""
+        """Keep the boards of some roles for people, for `duration` seconds; return these leases, and the failures."""
 
     def release_all(self) -> None:
-        """Give back every lease of ours at once; for a signal, in a thread."""
+        """Release every lease of this process at once; after a signal, in a thread."""
 
     def close(self) -> None:
-        """Give back what a fixture left behind, and end the event loop."""
+        """Release every device that is still in use, and end the event loop."""
 
 
 class _Set:
-    """Devices in our hands."""
+    """Devices that were acquired together; `users` is the number of fixtures that use one of them."""
 
     def __init__(self, source: Source, wanted: Sequence[Wanted]) -> None:
         self.wanted = {each.role: each for each in wanted}
@@ -52,29 +52,29 @@ class _Set:
 
 class Sets:
     """
-    The sets in our hands.
+    The sets of devices in use.
 
     Args:
-        healths: The state of each role's device.
+        healths: The health of each role's device.
 
     Attributes:
-        postponed: The roles whose sets are not given back before `end_postponed`.
+        postponed: The roles whose sets are not released before `end_postponed`.
     """
 
     def __init__(self, healths: Mapping[str, Health]) -> None:
         self._healths = healths
         self._sets: list[_Set] = []
         self.postponed: frozenset[str] = frozenset()
-        self._ending: list[_Set] = []
+        self._postponed_sets: list[_Set] = []
 
     @property
     def wanted(self) -> list[Mapping[str, Wanted]]:
-        """What is held for each role, one entry a set."""
+        """What each role of a set needs; one entry for each set."""
         return [each.wanted for each in self._sets]
 
     @contextmanager
     def device(self, source: Source, wanted: Wanted, together: Sequence[Wanted]) -> Iterator[Device]:
-        """Yield the device of one role, from the set that is held, or acquired now with all that belong `together`."""
+        """Yield the device of one role: from a set in use, or from a new set with all devices in `together`."""
         found = next((each for each in self._sets if each.wanted.get(wanted.role) == wanted), None)
         if found is None:
             self.end([each.role for each in together])
@@ -85,15 +85,15 @@ class Sets:
             yield found.devices[wanted.role]
         finally:
             found.users -= 1
-            if not found.users and self._is_lost(found):  # the next fixture gets another
+            if not found.users and self._is_lost(found):  # the next fixture gets another device
                 self.end([wanted.role])
 
     def is_used(self, role: str) -> bool:
-        """Return whether a fixture has a device of the set that a role is in, rather than only the set being held."""
+        """Return whether a fixture uses a device of the set that contains this role."""
         return any(each.users for each in self._sets if role in each.wanted)
 
     def roles_with(self, roles: Collection[str]) -> list[str]:
-        """Return these roles, and those whose devices are held together with theirs."""
+        """Return these roles, and all others of their sets."""
         more = [role for each in self._sets if each.wanted.keys() & set(roles) for role in each.wanted]
         return list(dict.fromkeys([*roles, *more]))
 
@@ -102,24 +102,24 @@ class Sets:
         return [device.exporter for each in self._sets for role, device in each.devices.items() if role in roles]
 
     def postpone(self, roles: Collection[str]) -> bool:
-        """Give back no set that these roles are in before `end_postponed`; return whether there is any."""
+        """Postpone the release of sets that contain these roles until `end_postponed`; return whether there are any."""
         self.postponed = frozenset(role for each in self._sets for role in each.wanted if role in roles)
         return bool(self.postponed)
 
     def end_postponed(self) -> None:
-        """Give back what would have gone back since `postpone`."""
+        """Release the sets whose release was postponed."""
         self.postponed = frozenset()
-        ending, self._ending = self._ending, []
+        sets, self._postponed_sets = self._postponed_sets, []
         with ExitStack() as stack:
-            for each in ending:
+            for each in sets:
                 stack.callback(each.end)
 
     def end(self, roles: Collection[str]) -> None:
-        """Give back the sets that these roles are in."""
+        """Release the sets that contain these roles."""
         self._end([each for each in self._sets if each.wanted.keys() & set(roles)])
 
     def end_all(self) -> None:
-        """Give back every set, at once."""
+        """Release every set, also the postponed ones."""
         with ExitStack() as stack:
             stack.callback(self.end_postponed)
             stack.callback(self._end, list(self._sets))
@@ -129,7 +129,7 @@ class Sets:
             for each in sets:
                 self._sets.remove(each)
                 if each.wanted.keys() & self.postponed:
-                    self._ending.append(each)
+                    self._postponed_sets.append(each)
                 else:
                     stack.callback(each.end)
 

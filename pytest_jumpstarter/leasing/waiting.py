@@ -1,7 +1,7 @@
 """
-Waiting for a lease: until it is requested, until it is Ready, until its exporter is, until Dial succeeds.
+Waiting for a lease: until it is requested, until it is Ready, until its exporter is ready, until Dial succeeds.
 
-Every wait has an end. What the lab controller cannot do for a while is tried again; see `patience`.
+Every wait has a timeout. Requests that fail for a while are tried again; see `patience`.
 
 Source: the state table of `Lease.conditions` and `Exporter.status` (lease_controller.go, common.proto)
 """
@@ -32,7 +32,7 @@ from pytest_jumpstarter.errors import (
     PermissionDenied,
     RequestError,
 )
-from pytest_jumpstarter.leasing.availability import what_there_is, words_for_waiting
+from pytest_jumpstarter.leasing.availability import describe_candidates, hint_for
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
 from pytest_jumpstarter.leasing.patience import Patience
@@ -53,15 +53,15 @@ DIAL_TIMEOUT = 30.0
 
 CONTROLLER_GRACE = 20.0
 """
-Seconds for which trouble of the lab controller is tried again: by a run that never got an answer, by a Dial that
-connects anew, and when a lease is released.
+Seconds for which failures of the lab controller are tried again: by a run that never got an answer, by a Dial after
+the first one, and when a lease is released.
 """
 
 DECISION_TIMEOUT = 10.0
 """Seconds for the lab controller to decide on a lease that the run can do without."""
 
 CALL_TIMEOUT = 10.0
-"""Seconds for one request of a wait, or what is left of the wait if that is less."""
+"""Seconds for one request of a wait, or the rest of the wait if that is less."""
 
 _QUIET = 1.0
 
@@ -69,7 +69,7 @@ EXPORTER_RESTART = 5.0
 """
 Seconds for an exporter to accept connections again.
 
-Exporters do not outlive a longer absence, and one that starts anew has other drivers than those of the lease.
+Exporters do not survive a longer outage, and a restarted exporter has other drivers than those of the lease.
 """
 
 
@@ -96,9 +96,10 @@ class Waiter:
     Waits for one lease.
 
     Args:
-        events: Told a line for people on every change, and from time to time who has the boards.
-        ttl: Seconds that a lease lives without being extended: so long is trouble tried again once it is Ready.
-        since: When the wait began by which `wanted.wait` counts, by `time.monotonic()`; None for the first wait.
+        events: Receives a line for the user at every change, and sometimes which clients have leased the boards.
+        ttl: Seconds that a lease lasts without being extended: failures are tried again for so long once it is Ready.
+        since: The start of the time that `wanted.wait` limits, by `time.monotonic()`; None: it starts with the first
+            wait.
     """
 
     def __init__(
@@ -110,21 +111,21 @@ class Waiter:
         self._ttl = ttl
         self._has_dialled = False
         self._since = since
-        self._trouble: RequestError | None = None
+        self._last_error: RequestError | None = None
         self._last_state: object = None
         self._next_survey = 0.0
         self._dice = random.Random()
 
     def until_requested(self, create: Callable[[float], Lease]) -> Lease:
         """
-        Request the lease; try again what the lab controller cannot do for a while.
+        Request the lease; try again while the request fails for a while.
 
         Args:
-            create: Sends the request, with the same lease id each time; it is given a timeout in seconds.
+            create: Sends the request, with the same lease id each time; its argument is the timeout in seconds.
 
         Raises:
-            LeaseTimeout: The lab controller had answered in this run, and did not for the rest of `wanted.wait`.
-            RequestError: It refuses, or has never answered for `CONTROLLER_GRACE`.
+            LeaseTimeout: The lab controller had answered in this run, but did not for the rest of `wanted.wait`.
+            RequestError: It refuses, or it never answered in this run and did not for `CONTROLLER_GRACE`.
         """
         before = self._waited()
         is_known = self._client.has_answered
@@ -134,8 +135,8 @@ class Waiter:
             lease = self._try(before + elapsed, partial(create, self._timeout(longest - elapsed)), patience)
             if lease is not None:
                 return lease
-        assert self._trouble is not None
-        raise self._given_up(self._trouble, f"the lease for {self._wanted} cannot be requested")
+        assert self._last_error is not None
+        raise self._given_up(self._last_error, f"the lease for {self._wanted} cannot be requested")
 
     def until_ready(self, name: str, *, patience: float = math.inf) -> Lease | None:
         """
@@ -145,17 +146,17 @@ class Waiter:
 
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
-            LeaseLost: It ended while it was waited for.
-            LeaseTimeout: It is still pending after `wanted.wait`, or the lab controller did not tell for so long.
+            LeaseLost: It ended before it was Ready.
+            LeaseTimeout: It is still pending after `wanted.wait`, or the lab controller did not answer for so long.
             RequestError: The lab controller refuses.
         """
         before = self._waited()
         asked = time.strftime("%H:%M:%S", time.localtime(time.time() - before))
         longest = max(0.0, self._wanted.wait - before)
-        bearing = Patience(longest, has_answered=True)
+        error_patience = Patience(longest, has_answered=True)
         for waited in polls(longest):
             get_lease = partial(self._client.get_lease, name, timeout=self._timeout(longest - waited))
-            lease = self._try(before + waited, get_lease, bearing, gone=f"lease {name} was deleted")
+            lease = self._try(before + waited, get_lease, error_patience, gone=f"lease {name} was deleted")
             if lease is None:
                 continue
             if lease.is_ready:
@@ -167,7 +168,7 @@ class Waiter:
             if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
                 return None
             self._report(before + waited, _pending(lease))
-        why = self._trouble if self._trouble is not None else words_for_waiting(self._client, self._wanted)
+        why = self._last_error if self._last_error is not None else describe_candidates(self._client, self._wanted)
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
             f"(--jmp-wait; asked at {asked}): {why}"
@@ -187,12 +188,12 @@ class Waiter:
             HookFailed: The beforeLease hook failed, or the exporter released the lease before it was ready.
             ExporterOffline: The exporter went offline.
             LeaseLost: The lease ended meanwhile.
-            DeviceUnreachable: It is not ready after `HOOK_TIMEOUT`, or the lab controller does not tell for the time
-                to live.
+            DeviceUnreachable: The exporter is not ready after `HOOK_TIMEOUT`.
+            LeaseTimeout: The lab controller does not answer for the time to live.
         """
         name, status = str(lease.exporter), "UNSPECIFIED"
         next_check = 1.0
-        patience = Patience(self._ttl, holds_lease=True, has_answered=True)
+        patience = Patience(self._ttl, has_lease=True, has_answered=True)
         for elapsed in attempts(HOOK_TIMEOUT):
             get_exporter = partial(self._client.get_exporter, name, timeout=CALL_TIMEOUT)
             exporter = self._try(elapsed, get_exporter, patience, gone=f"exporter {name} was removed from the lab")
@@ -234,11 +235,11 @@ class Waiter:
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """
-        Ask the lab controller for a route to the exporter, again if one of the two is not ready for it yet.
+        Ask the lab controller for a route to the exporter; try again while one of them is not ready.
 
         Args:
-            name: The lease.
-            stopped: Set when nobody needs the route any more.
+            name: The name of the lease.
+            stopped: Set when the route is not needed any more.
 
         Raises:
             LeaseLost: The lease has ended, or belongs to another client.
@@ -246,7 +247,7 @@ class Waiter:
                 `DIAL_TIMEOUT`. Once a Dial has succeeded: for `EXPORTER_RESTART`, or `CONTROLLER_GRACE`.
         """
         timeout = CONTROLLER_GRACE if self._has_dialled else DIAL_TIMEOUT
-        patience = Patience(timeout, holds_lease=True, has_answered=True)
+        patience = Patience(timeout, has_lease=True, has_answered=True)
         refusal: RequestError | None = None
         for elapsed in attempts(timeout, stopped=stopped):
             try:
@@ -261,26 +262,26 @@ class Waiter:
                 self._has_dialled = True
                 return route
         if isinstance(refusal, PermissionDenied):
-            raise LeaseLost(f"lease {name} belongs to another client now: {refusal}") from refusal
+            raise LeaseLost(f"lease {name} no longer belongs to this client: {refusal}") from refusal
         raise DeviceUnreachable(f"lease {name} cannot be dialled: {refusal}") from refusal
 
     def _waited(self) -> float:
-        """Return how long was waited already, by the clock that `wanted.wait` counts by."""
+        """Return the seconds since the start of the time that `wanted.wait` limits."""
         now = time.monotonic()
         self._since = self._since or now
         return now - self._since
 
     def _timeout(self, left: float) -> float:
-        """Return the timeout of one request, of which this much of the wait is left."""
+        """Return the timeout of one request, if `left` seconds of the wait are left."""
         return min(CALL_TIMEOUT, max(left, 1.0))
 
     def _try(self, elapsed: float, call: Callable[[], T], patience: Patience, gone: str = "") -> T | None:
         """
-        Return what `call` returns; None if that failed and may not the next time.
+        Return the result of `call`; None if it failed and can be tried again.
 
         Raises:
-            LeaseLost: The lab controller knows no such object; `gone` says so.
-            DeviceUnreachable: It cannot tell for longer than `patience` allows, and did before.
+            LeaseLost: The object does not exist; the message is `gone`.
+            LeaseTimeout: The lab controller had answered in this run, but failed for longer than `patience` allows.
             RequestError: It refuses, or has never answered.
         """
         try:
@@ -288,23 +289,23 @@ class Waiter:
         except NotFound as exc:
             raise LeaseLost(f"{gone}: {exc}") if gone else exc from exc
         except RequestError as exc:
-            self._trouble = exc
+            self._last_error = exc
             if patience.is_over(exc):
                 raise self._given_up(exc, f"{self._wanted} cannot be waited for") from exc
             self._report(elapsed, f"the lab controller does not answer ({exc})")
             return None
         patience.answered()
-        self._trouble = None
+        self._last_error = None
         return result
 
     def _given_up(self, error: RequestError, what: str) -> JumpstarterError:
-        """Return the error with which a wait ends: the lab is at fault if the lab controller had answered before."""
+        """Return the error that ends a wait: a fault of the lab if the lab controller had answered before."""
         if error.finality in (Finality.PASSING, Finality.UNKNOWN) and self._client.has_answered:
             return LeaseTimeout(f"{what}: {error}")
         return error
 
     def _report(self, elapsed: float, state: object) -> None:
-        """Say how things stand on every change, and who has the boards when the next survey is due."""
+        """Report a changed state to the user, and when a survey is due, which clients have leased the boards."""
         is_survey = not isinstance(state, str)
         is_due = state != self._last_state or (is_survey and elapsed >= self._next_survey)
         if elapsed < _QUIET or not is_due or (is_survey and self._events.is_quiet):
@@ -312,20 +313,20 @@ class Waiter:
         self._last_state = state
         if is_survey:
             self._next_survey = next_survey(elapsed, self._dice)
-        what = state if isinstance(state, str) else words_for_waiting(self._client, self._wanted)
+        what = state if isinstance(state, str) else describe_candidates(self._client, self._wanted)
         self._events.say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
             return LeaseLost(f"lease {name} ended before it was ready: {refusal.message} ({refusal.reason})")
         asked = f" ({self._wanted.source})" if self._wanted.source else ""
-        hint = what_there_is(self._client, self._wanted)
+        hint = hint_for(self._client, self._wanted)
         return LeaseUnsatisfiable(
             f"{_unserved(self._wanted)}{asked}{hint}; the lab controller says: {refusal.message} ({refusal.reason})"
         )
 
     def _raise_if_known_ended(self, name: str, exporter: Exporter | None = None) -> None:
-        """Raise why a lease has ended, if the lab controller tells that it has."""
+        """Raise the reason if the lab controller shows that the lease has ended."""
         try:
             lease = self._client.get_lease(name, timeout=CALL_TIMEOUT)
         except NotFound as exc:

@@ -1,4 +1,4 @@
-"""`GivenSource`: a device that is ours without a lease, since somebody else sees to that."""
+"""`GivenSource`: a device that is used without a lease of ours, because somebody else provides it."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 class GivenExporter(Access):
     """
-    One exporter that is there for us: nothing is leased, released or ended here.
+    Base class of exporters that are used without a lease of ours; nothing is leased or released.
 
     Args:
-        environ: What the environment says of it.
+        environ: The environment, which may contain the exporter's name and labels, and the passphrase.
 
     Attributes:
-        where: Words for who has the exporter.
-        place: Words for the place that it is reached at.
-        nameless: The exporter's name where nobody tells it.
+        where: Describes the exporter, or its owner, in messages.
+        address: Where it is reached, for messages.
+        default_name: The exporter's name if it is unknown.
     """
 
     where: str
-    place: str
-    nameless: str = ""
+    address: str
+    default_name: str = ""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -50,17 +50,17 @@ class GivenExporter(Access):
 
     @property
     def identity(self) -> ExporterIdentity:
-        """Which exporter it is, as the environment tells, or else by its place."""
-        return ExporterIdentity(name=self._name or self.nameless, labels=self._labels)
+        """The name and labels of the exporter from the environment, with `default_name` if the name is unknown."""
+        return ExporterIdentity(name=self._name or self.default_name, labels=self._labels)
 
     @property
-    def ending(self) -> str:
-        """Words for why a device can no longer be used."""
+    def end_reason(self) -> str:
+        """Why the device can no longer be used, for messages."""
         return "its fixture was torn down"
 
     @property
     def policy(self) -> DriverPolicy:
-        """The allow-list of driver clients, read as Jumpstarter itself does, with its own code."""
+        """The allow-list of driver clients in the environment, read by Jumpstarter's own code."""
         from jumpstarter.config.client import ClientConfigV1Alpha1Drivers
 
         drivers = ClientConfigV1Alpha1Drivers()
@@ -70,23 +70,23 @@ class GivenExporter(Access):
 
     def check(self, wanted: Wanted) -> None:
         """
-        Refuse what the exporter is not.
+        Check that the exporter is what `wanted` asks for.
 
         Raises:
-            DeviceMismatch: The exporter is not the one that `wanted` asks for.
+            DeviceMismatch: Its name or labels contradict `wanted`.
 
         Warns:
-            UserWarning: Once in a run, that nobody tells which exporter it is.
+            UserWarning: Its name or labels are unknown; once in a run.
         """
         check_identity(wanted, self._name, self._labels, self.where)
         if self._has_warned or not is_unknown(wanted, self._name, self._labels):
             return
         warnings.warn(
-            f"{asked_for(wanted)}, but the environment does not tell which exporter is at {self.place} "
-            "(JMP_EXPORTER, JMP_EXPORTER_LABELS): it is used unchecked",
+            f"{asked_for(wanted)}, but the environment does not tell which exporter is at {self.address} "
+            "(JMP_EXPORTER, JMP_EXPORTER_LABELS), so it is not checked",
             stacklevel=2,
         )
-        self._has_warned = True  # and not before: where a warning is an error, each test gets it
+        self._has_warned = True  # not earlier: if warnings are errors, each test gets it
 
     @property
     def _name(self) -> str:
@@ -103,7 +103,7 @@ class GivenExporter(Access):
         return Token(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
 
     def _channel(self, endpoint: str, tls: Tls | None) -> grpc.aio.Channel:
-        """Return a channel to `HOST:PORT`, over TLS or in plain text; in the portal's loop."""
+        """Return a channel to `HOST:PORT`, with TLS or in plain text; called in the portal's event loop."""
         import grpc
         from jumpstarter.exporter.auth import passphrase_client_interceptors
 
@@ -117,13 +117,13 @@ class GivenExporter(Access):
 
 class GivenSource:
     """
-    Devices of one exporter that is given to us.
+    The device of one exporter that is used without a lease of ours.
 
     Args:
         exporter: The exporter.
-        events: Told what happens.
-        healths: Where the state of each role's device is noted.
-        consoles: What holds for all consoles.
+        events: Receives what happens.
+        healths: The health of each role's device; filled here.
+        consoles: Settings of all consoles.
     """
 
     def __init__(
@@ -144,8 +144,8 @@ class GivenSource:
         Connect to the exporter and yield its device for each role.
 
         Raises:
-            ConfigError: The exporter is not the one that is asked for, does not take the passphrase in
-                JMP_GRPC_PASSPHRASE, or TLS is not as it must be.
+            ConfigError: The exporter does not match, refuses the passphrase in JMP_GRPC_PASSPHRASE, or TLS is not
+                configured correctly.
             DeviceUnreachable: It does not answer.
         """
         for each in wanted:
@@ -160,22 +160,22 @@ class GivenSource:
 
     @property
     def leases(self) -> list[Lease]:
-        """None: they are somebody else's."""
+        """Always empty: the lease belongs to somebody else."""
         return []
 
     def foresee(self, wanted: Wanted) -> Wanted:
-        """Return what is wanted as it is: no hook changes it, for there is no lease."""
+        """Return `wanted` unchanged: without a lease request, no hook changes it."""
         return wanted
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:  # noqa: ARG002
-        """Leave nothing to people: whoever gave the exporter decides on that."""
+        """Keep nothing for people: the owner of the exporter decides about it."""
         return [], []
 
     def release_all(self) -> None:
-        """Do nothing: whoever gave the exporter takes it back."""
+        """Do nothing: there is no lease to release."""
 
     def close(self) -> None:
-        """End the event loop; the exporter stays."""
+        """End the event loop."""
         self._connector.close()
 
 
@@ -190,19 +190,19 @@ _ADVICE = TlsAdvice(
 
 class ShellExporter(GivenExporter):
     """
-    The exporter of the `jmp shell` around this process: its lease is the shell's.
+    The exporter of the `jmp shell` around this process; the shell owns the lease.
 
-    Its log stream is left to the shell too: a second reader would steal half of it.
+    The shell also reads the exporter's log: with two readers, each would get a part of it.
 
     Source: JUMPSTARTER_HOST and the other variables that `jmp shell` sets (jumpstarter.config.env)
     """
 
     where = "the jmp shell around this run"
-    place = "JUMPSTARTER_HOST"
+    address = "JUMPSTARTER_HOST"
     reads_log = False
 
     def open(self, connection: ExporterConnection) -> Drivers:
-        """Open a channel to where JUMPSTARTER_HOST says."""
+        """Open a channel to the address in JUMPSTARTER_HOST."""
         host = self._environ["JUMPSTARTER_HOST"]
         return connection.open_channel(
             lambda: self._channel_to(host), exporter=f"the exporter at JUMPSTARTER_HOST={host}", advice=_ADVICE
@@ -210,7 +210,7 @@ class ShellExporter(GivenExporter):
 
     def _channel_to(self, host: str) -> grpc.aio.Channel:
         """
-        Return the channel that Jumpstarter's own client would make: a socket's path has neither TLS nor passphrase.
+        Return the channel that Jumpstarter's own client would create: to a socket, without TLS and passphrase.
 
         Source: jumpstarter.client.client_from_path
         """
@@ -223,6 +223,6 @@ class ShellExporter(GivenExporter):
 
 
 def _is_endpoint(host: str) -> bool:
-    """Tell whether this is `HOST:PORT` and no path."""
+    """Return whether `host` is `HOST:PORT`, not the path of a socket."""
     _, colon, port = host.rpartition(":")
     return bool(colon) and port.isdecimal() and 1 <= int(port) <= 65535

@@ -266,7 +266,7 @@ class Run:
             return DirectExporter(
                 direct.value,
                 ca=Path(ca.value) if ca else None,
-                said_by=direct.source,
+                source=direct.source,
                 environ=self.settings.environ,
             )
         except OptionError as exc:

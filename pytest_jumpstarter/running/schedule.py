@@ -49,7 +49,7 @@ class Schedule:
         self._config = config = session.config
         items: Sequence[pytest.Item] = session.items
         self._wanted = [_wanted_devices(item) for item in items]
-        self._hopes = _hopes_of(needs)
+        self._preferred = _preferred_of(needs)
         self._position = {item: position for position, item in enumerate(items)}
         self._sets = sets_of(self._wanted)
         self._fixtures = device_fixtures(session)
@@ -65,7 +65,7 @@ class Schedule:
         for devices in order:
             for role in self._sets.get(wanted.role, frozenset()) & devices.keys() - found.keys():
                 found[role] = devices[role]
-        return [replace(each, hopes=self._hopes.get(role, ())) for role, each in found.items()]
+        return [replace(each, preferred=self._preferred.get(role, ())) for role, each in found.items()]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -164,12 +164,12 @@ def _wanted_devices(item: pytest.Item) -> dict[str, Wanted]:
     return found
 
 
-def _hopes_of(needs: Iterable[tuple[str, Needs]]) -> dict[str, tuple[str, ...]]:
+def _preferred_of(needs: Iterable[tuple[str, Needs]]) -> dict[str, tuple[str, ...]]:
     """Return for each role the labels that tests are skipped without."""
-    hopes: dict[str, dict[str, None]] = {}
+    preferred: dict[str, dict[str, None]] = {}
     for role, need in needs:
-        hopes.setdefault(role, {}).update(dict.fromkeys(need.labels))
-    return {role: tuple(selectors) for role, selectors in hopes.items()}
+        preferred.setdefault(role, {}).update(dict.fromkeys(need.labels))
+    return {role: tuple(selectors) for role, selectors in preferred.items()}
 
 
 def sets_of(tests: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:

@@ -35,19 +35,19 @@ def check(suite: pytest.Pytester, *args: str) -> str:
     [
         (
             "device_fixture(selector='board=virtul')",
-            "dut: board=virtul (device_fixture of dut) matches none; did you mean board=virtual (2)?",
+            "dut: no exporter matches board=virtul (device_fixture of dut); did you mean board=virtual (2)?",
         ),
         (
             "device_fixture(selector='bord=virtual,kind=dut')",
-            "dut: bord=virtual,kind=dut * matches none; no exporter has a label 'bord', did you mean 'board'?",
+            "dut: no exporter matches bord=virtual,kind=dut (*); no exporter has a label 'bord', did you mean 'board'?",
         ),
         (
             "device_fixture(exporter='board-7')",
-            "dut: exporter board-7 (device_fixture of dut) matches none; the lab has board-*",
+            "dut: there is no exporter board-7 (device_fixture of dut); the lab has board-*",
         ),
         (
             "device_fixture(selector='board=absent')",
-            "dut: of those that match board=absent (*) none is there: 1 offline (nobody-1); start `jmp run` *",
+            "dut: no exporter that matches board=absent (*) is online: 1 offline (nobody-1); start `jmp run` *",
         ),
         (
             "device_fixture()",
@@ -55,8 +55,8 @@ def check(suite: pytest.Pytester, *args: str) -> str:
         ),
         (
             "device_fixture(selector='board=mock')\nmore = device_fixture(selector='board in (mock)')",
-            "dut (board=mock) and more (board in (mock)) are leased together, and that takes 2 boards at once; "
-            "of the 1 there are (mock-1) that is too few: add some, or ask for less in one test",
+            "dut (board=mock) and more (board in (mock)) are leased together and need 2 boards at once, "
+            "but the matching boards are too few: mock-1; add boards, or use fewer devices in one test",
         ),
         (
             "device_fixture(selector='board=mock')\npytestmark = pytest.mark.jumpstarter(labels='can=true')",
@@ -153,4 +153,4 @@ def test_lease_of_somebody_else(suite: pytest.Pytester, lab: Lab) -> None:
         lease = other.create_lease(lease_id="others-own", selector="board=mock", duration=60)
         words = check(suite, "--jmp-lease=others-own", "--jmp-selector=board=mock")
         other.delete_lease(lease.name)
-    assert "dut: lease others-own (--jmp-lease) belongs to client 'other', and we are 'default' " in words
+    assert "dut: lease others-own (--jmp-lease) belongs to client 'other', not to 'default' " in words
