@@ -45,7 +45,7 @@ def test_fixture_is_documented(pytester: pytest.Pytester, name: str) -> None:
     """README has every fixture, and `pytest --fixtures` a docstring for it."""
     assert f"| `{name}` |" in README
     shown = pytester.runpytest("--fixtures").outlines
-    ours = shown[next(i for i, line in enumerate(shown) if "pytest_jumpstarter.plugin ---" in line) :]
+    ours = shown[next(i for i, line in enumerate(shown) if "pytest_jumpstarter.fixtures ---" in line) :]
     start = next(i for i, line in enumerate(ours) if re.match(rf"{name}\b", line))
     assert "no docstring available" not in ours[start + 1]
 
@@ -53,7 +53,7 @@ def test_fixture_is_documented(pytester: pytest.Pytester, name: str) -> None:
 def test_every_fixture_is_tested_here(pytester: pytest.Pytester) -> None:
     """The list of fixtures above is complete."""
     shown = "\n".join(pytester.runpytest("--fixtures").outlines)
-    section = shown.split("pytest_jumpstarter.plugin ---")[1].split("\n---")[0]
+    section = shown.split("pytest_jumpstarter.fixtures ---")[1].split("\n---")[0]
     assert sorted(re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE)) == ["console", "dut", "jumpstarter"]
 
 
