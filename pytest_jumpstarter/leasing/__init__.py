@@ -15,6 +15,8 @@ From a request for a device downwards:
 - `lease`: `ManagedLease`, what every lease in use has in common, and `AdoptedLease`, one that somebody else made.
 - `own_lease`: `OwnLease`: a lease of this process from request to release.
 - `waiting`: waits until a lease is Ready, until its exporter is, until Dial succeeds.
+- `polling`: how often a run that queues asks.
+- `patience`: how long a wait bears that the lab controller cannot be asked.
 - `keeper`: extends leases in time and sees them end, in a thread. `health`: whether a device is still there.
 - `release`: gives leases back by name, also those of a process that has died.
 - `hand_over`: leases that are left to people after a failure.
