@@ -104,8 +104,10 @@ class Connector:
     def warm_up(self) -> None:
         """Start what takes long and needs no exporter: Jumpstarter's client code and the event loop."""
         if self._warming is None:
-            self._warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
-            self._warming.start()
+            warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
+            with suppress(RuntimeError):  # there are no more threads: `connect` says so, if it needs one
+                warming.start()
+                self._warming = warming
 
     def listen_to_hook(self, role: str, tunnel: Tunnel) -> ExporterLog:
         """Read what an exporter says while its beforeLease hook runs, over a tunnel for that alone."""

@@ -142,12 +142,14 @@ class Leases:
     def release_all(self) -> None:
         """Give back every lease of ours at once, without waiting for anything else; for a signal, in a thread."""
         self._is_urgent = True
-        threads = [
-            threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
-            for managed in list(self.managed)
-        ]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for managed in list(self.managed):
+            thread = threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
+            try:
+                thread.start()
+                threads.append(thread)
+            except RuntimeError:  # there are no more threads
+                managed.release(is_urgent=True)
         for health in list(self._healths.values()):
             health.lose(LeaseLost("the boards went back when a signal came"))
         for thread in threads:

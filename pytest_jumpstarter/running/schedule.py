@@ -73,9 +73,11 @@ class Schedule:
         if not idle or session.config.getoption("collectonly") or session.config.getoption("setupplan"):
             return
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does, before gRPC reads it
-        self._imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
-        self._imports.start()
-        session.config.add_cleanup(self.wait_for_imports)
+        imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
+        with suppress(RuntimeError):  # there are no more threads: whoever needs a device is told
+            imports.start()
+            self._imports = imports
+            session.config.add_cleanup(self.wait_for_imports)
 
     def _warm_up(self, session: pytest.Session) -> None:
         """Once the imports are done, and before a test needs a device, connect to the lab controller."""
