@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -74,8 +75,10 @@ class OrderlyStop:
             self.wait_released()
             self._end_as(number)
         self.received = number
-        self._thread = threading.Thread(target=self._release, name="jumpstarter-release", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._release, name="jumpstarter-release", daemon=True)
+        with suppress(RuntimeError):  # there are no more threads: the leases go back as the run unwinds
+            thread.start()
+            self._thread = thread
         former = self._former.get(number)
         if callable(former):
             former(number, frame)  # Python's own for SIGINT raises KeyboardInterrupt

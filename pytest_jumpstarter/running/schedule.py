@@ -75,9 +75,11 @@ class Schedule:
             return
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does, before gRPC reads it
         pytest_private.let_loggers_come()
-        self._imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
-        self._imports.start()
-        session.config.add_cleanup(self.wait_for_imports)
+        imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
+        with suppress(RuntimeError):  # no thread can be started: whoever needs a device imports what it needs
+            imports.start()
+            self._imports = imports
+            session.config.add_cleanup(self.wait_for_imports)
 
     def _warm_up(self, session: pytest.Session) -> None:
         """Once the imports are done, and before a test needs a device, connect to the lab controller."""

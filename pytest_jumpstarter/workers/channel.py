@@ -49,11 +49,11 @@ class ControllerEnd:
         try:
             self._socket.bind(self.address)
             self._socket.listen()
-        except OSError:
+            self._thread = threading.Thread(target=self._accept, name="jumpstarter-hub", daemon=True)
+            self._thread.start()
+        except (OSError, RuntimeError):  # RuntimeError: there are no more threads
             self._remove()
             raise
-        self._thread = threading.Thread(target=self._accept, name="jumpstarter-hub", daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Take the socket away; workers that are still connected are not heard any more."""
@@ -78,7 +78,10 @@ class ControllerEnd:
             if self._is_closed:
                 connection.close()
                 return
-            threading.Thread(target=self._serve, args=[connection], name="jumpstarter-worker", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=[connection], name="jumpstarter-worker", daemon=True).start()
+            except RuntimeError:  # there are no more threads: nobody hears of this worker
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         """Answer one worker until it is gone."""
