@@ -163,7 +163,7 @@ class _ExpiringAuthority(Authority):
         return subject
 
     def expire(self) -> str:
-        """Let all tokens of clients run out that were issued by now."""
+        """Make all tokens of clients that were issued so far expire."""
         self._good.clear()
         self._has_expired = True
         return "expired"
@@ -196,6 +196,6 @@ class _BeforeAnswers(grpc.aio.ServerInterceptor):
 
 
 def _shift_clock(seconds: float) -> float:
-    """Let all of this process see another time; what measures durations is monotonic and stays right."""
+    """Change the clock of this process; the monotonic clock, which measures durations, stays right."""
     setattr(time, "time", lambda: _honest_time() + seconds)  # noqa: B010 - the type says that it cannot be assigned
     return seconds

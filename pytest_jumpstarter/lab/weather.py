@@ -74,7 +74,7 @@ class _Trouble:
     left: float
 
     def takes(self, call: _Call) -> bool:
-        """Tell whether a call suffers, and count it."""
+        """Return whether a call is affected, and count it."""
         is_for = call.method in self.methods and (call.kind in self.kinds or call.method == _ROUTER)
         if not is_for or call.name == WATCHER or self.left <= 0 or time.monotonic() >= self.end:
             return False

@@ -47,7 +47,7 @@ class ExitCode:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Let the exit code be the signal's, and say what teardowns made of boards that had gone back already."""
+        """Set the exit code after a signal; report teardowns that failed because their boards had been released."""
         try:
             return (yield)
         except Exception as exc:

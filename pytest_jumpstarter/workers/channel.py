@@ -150,7 +150,7 @@ class WorkerEnd:
         return Path(answer["config"])
 
     def wait(self, wanted: Sequence[tuple[str | None, str | None]]) -> None:
-        """Let other workers know that devices are waited for: selector and exporter's name of each."""
+        """Tell the other workers which devices are waited for: selector and exporter name of each."""
         self._ask({"do": "wait", "wanted": wanted}, timeout=_TIMEOUT)
 
     def wanted_by(self, boards: Sequence[tuple[str, dict[str, str]]]) -> str:
