@@ -70,7 +70,13 @@ class ExporterConnection:
         self._stack = ExitStack()
         self._drivers: Drivers | None = None
         self._driver_portal: DriverPortal | None = None
+        self._tunnel: Tunnel | None = None
         self.channel: grpc.aio.Channel | None = None
+
+    @property
+    def router_trouble(self) -> str:
+        """Why the router on the way cannot be reached at present; empty if it can, or there is none."""
+        return self._tunnel.router_trouble if self._tunnel is not None else ""
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> Drivers:
         """
@@ -84,6 +90,7 @@ class ExporterConnection:
             DeviceUnreachable: The exporter does not answer.
             DriverMissing, DriverNotAllowed: The client of the root driver cannot be used, so nothing can.
         """
+        self._tunnel = tunnel
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
         self._give_portal(drivers, tunnel)
         return drivers
@@ -129,7 +136,7 @@ class ExporterConnection:
 
         Returns:
             ExporterOffline: The exporter was restarted since we connected.
-            DeviceUnreachable: The exporter does not answer.
+            DeviceUnreachable: The exporter does not answer, or the router on the way to it.
             None: All is well.
         """
         import grpc
@@ -147,6 +154,8 @@ class ExporterConnection:
         try:
             response = self.portal.call(ask)
         except grpc.aio.AioRpcError as exc:
+            if self.router_trouble:
+                return DeviceUnreachable(f"{exporter} is out of reach: {self.router_trouble}")
             return DeviceUnreachable(f"{exporter} does not answer within {timeout:.0f}s: {exc.details()}")
         except Exception as exc:
             return DeviceUnreachable(f"{exporter} cannot be checked: {type(exc).__name__}: {exc}")
@@ -188,7 +197,10 @@ class ExporterConnection:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(drivers.close)
         except BaseException as exc:
+            trouble = self.router_trouble
             self.close()
+            if trouble and not isinstance(exc, JumpstarterError) and isinstance(exc, Exception):
+                raise DeviceUnreachable(f"{exporter} is out of reach: {trouble}") from exc
             _explain(exc, exporter, advice)
             raise
         self._drivers = drivers

@@ -140,15 +140,18 @@ class Health:
         """
         Find out whether the device is lost for good.
 
-        It is not where the exporter cannot be reached but the lab controller cannot either: then both may come back,
-        the lease is ours for its time to live, and that is what is returned.
+        It is not where the exporter cannot be reached but the lab controller cannot either, or the router is away: they
+        may come back, the lease is ours for its time to live, and that is what is returned.
         """
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         loss = self._ask_controller()
         if loss is None and self._connection is not None:
             loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self._name)
-            if isinstance(loss, DeviceUnreachable) and self._tunnel is not None and self._tunnel.last_reason:
+            is_said = self._connection.router_trouble
+            if isinstance(loss, DeviceUnreachable) and self._tunnel and self._tunnel.last_reason and not is_said:
                 loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
+        if isinstance(loss, DeviceUnreachable) and self._connection is not None and self._connection.router_trouble:
+            return loss
         if isinstance(loss, DeviceUnreachable) and self._silence is not None:
             return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._silence}")
         if loss is not None:
