@@ -167,7 +167,7 @@ class ExporterConnection:
         """Ask the exporter for its drivers; must be awaited in the portal's loop."""
         self.channel = channel
         stack = self._stack.enter_context(ExitStack())  # closed after the clients, even those that are built later
-        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers()
+        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(CONNECT_TIMEOUT)
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
@@ -188,7 +188,7 @@ class ExporterConnection:
         if tunnel is not None:
             target = socket_target(tunnel.path)
             channel = self._stack.enter_context(grpc.secure_channel(*target, options=_INNER_OPTIONS))
-        self._driver_portal = portal = DriverPortal(self.portal, channel)
+        self._driver_portal = portal = DriverPortal(self.portal, channel, lambda: tunnel is None or tunnel.is_open)
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
 
@@ -213,7 +213,7 @@ def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> Non
 
     if isinstance(exc, JumpstarterError):
         return  # checked first, since some of ours are an OSError too
-    if isinstance(exc, TimeoutError):
+    if isinstance(exc, grpc.aio.AioRpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
     if isinstance(exc, BadDriverReport):
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
@@ -269,12 +269,8 @@ def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
 async def _over_channel(
     channel: Callable[[], grpc.aio.Channel], connection: ExporterConnection
 ) -> AsyncIterator[Drivers]:
-    from anyio import fail_after
-
     async with channel() as opened:
-        with fail_after(CONNECT_TIMEOUT):
-            drivers = await connection.read_drivers(opened)
-        yield drivers
+        yield await connection.read_drivers(opened)
 
 
 # The next call dials a broken tunnel again, so a long wait before reconnecting would not help.

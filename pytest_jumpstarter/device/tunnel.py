@@ -132,6 +132,11 @@ class Tunnel:
         self.router_trouble = ""
         self.heard = -math.inf
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return not self._closed.is_set()
+
     async def open(self) -> str:
         """
         Dial once, so that a refusal is raised here instead of closing the first connection, then listen.
