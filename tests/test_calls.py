@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import grpc
+import grpc.aio
 import pytest
 from anyio.from_thread import start_blocking_portal
 from faulty import FaultyLab
+from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2, jumpstarter_pb2_grpc
 from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.device import blocking_calls
 from pytest_jumpstarter.device.blocking_calls import DriverPortal
+from pytest_jumpstarter.device.call_window import was_never_sent
 
 SUITE = """
     def test_it(dut):
@@ -129,3 +136,66 @@ def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(RuntimeError, match="waits for something, and there is no event loop"):
             portal.call(Driver(LoopStub(), waits_first=False).call_async, "two")
         assert (sent, sent_in_loop) == (["two"], ["one"])
+
+
+class Power(jumpstarter_pb2_grpc.ExporterServiceServicer):
+    """An exporter that counts its calls."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def DriverCall(self, request: Any, context: object) -> Any:  # noqa: N802  (the method's name)
+        """Count a call."""
+        self.called.append(request.method)
+        return jumpstarter_pb2.DriverCallResponse()
+
+
+class Method:
+    """A driver client that calls one method."""
+
+    def __init__(self) -> None:
+        self.stub: Any = None
+
+    async def call_async(self, name: str) -> None:
+        """Call it."""
+        await self.stub.DriverCall(jumpstarter_pb2.DriverCallRequest(method=name))
+
+
+@pytest.fixture
+def socket() -> Iterator[str]:
+    """Return a path like that of a tunnel's socket, where nobody listens."""
+    with tempfile.TemporaryDirectory(prefix="pj-") as folder:
+        yield f"unix:{folder}/device"
+
+
+def test_waits_for_the_connection(monkeypatch: pytest.MonkeyPatch, socket: str) -> None:
+    """A call that cannot be sent, since the connection is being opened again, waits until it can, and is sent once."""
+    monkeypatch.setattr(blocking_calls, "_CALL", Method.call_async)
+    power: Any = cast(Any, Power)()  # it inherits abstract stubs
+    has_failed = threading.Event()
+
+    def look(error: BaseException) -> bool:
+        has_failed.set()
+        return was_never_sent(error)
+
+    monkeypatch.setattr(blocking_calls, "was_never_sent", look)
+    with start_blocking_portal() as loop, grpc.insecure_channel(socket) as channel, ThreadPoolExecutor(2) as pool:
+        call = pool.submit(DriverPortal(loop, channel).call, Method().call_async, "on")
+        assert has_failed.wait(30)
+        server = grpc.server(pool)
+        jumpstarter_pb2_grpc.add_ExporterServiceServicer_to_server(power, server)
+        server.add_insecure_port(socket)
+        server.start()
+        call.result(30)
+        server.stop(None).wait(10)
+    assert power.called == ["on"]
+
+
+def test_gives_up_with_the_tunnel(monkeypatch: pytest.MonkeyPatch, socket: str) -> None:
+    """A call that could not be sent ends at once where there will be no other connection."""
+    monkeypatch.setattr(blocking_calls, "_CALL", Method.call_async)
+    with start_blocking_portal() as loop, grpc.insecure_channel(socket) as channel:
+        portal = DriverPortal(loop, channel, lambda: False)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            portal.call(Method().call_async, "on")
+    assert was_never_sent(caught.value)

@@ -299,7 +299,7 @@ def test_router_that_is_back() -> None:
 
 def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
     """A break goes on until both sides have closed, so that a call which begins in the middle has it to blame."""
-    monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.0)
+    monkeypatch.setattr(tunnel_module, "ROUTER_PATIENCE", 0.0)
     held, endpoint = held_endpoint()
 
     async def scenario() -> None:
@@ -336,7 +336,7 @@ def test_call_that_begins_during_a_break(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_router_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """A router that does not come back in time ends the connection, and what was wrong with it is known."""
-    monkeypatch.setattr(tunnel_module, "ROUTER_RESTART", 0.3)
+    monkeypatch.setattr(tunnel_module, "ROUTER_PATIENCE", 1.5)
     held, endpoint = held_endpoint()
 
     async def scenario() -> Tunnel:
@@ -352,4 +352,6 @@ def test_router_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     with held:
         tunnel = asyncio.run(scenario())
     assert math.isfinite(tunnel.last_break)
+    assert tunnel.last_reason == tunnel.router_trouble
+    assert tunnel.last_reason.startswith(f"the router {endpoint} cannot be reached: ")
     assert "Connection refused" in tunnel.last_reason

@@ -18,6 +18,8 @@ CAUSES = {
     "several, one the lab's": ("raise ExceptionGroup('x', [ValueError(), errors.LeaseLost('x')])", DEVICE_ERROR),
     "stream error, lease gone": ("lose(dut, jumpstarter); raise pexpect.EOF('x')", DEVICE_ERROR),
     "driver error, lease gone": ("lose(dut, jumpstarter); call_until_it_fails(dut)", DEVICE_ERROR),
+    "call that never left": ("never_sent('unix:/tmp/pj-x1/device')", DEVICE_ERROR),
+    "product out of reach": ("never_sent('ipv4:192.0.2.1:443')", TEST_FAILURE),
     "assertion": ("assert dut is None", TEST_FAILURE),
     "assertion over a lab's error": ("raise AssertionError('x') from errors.LeaseLost('x')", TEST_FAILURE),
     "assertion, lease gone": ("swallow(dut, jumpstarter); assert dut is None", DEVICE_ERROR),
@@ -28,13 +30,17 @@ CAUSES = {
 }
 
 PRELUDE = """
-import pexpect, pytest
+import grpc, grpc.aio, pexpect, pytest
 from pytest_jumpstarter import errors
 
 def lose(dut, jumpstarter):
     jumpstarter.client.delete_lease(dut.lease.name)
     while not jumpstarter.client.get_lease(dut.lease.name).is_ended:
         pass
+
+def never_sent(address):
+    nothing, details = grpc.aio.Metadata(), f"failed to connect to all addresses; last error: UNKNOWN: {address}: no"
+    raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)
 
 def swallow(dut, jumpstarter):
     lose(dut, jumpstarter)

@@ -2,8 +2,8 @@
 The device that a test gets, and the connection to its exporter.
 
 - `portal`: the one event loop, in a thread of its own. Jumpstarter's driver clients and the tunnel run in it.
-- `tunnel`: a unix socket on this machine whose connections end at the exporter's gRPC server. `socket_end`: the local
-  end of one such connection.
+- `tunnel`: a unix socket on this machine whose connections end at the exporter's gRPC server. `relay`: copies one of
+  them. `socket_end`: its local end.
 - `exporter_connection`: connects to an exporter, through a tunnel or over a channel, and reads its drivers.
 - `drivers`: the driver clients of a device by their dotted paths, and clear errors for those that cannot be used.
 - `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.

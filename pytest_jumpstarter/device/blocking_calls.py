@@ -15,23 +15,31 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import grpc
 import grpc.aio
+from google.protobuf import empty_pb2
 from jumpstarter.client.core import AsyncDriverClient, DriverInvalidArgument, DriverMethodNotImplemented
 from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
-from pytest_jumpstarter.device.call_window import leaves, mark_call
+from pytest_jumpstarter.device.call_window import leaves, mark_call, was_never_sent
 from pytest_jumpstarter.device.portal import LoopNeeded, run_here
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from jumpstarter.client import DriverClient
     from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverCallRequest, DriverCallResponse
+    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2_grpc import ExporterServiceStub
 
 T = TypeVar("T")
+
+CONNECT_PATIENCE = 20.0
+"""Seconds for which a call waits that could not be sent, because the connection is being opened again."""
+
+_READY_CHECK = 0.5
 
 
 class DriverPortal:
@@ -43,18 +51,24 @@ class DriverPortal:
     Args:
         portal: The portal to the loop.
         channel: A channel to the exporter; it may connect when the first call is made. None: all calls use the loop.
+        is_open: Tells whether the channel can be connected again once it broke.
 
     Attributes:
         last_failure: When a call failed last, other than by a wrong method or argument; by `time.monotonic()`.
     """
 
-    def __init__(self, portal: BlockingPortal, channel: grpc.Channel | None) -> None:
+    def __init__(
+        self, portal: BlockingPortal, channel: grpc.Channel | None, is_open: Callable[[], bool] = lambda: True
+    ) -> None:
         self.last_failure = -math.inf
         self._portal = portal
         self._loop_thread = portal.call(threading.get_ident)
         self._driver_call: Callable[[DriverCallRequest], DriverCallResponse] | None = None
+        self._until_ready: Callable[[float], bool] = lambda _: False
         if channel is not None:
-            self._driver_call = jumpstarter_pb2_grpc.ExporterServiceStub(channel).DriverCall
+            stub = jumpstarter_pb2_grpc.ExporterServiceStub(channel)
+            self._driver_call = stub.DriverCall
+            self._until_ready = partial(_until_ready, stub, is_open)
         self._opened: dict[int, float] = {}
 
     def call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
@@ -103,7 +117,7 @@ class DriverPortal:
             return self._portal.call(function, *args)
         if not isinstance(function, MethodType) or function.__func__ is not _CALL:
             return self._portal.call(function, *args)
-        stub = _BlockingStub(self._driver_call)
+        stub = _BlockingStub(self._driver_call, self._until_ready)
         try:
             return run_here(_CALL(_DriverWithStub(function.__self__, stub), *args))
         except LoopNeeded:
@@ -143,20 +157,44 @@ class _BlockingStub:
         is_sent: Whether the call may have been sent.
     """
 
-    def __init__(self, driver_call: Callable[[DriverCallRequest], DriverCallResponse]) -> None:
+    def __init__(
+        self,
+        driver_call: Callable[[DriverCallRequest], DriverCallResponse],
+        until_ready: Callable[[float], bool],
+    ) -> None:
         self._driver_call = driver_call
+        self._until_ready = until_ready
         self.is_sent = False
 
     async def DriverCall(self, request: DriverCallRequest) -> DriverCallResponse:  # noqa: N802  (the method's name)
-        """Call a driver; raise the same errors as a call in the loop."""
+        """Call a driver, once there is a connection; raise the same errors as a call in the loop."""
         self.is_sent = True
-        try:
-            return self._driver_call(request)
-        except grpc.RpcError as exc:
-            raise _aio_error(exc) from None
+        deadline = 0.0
+        while True:
+            try:
+                return self._driver_call(request)
+            except grpc.RpcError as exc:
+                error = _aio_error(exc)
+            deadline = deadline or time.monotonic() + CONNECT_PATIENCE
+            if not was_never_sent(error) or not self._until_ready(deadline):
+                raise error from None
 
     def __getattr__(self, name: str) -> NoReturn:
         raise LoopNeeded(f"Jumpstarter's driver client also calls {name}, which needs the event loop")
+
+
+def _until_ready(stub: ExporterServiceStub, is_open: Callable[[], bool], deadline: float) -> bool:
+    """Wait until the exporter is connected, by a call that does nothing; tell whether it is by `deadline`."""
+    while is_open() and time.monotonic() < deadline:
+        try:
+            stub.GetReport(empty_pb2.Empty(), wait_for_ready=True, timeout=_READY_CHECK)
+        except grpc.RpcError as exc:
+            error = _aio_error(exc)
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED and not was_never_sent(error):
+                return True  # whatever it answers, it is there
+        else:
+            return True
+    return False
 
 
 def _aio_error(exc: grpc.RpcError) -> grpc.aio.AioRpcError:

@@ -113,9 +113,12 @@ class DriverBuilder:
         self._policy = policy
         self._drivers: Drivers | None = None
 
-    async def read_drivers(self) -> Drivers:
+    async def read_drivers(self, timeout: float) -> Drivers:
         """
         Ask the exporter for its drivers; must be awaited in the portal's loop.
+
+        Args:
+            timeout: Seconds for the answer.
 
         Raises:
             grpc.aio.AioRpcError: The exporter does not answer.
@@ -125,7 +128,9 @@ class DriverBuilder:
         from google.protobuf import empty_pb2
         from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
-        response = await jumpstarter_pb2_grpc.ExporterServiceStub(self._channel).GetReport(empty_pb2.Empty())
+        # gRPC's own deadline: a call that anyio's timeouts cancel ends as cancelled, not as late.
+        stub = jumpstarter_pb2_grpc.ExporterServiceStub(self._channel)
+        response = await stub.GetReport(empty_pb2.Empty(), timeout=timeout)
         root = _tree(response.reports)
         client = await self._make(root)
         if isinstance(client, MissingDriver):

@@ -71,7 +71,13 @@ class ExporterConnection:
         self._stack = ExitStack()
         self._drivers: Drivers | None = None
         self._driver_portal: DriverPortal | None = None
+        self._tunnel: Tunnel | None = None
         self.channel: grpc.aio.Channel | None = None
+
+    @property
+    def router_trouble(self) -> str:
+        """Why the router on the way cannot be reached at present; empty if it can, or there is none."""
+        return self._tunnel.router_trouble if self._tunnel is not None else ""
 
     def open_tunnel(self, tunnel: Tunnel, *, exporter: str) -> Drivers:
         """
@@ -85,6 +91,7 @@ class ExporterConnection:
             DeviceUnreachable: The exporter does not answer.
             DriverMissing, DriverNotAllowed: The client of the root driver cannot be used, so nothing can.
         """
+        self._tunnel = tunnel
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
         self._give_portal(drivers, tunnel)
         return drivers
@@ -130,7 +137,7 @@ class ExporterConnection:
 
         Returns:
             ExporterOffline: The exporter was restarted since we connected.
-            DeviceUnreachable: The exporter does not answer.
+            DeviceUnreachable: The exporter does not answer, or the router on the way to it.
             None: All is well.
         """
         import grpc
@@ -149,6 +156,8 @@ class ExporterConnection:
         try:
             response = self.portal.call(ask)
         except grpc.aio.AioRpcError as exc:
+            if self.router_trouble:
+                return DeviceUnreachable(f"{exporter} is out of reach: {self.router_trouble}")
             waited = time.monotonic() - began
             return DeviceUnreachable(f"{exporter} does not answer within {waited:.1f}s: {exc.details()}")
         except Exception as exc:
@@ -161,7 +170,7 @@ class ExporterConnection:
         """Ask the exporter for its drivers; must be awaited in the portal's loop."""
         self.channel = channel
         stack = self._stack.enter_context(ExitStack())  # closed after the clients, even those that are built later
-        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers()
+        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(CONNECT_TIMEOUT)
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
@@ -182,7 +191,7 @@ class ExporterConnection:
         if tunnel is not None:
             target = socket_target(tunnel.path)
             channel = self._stack.enter_context(grpc.secure_channel(*target, options=_INNER_OPTIONS))
-        self._driver_portal = portal = DriverPortal(self.portal, channel)
+        self._driver_portal = portal = DriverPortal(self.portal, channel, lambda: tunnel is None or tunnel.is_open)
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
 
@@ -191,7 +200,10 @@ class ExporterConnection:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
             self._stack.callback(drivers.close)
         except BaseException as exc:
+            trouble = self.router_trouble
             self.close()
+            if trouble and not isinstance(exc, JumpstarterError) and isinstance(exc, Exception):
+                raise DeviceUnreachable(f"{exporter} is out of reach: {trouble}") from exc
             _explain(exc, exporter, advice)
             raise
         self._drivers = drivers
@@ -204,7 +216,7 @@ def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> Non
 
     if isinstance(exc, JumpstarterError):
         return  # checked first, since some of ours are an OSError too
-    if isinstance(exc, TimeoutError):
+    if isinstance(exc, grpc.aio.AioRpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
     if isinstance(exc, BadDriverReport):
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
@@ -260,12 +272,8 @@ def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
 async def _over_channel(
     channel: Callable[[], grpc.aio.Channel], connection: ExporterConnection
 ) -> AsyncIterator[Drivers]:
-    from anyio import fail_after
-
     async with channel() as opened:
-        with fail_after(CONNECT_TIMEOUT):
-            drivers = await connection.read_drivers(opened)
-        yield drivers
+        yield await connection.read_drivers(opened)
 
 
 # The next call dials a broken tunnel again, so a long wait before reconnecting would not help.

@@ -1,8 +1,8 @@
 """
 The tunnel: a unix socket on this machine whose connections end at the exporter's gRPC server.
 
-Each connection is one Dial and one `RouterService.Stream`, which carries the bytes of an HTTP/2 connection. A frame has
-at most `FRAME_BYTES` of payload. The end of input is a GOAWAY frame, then a half-closed stream.
+Each connection is one Dial and one `RouterService.Stream`, which carries the bytes of an HTTP/2 connection. Where the
+router cannot be reached, each try has a Dial of its own: the exporter gives up on a route that it could not follow.
 
 Source: jumpstarter.v1.RouterService (router.proto), ControllerService.Dial
 """
@@ -16,34 +16,49 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
-from jumpstarter_protocol import router_pb2, router_pb2_grpc
+from jumpstarter_protocol import router_pb2_grpc
 
+from pytest_jumpstarter.device.relay import FRAME_BYTES, Relay
 from pytest_jumpstarter.device.socket_end import SocketEnd, new_folder
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Route
+    from pytest_jumpstarter.device.relay import Stream
 
-    _Stream: TypeAlias = grpc.aio.StreamStreamCall[router_pb2.StreamRequest, router_pb2.StreamResponse]
-
-FRAME_BYTES = 1 << 18
-"""Larger frames do not make a flash faster, but need more memory, and more CPU time because of the cache."""
-
-ROUTER_RESTART = 5.0
+ROUTER_PATIENCE = 20.0
 """Seconds for which an unreachable router is tried again: it may be restarting."""
 
-_REPEAT = 0.1
+_REDIAL = 1.0
+"""Seconds from one try to the next."""
 _HANG_UP_TIMEOUT = 1.0
 """Seconds to wait until gRPC has noticed the end of a connection, which normally takes milliseconds."""
 _STATUS_TIMEOUT = 1.0
 _GRPC_NONSENSE = "Internal error from Core"
 """The details that grpc.aio reports if a stream ends during a write; the router's own text is lost."""
+
+
+class RouterUnreachable(ConnectionError):
+    """The router that a route leads through cannot be reached; the message names it."""
+
+
+class StreamBroken(ConnectionError):
+    """
+    A stream through a router broke.
+
+    Attributes:
+        stream: The stream, which knows more once its status has come.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
 
 
 class RouterChannels:
@@ -58,31 +73,21 @@ class RouterChannels:
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def stream(self, route: Route) -> _Stream:
+    def stream(self, route: Route) -> Stream:
         """
-        Open the stream of `route`; a route is good for one stream.
+        Return the stream of `route`, which connects by itself; a route is good for one stream.
 
         Raises:
-            AioRpcError: The router was unreachable for `ROUTER_RESTART` seconds, or refuses the token.
+            RouterUnreachable: The endpoint of the route is none.
         """
-        deadline = time.monotonic() + ROUTER_RESTART
-        while True:
-            stream = self._stream(route)
-            try:
-                await stream.wait_for_connection()
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_REPEAT)
-            else:
-                return stream
-
-    def _stream(self, route: Route) -> _Stream:
         channel = self._channels.get(route.endpoint)
         if channel is None:
-            channel = grpc.aio.secure_channel(
-                route.endpoint, self._credentials(route.endpoint), options=list(self._options(route.endpoint))
-            )
+            try:
+                credentials = self._credentials(route.endpoint)
+                options = list(self._options(route.endpoint))
+            except Exception as exc:
+                raise RouterUnreachable(f"the router {route.endpoint!r} cannot be reached: {exc}") from exc
+            channel = grpc.aio.secure_channel(route.endpoint, credentials, options=options)
             self._channels[route.endpoint] = channel
         stub = router_pb2_grpc.RouterServiceStub(channel)
         return stub.Stream(metadata=(("authorization", f"Bearer {route.token}"),))
@@ -107,6 +112,8 @@ class Tunnel:
         last_break: When the last broken connection was closed by both sides, by `time.monotonic()`; minus infinity if
             none ever broke, infinity while one is being closed.
         last_reason: Why it broke.
+        router_trouble: Why the router cannot be reached at present; empty where it can, or nobody tried.
+        heard: When something came from the exporter last, by `time.monotonic()`; minus infinity if nothing ever did.
     """
 
     def __init__(self, dial: Callable[[threading.Event], Route], router: RouterChannels) -> None:
@@ -121,6 +128,13 @@ class Tunnel:
         self._closing: asyncio.Task[None] | None = None
         self.last_break = -math.inf
         self.last_reason = ""
+        self.router_trouble = ""
+        self.heard = -math.inf
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was not closed."""
+        return not self._closed.is_set()
 
     async def open(self) -> str:
         """
@@ -185,19 +199,69 @@ class Tunnel:
 
     async def _serve(self, end: SocketEnd) -> None:
         """Serve one connection; any error closes it, and gRPC opens a new one for the next call."""
-        stream: _Stream | None = None
+        relay = Relay(end, self._hear)
         try:
-            stream = await self._router.stream(await self._route())
-            await _both(_upstream(end, stream), _downstream(stream, end))
+            await self._carry(relay)
         except Exception as exc:
             if not self._closed.is_set():
-                await self._break(end, exc, stream)
+                await self._break(end, exc)
 
-    async def _break(self, end: SocketEnd, exc: Exception, stream: _Stream | None) -> None:
+    async def _carry(self, relay: Relay) -> None:
+        """Copy through a route; through a new one as long as no router can be reached."""
+        deadline = time.monotonic() + ROUTER_PATIENCE
+        while True:
+            again = time.monotonic() + _REDIAL
+            try:
+                await self._follow(await self._route(), relay, deadline)
+            except RouterUnreachable as exc:
+                self.router_trouble = str(exc)
+                if not relay.can_start_over or again > deadline:
+                    raise
+                await asyncio.sleep(again - time.monotonic())
+            else:
+                return
+
+    async def _follow(self, route: Route, relay: Relay, deadline: float) -> None:
+        """
+        Copy through one route until it ends.
+
+        Raises:
+            RouterUnreachable: Its router cannot be reached, or ends the stream before anything came.
+            StreamBroken: The connection broke.
+        """
+        stream, router = self._router.stream(route), f"the router {route.endpoint}"
+        try:
+            await self._until_connected(stream, router, deadline)
+            await relay.run(stream)
+        except (grpc.aio.AioRpcError, BaseExceptionGroup) as exc:
+            if relay.can_start_over and await _is_away(stream):
+                raise RouterUnreachable(f"{router} cannot be reached: {await _words(exc, stream)}") from exc
+            self.router_trouble = ""
+            raise StreamBroken(stream) from exc
+
+    async def _until_connected(self, stream: Stream, router: str, deadline: float) -> None:
+        """Wait for the router; while it says nothing, that is known."""
+        is_first = not self.router_trouble
+        if is_first:
+            self.router_trouble = f"{router} does not answer"
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await stream.wait_for_connection()
+        except TimeoutError as exc:
+            stream.cancel()
+            raise RouterUnreachable(f"{router} does not answer within {ROUTER_PATIENCE:g}s") from exc
+        if is_first:
+            self.router_trouble = ""
+
+    def _hear(self) -> None:
+        self.heard = time.monotonic()
+        self.router_trouble = ""
+
+    async def _break(self, end: SocketEnd, exc: Exception) -> None:
         """Note a break; it lasts until gRPC has noticed it, because a call that begins before is lost too."""
         self.last_break = math.inf
         try:
-            self.last_reason = await _reason(exc, stream)
+            self.last_reason = await _reason(exc)
             await _hang_up(end)
         finally:
             end.close()
@@ -230,23 +294,30 @@ async def _in_thread(work: Callable[[], Route]) -> Route:
     return await done
 
 
-async def _reason(exc: BaseException, stream: _Stream | None) -> str:
-    """Return why a connection broke: the first error of a group, or if the stream ended, the router's text."""
+async def _is_away(stream: Stream) -> bool:
+    """Tell whether a stream ended because nobody could be reached."""
+    with contextlib.suppress(TimeoutError):
+        return await asyncio.wait_for(stream.code(), _STATUS_TIMEOUT) is grpc.StatusCode.UNAVAILABLE
+    return False
+
+
+async def _reason(exc: Exception) -> str:
+    """Return why a connection broke."""
+    if isinstance(exc, StreamBroken) and exc.__cause__ is not None:
+        return await _words(exc.__cause__, exc.stream)
+    return str(exc) if isinstance(exc, RouterUnreachable) else f"{type(exc).__name__}: {exc}"
+
+
+async def _words(exc: BaseException, stream: Stream) -> str:
+    """Return the words of the first error of a group, or if the stream ended, the router's."""
     while isinstance(exc, BaseExceptionGroup):
         exc = exc.exceptions[0]
     words = str(exc.details()) if isinstance(exc, grpc.aio.AioRpcError) else f"{type(exc).__name__}: {exc}"
     # InvalidStateError: a write after the end of the stream.
-    if stream is not None and isinstance(exc, grpc.aio.AioRpcError | asyncio.InvalidStateError):
+    if isinstance(exc, grpc.aio.AioRpcError | asyncio.InvalidStateError):
         with contextlib.suppress(TimeoutError):  # a write fails before the status with the reason arrives
             words = str(await asyncio.wait_for(stream.details(), _STATUS_TIMEOUT))
     return "the router ended the stream during a write" if words == _GRPC_NONSENSE else words
-
-
-async def _both(*directions: Coroutine[None, None, None]) -> None:
-    """Run both directions until they end; if one fails, both are cancelled."""
-    async with asyncio.TaskGroup() as group:
-        for direction in directions:
-            group.create_task(direction)
 
 
 async def _hang_up(end: SocketEnd) -> None:
@@ -256,21 +327,3 @@ async def _hang_up(end: SocketEnd) -> None:
         async with asyncio.timeout(_HANG_UP_TIMEOUT):
             while await end.read():
                 pass
-
-
-async def _upstream(end: SocketEnd, stream: _Stream) -> None:
-    """Copy from the socket to the router; `write` waits while the other side is slow."""
-    while payload := await end.read():
-        await stream.write(router_pb2.StreamRequest(payload=payload))
-    await stream.write(router_pb2.StreamRequest(frame_type=router_pb2.FRAME_TYPE_GOAWAY))
-    await stream.done_writing()
-
-
-async def _downstream(stream: _Stream, end: SocketEnd) -> None:
-    """Copy from the router to the socket until a GOAWAY frame or the end of the stream."""
-    while isinstance(frame := await stream.read(), router_pb2.StreamResponse):  # else it is grpc.aio.EOF
-        if frame.frame_type == router_pb2.FRAME_TYPE_GOAWAY:
-            break
-        if frame.frame_type == router_pb2.FRAME_TYPE_DATA:
-            await end.write(frame.payload)
-    end.write_eof()

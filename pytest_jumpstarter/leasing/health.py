@@ -142,15 +142,18 @@ class Health:
         """
         Find out whether the device is lost for good, and record the loss.
 
-        If neither the exporter nor the lab controller can be reached, the device is not lost: both may come back, and
-        the lease is valid for its time to live. Then return that error; otherwise None.
+        If the exporter cannot be reached, and neither can the lab controller or the router, the device is not lost:
+        they may come back, and the lease is valid for its time to live. Then return that error; otherwise None.
         """
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         loss = self._ask_controller()
         if loss is None and self._connection is not None:
             loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self._name)
-            if isinstance(loss, DeviceUnreachable) and self._tunnel is not None and self._tunnel.last_reason:
+            is_said = self._connection.router_trouble
+            if isinstance(loss, DeviceUnreachable) and self._tunnel and self._tunnel.last_reason and not is_said:
                 loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
+        if isinstance(loss, DeviceUnreachable) and self._connection is not None and self._connection.router_trouble:
+            return loss
         if isinstance(loss, DeviceUnreachable) and self._controller_error is not None:
             return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._controller_error}")
         if loss is not None:

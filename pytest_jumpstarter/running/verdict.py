@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_jumpstarter.device.call_window import call_began, leaves
+from pytest_jumpstarter.device.call_window import call_began, leaves, was_never_sent
 from pytest_jumpstarter.devices_of import devices_of
-from pytest_jumpstarter.errors import DeviceError, JumpstarterError, TransportError
+from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, JumpstarterError, TransportError
 from pytest_jumpstarter.evidence.record import DeviceErrorFacts
 from pytest_jumpstarter.running.current_test import CurrentTest
 
@@ -110,7 +110,9 @@ def device_error(error: BaseException, healths: Iterable[Health]) -> DeviceError
     if not suspicious:
         return None
     began = min((moment for each in suspicious if (moment := call_began(each)) is not None), default=math.inf)
-    return next(filter(None, (health.fault_since(began) for health in healths)), None)
+    fault = next(filter(None, (health.fault_since(began) for health in healths)), None)
+    is_of_lab = any(was_never_sent(each) for each in suspicious)  # whatever became of the connection since
+    return fault or (DeviceUnreachable(f"a call could not be sent: {suspicious[0]}") if is_of_lab else None)
 
 
 def lost_for_good(healths: Iterable[Health], began: float) -> DeviceError | None:

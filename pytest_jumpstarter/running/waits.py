@@ -43,7 +43,7 @@ WAITS = (
     ),
     Wait(
         "leasing/waiting.py:Waiter.until_requested leasing/own_lease.py:OwnLease._create "
-        "leasing/own_lease.py:OwnLease._created_before",
+        "leasing/own_lease.py:OwnLease._lease_of_earlier_request",
         "a lease to be created",
         "--jmp-wait; CONTROLLER_GRACE where the lab controller has never answered; CALL_TIMEOUT for each request",
     ),
@@ -90,14 +90,14 @@ WAITS = (
         "_CREATE_MAY_BE_PENDING for a request that was under way",
     ),
     Wait(
-        "leasing/availability.py:Availability.ask leasing/choice.py:Choice.pick collection/auto_workers.py:_listed",
+        "leasing/availability.py:Availability.ask leasing/choice.py:Choice.pick collection/auto_workers.py:_of_lab_controller",
         "the listing of exporters and leases",
         "LISTING_TIMEOUT for a choice, _TIMEOUT for `-n auto`, else 15 s for each page",
     ),
     Wait("running/run.py:Run._wait_for_people", "people with a lease", "the end of that lease, each _LOOK_INTERVAL"),
     # The exporter
     Wait(
-        "device/exporter_connection.py:ExporterConnection._open device/exporter_connection.py:_over_channel "
+        "device/exporter_connection.py:ExporterConnection._open device/driver_builder.py:DriverBuilder.read_drivers "
         "leasing/direct.py:_speaks_tls",
         "an exporter to tell its drivers",
         "CONNECT_TIMEOUT",
