@@ -49,6 +49,9 @@ FATAL = (
 """After these messages a board prints nothing more that a test could wait for."""
 
 DEFAULT_TIMEOUT = 30.0
+DISCARD_TIMEOUT = 1.0
+"""Seconds after which `discard` stops reading, although the board goes on printing."""
+
 _SHOWN_LINES = 20
 _IS_FATAL = 1 << 30  # in place of the index of a pattern
 _OVERLAP = 256  # characters that are searched again, because a match may begin in them
@@ -144,7 +147,8 @@ class Console:
     def discard(self) -> str:
         """Drop the output that was not yet matched, and return it."""
         with suppress(pexpect.TIMEOUT, pexpect.EOF):
-            for _ in range(1024):  # not for ever: a board may print faster than we read
+            deadline = time.monotonic() + DISCARD_TIMEOUT
+            while time.monotonic() < deadline:  # not for ever: a board may print faster than we read
                 self.spawn.buffer += self.spawn.read_nonblocking(CHUNK_BYTES, timeout=0)
         dropped = str(self.spawn.buffer)
         self.spawn.buffer = ""
@@ -259,6 +263,8 @@ async def _to_board(far: socket.socket, stream: PortStream) -> None:
 
 def _words(exc: BaseException) -> str:
     """Return the text of an error; of a gRPC error its details, without the debug output."""
+    if isinstance(exc, TimeoutError):
+        return str(exc)
     details = getattr(exc, "details", None)
     return str(details()) if callable(details) else f"{type(exc).__name__}: {exc}"
 
