@@ -52,13 +52,19 @@ class DriverPortal:
         portal: The portal to the loop.
         channel: A channel to the exporter; it may connect when the first call is made. None: all calls use the loop.
         is_open: Tells whether the channel can be connected again once it broke.
+        calls: Where it is noted since when the call of a thread runs.
 
     Attributes:
         last_failure: When a call failed last, other than by a wrong method or argument; by `time.monotonic()`.
     """
 
     def __init__(
-        self, portal: BlockingPortal, channel: grpc.Channel | None, is_open: Callable[[], bool] = lambda: True
+        self,
+        portal: BlockingPortal,
+        channel: grpc.Channel | None,
+        is_open: Callable[[], bool] = lambda: True,
+        *,
+        calls: dict[int, float] | None = None,
     ) -> None:
         self.last_failure = -math.inf
         self._portal = portal
@@ -70,6 +76,7 @@ class DriverPortal:
             self._driver_call = stub.DriverCall
             self._until_ready = partial(_until_ready, stub, is_open)
         self._opened: dict[int, float] = {}
+        self._calls = {} if calls is None else calls
 
     def call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
         """
@@ -79,12 +86,16 @@ class DriverPortal:
             DriverError: As Jumpstarter's driver client raises it.
         """
         began = time.monotonic()
+        thread = threading.get_ident()
+        self._calls[thread] = began
         try:
             return self._call(function, *args)
         except Exception as exc:
             owner = getattr(function, "__self__", None)
             self._note(exc, self._opened.get(id(owner), began))
             raise
+        finally:
+            self._calls.pop(thread, None)
 
     @contextmanager
     def wrap_async_context_manager(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
@@ -181,6 +192,17 @@ class _BlockingStub:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise LoopNeeded(f"Jumpstarter's driver client also calls {name}, which needs the event loop")
+
+
+def ping(channel: grpc.Channel, timeout: float) -> bool:
+    """Tell whether an exporter answers anything within `timeout` seconds."""
+    stub = jumpstarter_pb2_grpc.ExporterServiceStub(channel)
+    try:
+        stub.GetReport(empty_pb2.Empty(), wait_for_ready=True, timeout=timeout)
+    except grpc.RpcError as exc:
+        code = cast("grpc.Call", exc).code()
+        return code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    return True
 
 
 def _until_ready(stub: ExporterServiceStub, is_open: Callable[[], bool], deadline: float) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -66,6 +67,7 @@ class Console:
 
     Args:
         begin: The position in the port's recording at which reading starts.
+        calls: Where it is noted since when the `expect` of a thread runs.
 
     Attributes:
         name: The name of this console in messages.
@@ -75,12 +77,20 @@ class Console:
     """
 
     def __init__(
-        self, port: SharedPort, portal: BlockingPortal, *, begin: int, name: str, fatal: Sequence[str] | None = None
+        self,
+        port: SharedPort,
+        portal: BlockingPortal,
+        *,
+        begin: int,
+        name: str,
+        fatal: Sequence[str] | None = None,
+        calls: dict[int, float] | None = None,
     ) -> None:
         self.name = name
         self.fatal = FATAL if fatal is None else tuple(fatal)
         self._port = port
         self._reasons: list[str] = []
+        self._calls = {} if calls is None else calls
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
@@ -170,6 +180,7 @@ class Console:
     def _expect(self, searcher: _Searcher, pattern: Pattern | Sequence[Pattern], timeout: float) -> int:
         __tracebackhide__ = True
         began = time.monotonic()
+        self._calls[thread := threading.get_ident()] = began
         try:
             watch = cast("searcher_re[str]", _Watch(searcher, self.fatal))  # it has all that pexpect uses of one
             index = int(self.spawn.expect_loop(watch, timeout))
@@ -182,6 +193,8 @@ class Console:
             # what broke since a console that ended was opened is to blame, however long ago
             mark_call(told, self._port.opened if isinstance(told, pexpect.EOF) else began)
             raise told from None
+        finally:
+            self._calls.pop(thread, None)
         if index == _IS_FATAL:
             line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]
             raise ConsoleFatal(

@@ -16,6 +16,7 @@ From a request for a device downwards:
 - `own_lease`: `OwnLease`: a lease of this process from request to release.
 - `waiting`: waits until a lease is Ready, until its exporter is, until Dial succeeds.
 - `keeper`: extends leases in time and sees them end, in a thread. `health`: whether a device is still there.
+- `call_watch`: asks an exporter that a call hears nothing of, in a thread.
 - `release`: gives leases back by name, also those of a process that has died.
 - `hand_over`: leases that are left to people after a failure.
 - `connect`: `Connector`: makes the `Device`, whichever source its exporter comes from.

@@ -20,6 +20,7 @@ from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_connection import ExporterConnection, warm_up
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.leasing.call_watch import CallWatch
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 
@@ -52,6 +53,7 @@ class Access(ABC):
         log: What the exporter says, if that is read already.
         reads_log: Whether what the exporter says is ours to read.
         is_reserved: Whether the device is left to people, as the test left it.
+        ttl: Seconds without any answer after which an exporter that a call waits for is given up.
     """
 
     lease: Lease | None = None
@@ -59,6 +61,7 @@ class Access(ABC):
     log: ExporterLog | None = None
     reads_log: bool = True
     is_reserved: bool = False
+    ttl: float = 120.0
 
     @property
     @abstractmethod
@@ -134,11 +137,16 @@ class Connector:
             portal=connection.portal,
             log=log,
             fatal=self._consoles.fatal,
+            calls=connection.calls,
         )
         stack.callback(self._put_away, device, access)
         health = self._healths[role]
         stack.callback(health.retire)
         health.attach(device, connection, access.tunnel)
+        if access.tunnel is not None:
+            watch = CallWatch(role, health, connection, access.tunnel, ttl=access.ttl, events=self._events)
+            stack.callback(watch.stop)
+            watch.start()
         if self._consoles.is_recorded:
             device.record()
         self._events.on_ready(device)
