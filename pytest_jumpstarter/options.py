@@ -222,6 +222,12 @@ OPTIONS = (
         parse=parse_duration,
     ),
     Option(
+        name="call-timeout",
+        metavar="DURATION",
+        help="Longest time for one driver call; a call that takes longer raises a TimeoutError (default: no limit)",
+        parse=parse_duration,
+    ),
+    Option(
         name="no-device",
         metavar="fail|skip",
         help="What a test gets when no device is to be had in time (default: fail)",

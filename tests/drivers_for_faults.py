@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from anyio import create_memory_object_stream, create_task_group, sleep_forever
+from anyio import create_memory_object_stream, create_task_group, sleep, sleep_forever
 from anyio.abc import ObjectStream
 from anyio.streams.stapled import StapledObjectStream
 from jumpstarter.driver import Driver, export, exportstream
@@ -28,6 +28,13 @@ class Counting(MockPower):
             lines.write(f"{name}\n")
         time.sleep(duration)
         return name
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    async def read_slowly(self, duration: float) -> AsyncGenerator[str, None]:
+        """Yield a word, and another one `duration` seconds later."""
+        yield "first"
+        await sleep(duration)
+        yield "second"
 
 
 class _Port(Driver):

@@ -61,14 +61,20 @@ class ExporterConnection:
     """
     The connection to one exporter, from `open_…` to `close()`.
 
+    Args:
+        portal: Runs what needs an event loop.
+        policy: Which driver clients may be imported.
+        call_timeout: Seconds for one driver call; None for as long as it takes.
+
     Attributes:
         channel: The channel of the driver clients; None until the exporter was asked for its drivers.
         calls: Since when the call runs that a thread waits for, by thread: driver calls and `expect` of consoles.
     """
 
-    def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
+    def __init__(self, portal: Portal, policy: DriverPolicy, *, call_timeout: float | None = None) -> None:
         self.portal = portal.start()
         self._policy = policy
+        self._call_timeout = call_timeout
         self._stack = ExitStack()
         self._drivers: Drivers | None = None
         self._driver_portal: DriverPortal | None = None
@@ -202,7 +208,9 @@ class ExporterConnection:
 
         channel = self._stack.enter_context(grpc_channel(tunnel.path)) if tunnel is not None else None
         is_open = (lambda: tunnel.is_open) if tunnel is not None else (lambda: False)
-        self._driver_portal = portal = DriverPortal(self.portal, channel, is_open, calls=self.calls)
+        self._driver_portal = portal = DriverPortal(
+            self.portal, channel, is_open, calls=self.calls, timeout=self._call_timeout
+        )
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
 

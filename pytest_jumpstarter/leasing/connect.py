@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsolePolicy:
     """
-    What holds for all consoles of a run.
+    What holds for all consoles of a run, and for all calls of drivers.
 
     Attributes:
         fatal: What ends a waiting `expect` at once, see `Console.fatal`; None for what usually does.
         is_recorded: Whether consoles are read from the start of a lease, before a test opens one.
+        call_timeout: Seconds for one driver call; None for as long as it takes.
     """
 
     fatal: tuple[str, ...] | None = None
     is_recorded: bool = False
+    call_timeout: float | None = None
 
 
 class Access(ABC):
@@ -125,7 +127,7 @@ class Connector:
         """
         if self._warming is not None:
             self._warming.join()
-        connection = ExporterConnection(self._portal, self._policy)
+        connection = ExporterConnection(self._portal, self._policy, call_timeout=self._consoles.call_timeout)
         stack.callback(connection.close)
         drivers = access.open(connection)
         log = self._follow_log(role, access, connection, stack)
