@@ -23,6 +23,7 @@ Every error that this package raises.
     │   ├── ExporterOffline           the exporter went offline
     │   ├── HookFailed                the exporter's beforeLease hook failed
     │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
+    ├── CallTimeout                   a driver call took longer than --jmp-call-timeout allows (also a TimeoutError)
     ├── RequestInvalid                a request does not match the description of the service; it was not sent
     └── RequestError                  a request was sent and failed; has `.request`, `.response` and `.finality`
         ├── TransportError            there was no answer, or only that there is none at the moment
@@ -197,6 +198,10 @@ class HookFailed(DeviceError):
 
 class DeviceUnreachable(DeviceError):
     """The tunnel to the exporter cannot be opened, or broke."""
+
+
+class CallTimeout(JumpstarterError, TimeoutError):
+    """A driver call took longer than `--jmp-call-timeout` allows; the lab's fault only if the lab was silent then."""
 
 
 class RequestInvalid(JumpstarterError, ValueError):

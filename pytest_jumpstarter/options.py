@@ -222,6 +222,12 @@ OPTIONS = (
         parse=parse_duration,
     ),
     Option(
+        name="call-timeout",
+        metavar="DURATION",
+        help="Longest time for one driver call; a call that takes longer raises a TimeoutError (default: no limit)",
+        parse=parse_duration,
+    ),
+    Option(
         name="no-device",
         metavar="fail|skip",
         help="Result of a test whose device is not available within --jmp-wait (default: fail)",

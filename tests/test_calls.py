@@ -124,13 +124,16 @@ def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
     sent_in_loop: list[str] = []
 
+    def send(request: str, timeout: float | None) -> None:
+        sent.append(request)
+
     class LoopStub:
         async def DriverCall(self, request: str) -> None:  # noqa: N802  (the method's name)
             sent_in_loop.append(request)
 
     with start_blocking_portal() as loop, grpc.insecure_channel("unix:/nowhere") as channel:
         portal = DriverPortal(loop, channel)
-        portal._driver_call = sent.append  # type: ignore[assignment]  # here messages are words
+        portal._driver_call = send  # type: ignore[assignment]  # here messages are words
         assert portal.call(Driver(LoopStub(), waits_first=True).call_async, "one") == "one"
         assert (sent, sent_in_loop) == ([], ["one"])
         with pytest.raises(RuntimeError, match="waits for something, and there is no event loop"):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import partial
-from types import MethodType
+from types import AsyncGeneratorType, MethodType
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
 import grpc
@@ -27,6 +27,7 @@ from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
 
 from pytest_jumpstarter.device.call_window import leaves, mark_call, was_never_sent
 from pytest_jumpstarter.device.portal import LoopNeeded, run_here
+from pytest_jumpstarter.errors import CallTimeout
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -52,24 +53,34 @@ class DriverPortal:
         portal: The portal to the loop.
         channel: A channel to the exporter; it may connect when the first call is made. None: all calls use the loop.
         is_open: Tells whether the channel can be connected again once it broke.
+        calls: Where it is noted since when the call of a thread runs.
+        timeout: Seconds for one driver call; None for as long as it takes.
 
     Attributes:
         last_failure: When a call failed last, other than by a wrong method or argument; by `time.monotonic()`.
     """
 
     def __init__(
-        self, portal: BlockingPortal, channel: grpc.Channel | None, is_open: Callable[[], bool] = lambda: True
+        self,
+        portal: BlockingPortal,
+        channel: grpc.Channel | None,
+        is_open: Callable[[], bool] = lambda: True,
+        *,
+        calls: dict[int, float] | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.last_failure = -math.inf
         self._portal = portal
         self._loop_thread = portal.call(threading.get_ident)
-        self._driver_call: Callable[[DriverCallRequest], DriverCallResponse] | None = None
+        self._driver_call: Callable[..., DriverCallResponse] | None = None
         self._until_ready: Callable[[float], bool] = lambda _: False
         if channel is not None:
             stub = jumpstarter_pb2_grpc.ExporterServiceStub(channel)
             self._driver_call = stub.DriverCall
             self._until_ready = partial(_until_ready, stub, is_open)
         self._opened: dict[int, float] = {}
+        self._calls = {} if calls is None else calls
+        self._timeout = timeout
 
     def call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
         """
@@ -77,14 +88,19 @@ class DriverPortal:
 
         Raises:
             DriverError: As Jumpstarter's driver client raises it.
+            CallTimeout: It took longer than it may.
         """
         began = time.monotonic()
+        thread = threading.get_ident()
+        self._calls[thread] = began
         try:
             return self._call(function, *args)
         except Exception as exc:
             owner = getattr(function, "__self__", None)
             self._note(exc, self._opened.get(id(owner), began))
             raise
+        finally:
+            self._calls.pop(thread, None)
 
     @contextmanager
     def wrap_async_context_manager(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
@@ -114,16 +130,30 @@ class DriverPortal:
     def _call(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
         is_in_loop = threading.get_ident() == self._loop_thread  # there the portal itself raises a clear error
         if is_in_loop or self._driver_call is None:
-            return self._portal.call(function, *args)
+            return self._call_in_loop(function, *args)
         if not isinstance(function, MethodType) or function.__func__ is not _CALL:
-            return self._portal.call(function, *args)
-        stub = _BlockingStub(self._driver_call, self._until_ready)
+            return self._call_in_loop(function, *args)
+        stub = _BlockingStub(self._driver_call, self._until_ready, self._timeout)
         try:
             return run_here(_CALL(_DriverWithStub(function.__self__, stub), *args))
         except LoopNeeded:
             if stub.is_sent:
                 raise  # the call may have been carried out, so it is not sent again
+            return self._call_in_loop(function, *args)
+
+    def _call_in_loop(self, function: Callable[..., Awaitable[object] | object], *args: object) -> object:
+        """Call in the loop, for as long as a driver call may take if it is one, or the next answer of one."""
+        method = _method(function, args) if self._timeout is not None else ""
+        if not method or threading.get_ident() == self._loop_thread:
             return self._portal.call(function, *args)
+        task = self._portal.start_task_soon(function, *args)
+        try:
+            return task.result(self._timeout)
+        except TimeoutError as exc:
+            if task.done():
+                raise  # its own
+            task.cancel()
+            raise _too_long(method, self._timeout) from exc
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._portal, name)
@@ -159,9 +189,11 @@ class _BlockingStub:
 
     def __init__(
         self,
-        driver_call: Callable[[DriverCallRequest], DriverCallResponse],
+        driver_call: Callable[..., DriverCallResponse],
         until_ready: Callable[[float], bool],
+        timeout: float | None,
     ) -> None:
+        self._timeout = timeout
         self._driver_call = driver_call
         self._until_ready = until_ready
         self.is_sent = False
@@ -172,15 +204,43 @@ class _BlockingStub:
         deadline = 0.0
         while True:
             try:
-                return self._driver_call(request)
+                return self._driver_call(request, timeout=self._timeout)
             except grpc.RpcError as exc:
                 error = _aio_error(exc)
+            if self._timeout is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise _too_long(request.method, self._timeout) from error
             deadline = deadline or time.monotonic() + CONNECT_PATIENCE
             if not was_never_sent(error) or not self._until_ready(deadline):
                 raise error from None
 
     def __getattr__(self, name: str) -> NoReturn:
         raise LoopNeeded(f"Jumpstarter's driver client also calls {name}, which needs the event loop")
+
+
+def _method(function: Callable[..., object], args: tuple[object, ...]) -> str:
+    """Return which method of a driver this calls; empty if it is no call of a driver, such as reading a stream."""
+    if isinstance(function, MethodType) and function.__func__ is _CALL:
+        return str(args[0]) if args else "?"
+    generator = getattr(function, "__self__", None)
+    if not isinstance(generator, AsyncGeneratorType) or generator.__name__ != "streamingcall_async":
+        return ""
+    frame = generator.ag_frame
+    return str(frame.f_locals.get("method", "?")) if frame is not None else "?"
+
+
+def _too_long(method: str, timeout: float | None) -> CallTimeout:
+    return CallTimeout(f"driver call {method!r} took longer than --jmp-call-timeout={timeout or 0:g}s allows")
+
+
+def ping(channel: grpc.Channel, timeout: float) -> bool:
+    """Tell whether an exporter answers anything within `timeout` seconds."""
+    stub = jumpstarter_pb2_grpc.ExporterServiceStub(channel)
+    try:
+        stub.GetReport(empty_pb2.Empty(), wait_for_ready=True, timeout=timeout)
+    except grpc.RpcError as exc:
+        code = cast("grpc.Call", exc).code()
+        return code not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
+    return True
 
 
 def _until_ready(stub: ExporterServiceStub, is_open: Callable[[], bool], deadline: float) -> bool:

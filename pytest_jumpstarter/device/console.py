@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -49,6 +50,9 @@ FATAL = (
 """After these messages a board prints nothing more that a test could wait for."""
 
 DEFAULT_TIMEOUT = 30.0
+DISCARD_TIMEOUT = 1.0
+"""Seconds after which `discard` stops reading, although the board goes on printing."""
+
 _SHOWN_LINES = 20
 _IS_FATAL = 1 << 30  # in place of the index of a pattern
 _OVERLAP = 256  # characters that are searched again, because a match may begin in them
@@ -63,6 +67,7 @@ class Console:
 
     Args:
         begin: The position in the port's recording at which reading starts.
+        calls: Where it is noted since when the `expect` of a thread runs.
 
     Attributes:
         name: The name of this console in messages.
@@ -72,12 +77,20 @@ class Console:
     """
 
     def __init__(
-        self, port: SharedPort, portal: BlockingPortal, *, begin: int, name: str, fatal: Sequence[str] | None = None
+        self,
+        port: SharedPort,
+        portal: BlockingPortal,
+        *,
+        begin: int,
+        name: str,
+        fatal: Sequence[str] | None = None,
+        calls: dict[int, float] | None = None,
     ) -> None:
         self.name = name
         self.fatal = FATAL if fatal is None else tuple(fatal)
         self._port = port
         self._reasons: list[str] = []
+        self._calls = {} if calls is None else calls
         self._end, far = socket.socketpair()
         try:
             self._task: Future[None]
@@ -144,7 +157,8 @@ class Console:
     def discard(self) -> str:
         """Drop the output that was not yet matched, and return it."""
         with suppress(pexpect.TIMEOUT, pexpect.EOF):
-            for _ in range(1024):  # not for ever: a board may print faster than we read
+            deadline = time.monotonic() + DISCARD_TIMEOUT
+            while time.monotonic() < deadline:  # not for ever: a board may print faster than we read
                 self.spawn.buffer += self.spawn.read_nonblocking(CHUNK_BYTES, timeout=0)
         dropped = str(self.spawn.buffer)
         self.spawn.buffer = ""
@@ -166,6 +180,7 @@ class Console:
     def _expect(self, searcher: _Searcher, pattern: Pattern | Sequence[Pattern], timeout: float) -> int:
         __tracebackhide__ = True
         began = time.monotonic()
+        self._calls[thread := threading.get_ident()] = began
         try:
             watch = cast("searcher_re[str]", _Watch(searcher, self.fatal))  # it has all that pexpect uses of one
             index = int(self.spawn.expect_loop(watch, timeout))
@@ -178,6 +193,8 @@ class Console:
             # what broke since a console that ended was opened is to blame, however long ago
             mark_call(told, self._port.opened if isinstance(told, pexpect.EOF) else began)
             raise told from None
+        finally:
+            self._calls.pop(thread, None)
         if index == _IS_FATAL:
             line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]
             raise ConsoleFatal(
@@ -259,6 +276,8 @@ async def _to_board(far: socket.socket, stream: PortStream) -> None:
 
 def _words(exc: BaseException) -> str:
     """Return the text of an error; of a gRPC error its details, without the debug output."""
+    if isinstance(exc, TimeoutError):
+        return str(exc)
     details = getattr(exc, "details", None)
     return str(details()) if callable(details) else f"{type(exc).__name__}: {exc}"
 

@@ -64,6 +64,7 @@ class Device:
         portal: BlockingPortal,
         log: ExporterLog | None = None,
         fatal: Sequence[str] | None = None,
+        calls: dict[int, float] | None = None,
     ) -> None:
         self.role = role
         self.exporter = exporter
@@ -73,6 +74,7 @@ class Device:
         self._client: DriverClient | None = drivers.root
         self._portal = portal
         self._drivers = drivers
+        self._calls = {} if calls is None else calls
         self._consoles: dict[str, Console] = {}
         self._ports: dict[object, SharedPort] = {}
         self._released = ""
@@ -142,7 +144,7 @@ class Device:
             begin = port.ended
         if found not in self._consoles:
             self._consoles[found] = Console(
-                port, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal
+                port, self._portal, begin=begin, name=f"{found} of {self}", fatal=self.fatal, calls=self._calls
             )
         return self._consoles[found]
 

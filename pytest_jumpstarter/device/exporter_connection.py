@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder
@@ -61,17 +62,26 @@ class ExporterConnection:
     """
     The connection to one exporter, from `open_…` to `close()`.
 
+    Args:
+        portal: Runs what needs an event loop.
+        policy: Which driver clients may be imported.
+        call_timeout: Seconds for one driver call; None for as long as it takes.
+
     Attributes:
         channel: The channel of the driver clients; None until the exporter was asked for its drivers.
+        calls: Since when the call runs that a thread waits for, by thread: driver calls and `expect` of consoles.
     """
 
-    def __init__(self, portal: Portal, policy: DriverPolicy) -> None:
+    def __init__(self, portal: Portal, policy: DriverPolicy, *, call_timeout: float | None = None) -> None:
         self.portal = portal.start()
         self._policy = policy
+        self._call_timeout = call_timeout
         self._stack = ExitStack()
         self._drivers: Drivers | None = None
         self._driver_portal: DriverPortal | None = None
         self._tunnel: Tunnel | None = None
+        self._ping: Callable[[float], bool] | None = None
+        self.calls: dict[int, float] = {}
         self.channel: grpc.aio.Channel | None = None
 
     @property
@@ -166,6 +176,20 @@ class ExporterConnection:
             return ExporterOffline(f"{exporter} was restarted: its drivers are not those of this lease")
         return None
 
+    def ping(self, timeout: float) -> bool:
+        """Tell whether the exporter answers within `timeout` seconds, over a connection of its own in the tunnel."""
+        from pytest_jumpstarter.device.blocking_calls import ping
+
+        assert self._tunnel is not None
+        try:
+            if self._ping is None:
+                channel = grpc_channel(self._tunnel.path, ("grpc.use_local_subchannel_pool", 1))
+                self._stack.callback(channel.close)
+                self._ping = partial(ping, channel)
+            return self._ping(timeout)
+        except ValueError:  # it was closed meanwhile
+            return True
+
     async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
         """Ask the exporter for its drivers; must be awaited in the portal's loop."""
         self.channel = channel
@@ -183,15 +207,13 @@ class ExporterConnection:
 
     def _give_portal(self, drivers: Drivers, tunnel: Tunnel | None = None) -> None:
         """Give the driver clients a portal that watches their calls, and makes plain ones through `tunnel`."""
-        import grpc
-
         from pytest_jumpstarter.device.blocking_calls import DriverPortal, give_portal
 
-        channel = None
-        if tunnel is not None:
-            target = socket_target(tunnel.path)
-            channel = self._stack.enter_context(grpc.secure_channel(*target, options=_INNER_OPTIONS))
-        self._driver_portal = portal = DriverPortal(self.portal, channel, lambda: tunnel is None or tunnel.is_open)
+        channel = self._stack.enter_context(grpc_channel(tunnel.path)) if tunnel is not None else None
+        is_open = (lambda: tunnel.is_open) if tunnel is not None else (lambda: False)
+        self._driver_portal = portal = DriverPortal(
+            self.portal, channel, is_open, calls=self.calls, timeout=self._call_timeout
+        )
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
 
@@ -259,6 +281,13 @@ async def _over_tunnel(tunnel: Tunnel, connection: ExporterConnection) -> AsyncI
             yield drivers
     finally:
         await tunnel.close()
+
+
+def grpc_channel(path: str, *more: tuple[str, int]) -> grpc.Channel:
+    """Return a blocking channel to the unix socket at `path`, with these options more."""
+    import grpc
+
+    return grpc.secure_channel(*socket_target(path), options=[*_INNER_OPTIONS, *more])
 
 
 def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 _METHOD = "connect"
 _CHUNK_BYTES = 1 << 16
-_OPEN_TIMEOUT = 10.0
+OPEN_TIMEOUT = 30.0
+"""Seconds for the exporter to open a console."""
+
+_RECORD_TIMEOUT = 10.0
 
 
 class SharedPort:
@@ -83,6 +86,7 @@ class SharedPort:
         Open the driver's stream if it is not open.
 
         Raises:
+            TimeoutError: The exporter did not open it within `OPEN_TIMEOUT`.
             Exception: Whatever the driver client raises.
         """
         async with self._opening:
@@ -90,12 +94,19 @@ class SharedPort:
                 opened = asyncio.get_running_loop().create_future()
                 self._trouble = None
                 self._reading = asyncio.create_task(self._read(opened))
-                await asyncio.shield(opened)
+                try:
+                    async with asyncio.timeout(OPEN_TIMEOUT):
+                        await asyncio.shield(opened)
+                except TimeoutError as exc:
+                    raise TimeoutError(f"no answer within {OPEN_TIMEOUT:g}s") from exc
+                finally:
+                    if not opened.done():  # nobody waits for it any more
+                        self._reading.cancel()
 
     async def record(self) -> None:
         """Open the driver's stream for the recording only; if that fails, note it in `failure`."""
         try:
-            async with asyncio.timeout(_OPEN_TIMEOUT):
+            async with asyncio.timeout(_RECORD_TIMEOUT):
                 await self.open()
         except Exception as exc:
             self.failure = f"cannot be opened: {type(exc).__name__}: {exc}"
@@ -122,7 +133,7 @@ class SharedPort:
                     self._wake_readers()
         except asyncio.CancelledError:
             self._trouble = ClosedResourceError()
-            opened.cancel()
+            opened.cancel()  # if it is not open yet
             raise
         except Exception as exc:
             self._trouble = exc if isinstance(exc, (EndOfStream, BrokenResourceError)) else _broken(exc)

@@ -17,6 +17,7 @@ From a request for a device downwards:
 - `waiting`: waits until a lease is requested, until it is Ready, until its exporter is ready, until Dial succeeds.
 - `patience`: how long a wait goes on while requests fail. `polling`: how often a waiting run polls.
 - `keeper`: extends leases and notices when they end, in a thread. `health`: whether a device is still reachable.
+- `call_watch`: asks an exporter that a waiting call hears nothing from, in a thread.
 - `release`: releases leases by name, also those of a process that has died.
 - `hand_over`: leases that are kept for people after a failure.
 - `connect`: `Connector`: creates the `Device`, from whichever source its exporter comes.

@@ -20,6 +20,7 @@ from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_connection import ExporterConnection, warm_up
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.leasing.call_watch import CallWatch
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 
@@ -31,15 +32,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsolePolicy:
     """
-    Settings of all consoles of a run.
+    Settings of all consoles and of all driver calls of a run.
 
     Attributes:
         fatal: The patterns that end a waiting `expect` at once, see `Console.fatal`; None for the default patterns.
         is_recorded: Whether consoles are read from the start of a lease, before a test opens one.
+        call_timeout: Seconds for one driver call; None for as long as it takes.
     """
 
     fatal: tuple[str, ...] | None = None
     is_recorded: bool = False
+    call_timeout: float | None = None
 
 
 class Access(ABC):
@@ -52,6 +55,7 @@ class Access(ABC):
         log: The exporter's log, if it is already being read.
         reads_log: Whether this process reads the exporter's log.
         is_reserved: Whether the device is kept for people, in the state in which the test left it.
+        ttl: Seconds without any answer after which an exporter that a call waits for is given up.
     """
 
     lease: Lease | None = None
@@ -59,6 +63,7 @@ class Access(ABC):
     log: ExporterLog | None = None
     reads_log: bool = True
     is_reserved: bool = False
+    ttl: float = 120.0
 
     @property
     @abstractmethod
@@ -126,7 +131,7 @@ class Connector:
         stack.callback(health.retire)  # also if the connection fails: releasing its lease is no loss
         if self._warming is not None:
             self._warming.join()
-        connection = ExporterConnection(self._portal, self._policy)
+        connection = ExporterConnection(self._portal, self._policy, call_timeout=self._consoles.call_timeout)
         stack.callback(connection.close)
         drivers = access.open(connection)
         log = self._follow_log(role, access, connection, stack)
@@ -138,10 +143,15 @@ class Connector:
             portal=connection.portal,
             log=log,
             fatal=self._consoles.fatal,
+            calls=connection.calls,
         )
         stack.callback(self._release, device, access)
         stack.callback(health.retire)
         health.attach(device, connection, access.tunnel)
+        if access.tunnel is not None:
+            watch = CallWatch(role, health, connection, access.tunnel, ttl=access.ttl, events=self._events)
+            stack.callback(watch.stop)
+            watch.start()
         if self._consoles.is_recorded:
             device.record()
         self._events.on_ready(device)

@@ -32,12 +32,14 @@ class Health:
     Attributes:
         device: The device; None before it is connected.
         loss: Why the device is lost for good; None if it is not.
+        unanswered: When the exporter last did not answer while a call waited for it, by `time.monotonic()`.
         retired: When the device was released, by `time.monotonic()`; infinity before that.
     """
 
     def __init__(self, managed: ManagedLease | None = None) -> None:
         self.device: Device | None = None
         self.loss: DeviceError | None = None
+        self.unanswered = -math.inf
         self.retired = math.inf
         self._managed = managed
         self._connection: ExporterConnection | None = None
@@ -121,8 +123,16 @@ class Health:
             if temporary is not None:
                 return self._named(temporary)
         if self.loss is None and self._tunnel is not None and self._tunnel.last_break > start:
-            return self._named(DeviceUnreachable(f"the connection to {self._name} broke: {self._tunnel.last_reason}"))
-        return self.loss
+            return self._named(DeviceUnreachable(f"the connection to {self.name} broke: {self._tunnel.last_reason}"))
+        return self.loss or self._silence_since(start)
+
+    def _silence_since(self, start: float) -> DeviceError | None:
+        """Return the fault if exporter or lab controller did not answer a question of ours since `start`."""
+        silent = {self.name: self.unanswered, "the lab controller": getattr(self._managed, "unanswered", -math.inf)}
+        who, moment = max(silent.items(), key=lambda each: each[1])
+        if moment <= start:
+            return None
+        return self._named(DeviceUnreachable(f"{who} did not answer {time.monotonic() - moment:.0f}s ago"))
 
     def _is_suspected_since(self, began: float) -> bool:
         """Return whether the connection broke or a call failed; without a tunnel the connection may also be idle."""
@@ -148,7 +158,7 @@ class Health:
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         loss = self._ask_controller()
         if loss is None and self._connection is not None:
-            loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self._name)
+            loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self.name)
             is_said = self._connection.router_trouble
             if isinstance(loss, DeviceUnreachable) and self._tunnel and self._tunnel.last_reason and not is_said:
                 loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
@@ -168,7 +178,8 @@ class Health:
         return error
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """Words for its exporter."""
         known = self.device is not None and self.device.exporter.name
         return f"exporter {known}" if known else "the exporter"
 

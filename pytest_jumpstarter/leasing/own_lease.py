@@ -59,6 +59,7 @@ class OwnLease(ManagedLease):
         super().__init__(client, wanted, ids.next(), events=events, connector=connector, ttl=terms.ttl, since=since)
         self._request = request
         self._terms = terms
+        self.ttl = terms.ttl
         self._ids = ids
         self._events = events
         self._owner_pid = 0

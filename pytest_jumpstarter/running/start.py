@@ -114,6 +114,7 @@ def _consoles(settings: Settings) -> ConsolePolicy:
     return ConsolePolicy(
         fatal=tuple(pattern for pattern in fatal if pattern != "off") if fatal else None,
         is_recorded=not console.is_default and console.value != "off",
+        call_timeout=limit.value if (limit := settings.find("call-timeout")) is not None else None,
     )
 
 

@@ -90,7 +90,8 @@ WAITS = (
         "_CREATE_MAY_BE_PENDING for a request that was under way",
     ),
     Wait(
-        "leasing/availability.py:Availability.ask leasing/choice.py:Choice.pick collection/auto_workers.py:_of_lab_controller",
+        "leasing/availability.py:Availability.ask leasing/choice.py:Choice.pick "
+        "collection/auto_workers.py:_of_lab_controller",
         "the listing of exporters and leases",
         "LISTING_TIMEOUT for a choice, _TIMEOUT for `-n auto`, else 15 s for each page",
     ),
@@ -110,10 +111,22 @@ WAITS = (
         "CONFIRM_TIMEOUT",
     ),
     Wait(
-        "device/blocking_calls.py:DriverPortal.__init__ device/blocking_calls.py:DriverPortal._call "
-        "device/blocking_calls.py:DriverPortal.wrap_async_context_manager",
+        "device/blocking_calls.py:DriverPortal.__init__ device/blocking_calls.py:DriverPortal._call_in_loop "
+        "device/blocking_calls.py:DriverPortal.wrap_async_context_manager "
+        "device/blocking_calls.py:_BlockingStub.DriverCall "
+        "device/exporter_connection.py:ExporterConnection._give_portal",
         "a driver call of a test",
-        "the call's own end, or the loss of the device, which ends it: then the connection is closed",
+        "--jmp-call-timeout, or the call's own end, or the loss of the device, which closes the connection",
+    ),
+    Wait(
+        "device/blocking_calls.py:_until_ready",
+        "a connection on which a call can be sent",
+        "CONNECT_PATIENCE, each _READY_CHECK",
+    ),
+    Wait(
+        "leasing/call_watch.py:CallWatch._run leasing/call_watch.py:CallWatch._ask device/blocking_calls.py:ping",
+        "an exporter that a waiting call hears nothing from",
+        "QUIET, then PING_TIMEOUT, each _LOOK_INTERVAL; a warning WARN_AFTER, the end after --jmp-ttl",
     ),
     Wait(
         "device/driver_builder.py:DriverBuilder._made device/portal.py:_settle",
@@ -121,12 +134,12 @@ WAITS = (
         "it is never blocked: what runs there awaits",
     ),
     Wait(
-        "device/tunnel.py:RouterChannels.stream",
+        "device/tunnel.py:Tunnel._carry device/tunnel.py:Tunnel._until_connected device/tunnel.py:_is_away",
         "a router that restarts",
-        "ROUTER_RESTART, each _REPEAT",
+        "ROUTER_PATIENCE, each _REDIAL",
     ),
     Wait(
-        "device/tunnel.py:_reason device/tunnel.py:Tunnel._wait_closed device/tunnel.py:_hang_up",
+        "device/tunnel.py:_words device/tunnel.py:Tunnel._wait_closed device/tunnel.py:_hang_up",
         "the end of a stream",
         "_STATUS_TIMEOUT for its status, _HANG_UP_TIMEOUT for gRPC to notice; else it is cancelled",
     ),
@@ -138,12 +151,12 @@ WAITS = (
     Wait(
         "device/console.py:Console.__init__ device/console.py:Console.discard device/shared_port.py:SharedPort.read",
         "output of a console",
-        "`timeout` of `expect`: DEFAULT_TIMEOUT",
+        "`timeout` of `expect`: DEFAULT_TIMEOUT; DISCARD_TIMEOUT for what is dropped",
     ),
     Wait(
-        "device/device.py:Device.record device/shared_port.py:SharedPort.record",
-        "a console to be opened for its record",
-        "_OPEN_TIMEOUT",
+        "device/device.py:Device.record device/shared_port.py:SharedPort.record device/shared_port.py:SharedPort.open",
+        "a console to be opened",
+        "OPEN_TIMEOUT; _RECORD_TIMEOUT for its record",
     ),
     Wait(
         "device/exporter_log.py:ExporterLog.settle device/exporter_log.py:ExporterLog.last_words "

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from grpc import StatusCode
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2
 
 from pytest_jumpstarter.client.v1 import Client, Request
+from pytest_jumpstarter.client.v1 import client as client_module
 from pytest_jumpstarter.errors import (
     AlreadyExists,
     ClientConfigError,
@@ -274,6 +276,16 @@ def test_an_empty_page_is_not_the_end(client: Client, controller: Controller) ->
         client_pb2.ListLeasesResponse(next_page_token="1"), client_pb2.ListLeasesResponse(leases=[lease()])
     )
     assert [found.name for found in client.list_leases()] == ["pj-1"]
+
+
+def test_pages_without_end(client: Client, controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that always has one more page is an error, too."""
+    monkeypatch.setattr(client_module, "MOST_PAGES", 5)
+    tokens = count(1)
+    controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(next_page_token=str(next(tokens)))
+    with pytest.raises(StatusError, match="returns more than 5 pages"):
+        list(client.list_leases())
+    assert len(controller.calls) == 5
 
 
 def test_pages_in_a_circle_end(client: Client, controller: Controller) -> None:

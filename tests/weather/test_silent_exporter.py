@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from anyio.from_thread import start_blocking_portal
+from drivers_for_faults import Flooding, Stuck
+from jumpstarter_driver_composite.driver import Composite
+from standalone import serving_drivers
 
-from pytest_jumpstarter.device import exporter_connection
+from pytest_jumpstarter.device import exporter_connection, shared_port
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.exporter_connection import ExporterConnection, TlsAdvice
 from pytest_jumpstarter.device.portal import Portal
@@ -68,3 +71,48 @@ def test_report(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         connection.close()
         portal.stop()
+
+
+@pytest.fixture
+def ports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Serve two consoles, as in a `jmp shell`: one does not open, the other's board never stops printing."""
+    board = cast(Any, Composite)(children={"stuck": cast(Any, Stuck)(), "flooding": cast(Any, Flooding)()})
+    with serving_drivers(board) as path:
+        monkeypatch.setenv("JUMPSTARTER_HOST", path)
+        monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
+        yield
+
+
+@pytest.mark.usefixtures("ports")
+def test_console_that_does_not_open(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console whose driver never opens it is a device error that names it; the other one works."""
+    monkeypatch.setattr(shared_port, "OPEN_TIMEOUT", 1.0)
+    pytester.makepyfile(
+        """
+        def test_stuck(dut): dut.console("stuck")
+        def test_again(dut): dut.console("stuck")
+        def test_other(dut): dut.console("flooding").expect("another line")
+        """
+    )
+    result = pytester.runpytest()
+    assert result.ret == 8
+    result.stdout.fnmatch_lines(
+        ["*console stuck of dut* cannot be opened: no answer within 1s", "*= 1 passed, 2 device error in *"]
+    )
+
+
+@pytest.mark.usefixtures("ports")
+def test_discard_while_a_board_floods(pytester: pytest.Pytester) -> None:
+    """What a board prints without end is dropped for a second, not for ever."""
+    pytester.makepyfile(
+        """
+        import time
+        def test_it(dut):
+            console = dut.console("flooding")
+            console.expect("another line")
+            began = time.monotonic()
+            assert "another line" in console.discard()
+            assert time.monotonic() - began < 2
+        """
+    )
+    pytester.runpytest().assert_outcomes(passed=1)

@@ -29,6 +29,9 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.selector import Selector
 
+MOST_PAGES = 10_000
+"""The most pages that are read of one list: who returns more never ends."""
+
 _READ_PAUSES = (0.2, 0.5)  # seconds before the second and third try of a read
 
 
@@ -349,15 +352,16 @@ class Client:
 
     def _follow(self, request: Request, items: str) -> Iterator[Any]:
         page: Any = request.body
-        while True:
+        for number in range(1, MOST_PAGES + 1):
             response = self.send(request).raise_for_status()
             answer: Any = response.body
             yield from getattr(answer, items)
             if not answer.next_page_token:
                 return
-            if answer.next_page_token == page.page_token:
+            if answer.next_page_token == page.page_token or number == MOST_PAGES:
+                what = "the same page again and again" if number < MOST_PAGES else f"more than {MOST_PAGES} pages"
                 raise StatusError(
-                    f"{request.method} at {self.endpoint}: the lab controller returns the same page again and again",
+                    f"{request.method} at {self.endpoint}: the lab controller returns {what}",
                     request=request,
                     response=response,
                 )
