@@ -107,6 +107,6 @@ def _listed(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]]) -> Availab
     """Ask the lab controller: a ListExporters for each kind, and a ListLeases where exporters tell no status."""
     wishes = [one for wanted in roles for one in wanted]
     try:
-        return Availability.ask(lab_access.client, wishes, with_holders=False, timeout=_TIMEOUT)
+        return Availability.ask(lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
     finally:
         lab_access.close()
