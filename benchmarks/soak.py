@@ -1,12 +1,15 @@
 """
 Let eight runs at a time share four exporters while things go wrong, and see what is left behind.
 
-Faults, at random: an exporter process is killed, a lease is released by somebody else, every connection through the
-router is cut at once, a run gets SIGINT, SIGTERM or SIGKILL. The suite passes where nothing goes wrong, so a run may
-end with 0, with 8 (device errors only), or by the signal it got; anything else is a wrong verdict. In the end no lease
-may be active, and every exporter must be available again. The exit code is 1 if any of this does not hold.
+Faults, at random: an exporter process is killed or stands still for a while, a lease is released by somebody else,
+every connection through the router is cut at once, a run gets SIGINT, SIGTERM or SIGKILL. And weather, one at a time:
+the lab controller starts anew, its database or its router is away, a request fails, some are slow or get no answer.
 
-    python benchmarks/soak.py [--duration 30m] [--seed N]
+The suite passes where nothing goes wrong, so a run may end with 0, with 8 (device errors only), or by the signal it
+got; anything else is a wrong verdict. In the end no lease may be active, and every exporter must be available again.
+The exit code is 1 if any of this does not hold.
+
+    python benchmarks/soak.py [--duration 20m] [--seed N]
 """
 
 from __future__ import annotations
@@ -35,6 +38,21 @@ RUNS, EXPORTERS, TTL = 8, 4, 10.0
 RECOVERY_TIMEOUT = 120.0
 REST = 65.0
 """Seconds between two kills of one exporter: a lab gives up one that dies five times within a minute of its start."""
+STARTS = (3.0, 13.0)
+"""Seconds in which a lab controller that starts knows nobody's token: less than the 20 that a new run bears."""
+CODES = ("UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED", "ABORTED", "UNAVAILABLE", "UNAUTHENTICATED", "PERMISSION_DENIED")
+METHODS = (
+    "GetLease",
+    "GetExporter",
+    "CreateLease",
+    "UpdateLease",
+    "DeleteLease",
+    "ListLeases",
+    "ListExporters",
+    "Dial",
+)
+CALM = 3.0
+"""Seconds between two troubles of the lab controller, so that they do not add up to what no run bears."""
 EXPORTER = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
@@ -66,6 +84,8 @@ class Soak:
     running: dict[subprocess.Popen[bytes], tuple[int, ...]] = field(default_factory=dict)
     logs: dict[subprocess.Popen[bytes], Path] = field(default_factory=dict)
     killed: dict[bytes, float] = field(default_factory=dict)
+    frozen: dict[int, float] = field(default_factory=dict)
+    clear: float = 0.0
     ends: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
@@ -99,20 +119,21 @@ class Soak:
             del self.running[process]
             self.ends[str(code)] += 1
             if code not in expected:
-                self.wrong.append(f"exit {code}, expected one of {expected}: {self.logs[process].read_text()[-2000:]}")
+                self.wrong.append(f"exit {code}, expected one of {expected}: {self.logs[process].read_text()[-4000:]}")
 
     def harm(self) -> None:
         """Let one thing go wrong."""
-        fault: Callable[[], bool] = self.dice.choice(
-            [self.kill_exporter, self.release_lease, self.cut_connections, self.signal_run]
-        )
-        if fault():
-            self.faults[fault.__name__] += 1
+        harms = [self.kill_exporter, self.freeze_exporter, self.release_lease, self.cut_connections, self.signal_run]
+        weather = [self.start_controller, self.lose_database, self.lose_router]
+        weather += [self.fail_once, self.silence, self.slow_down]
+        fault: Callable[[], bool] = self.dice.choice([*harms, *weather])
+        with suppress(RequestError):  # what a fault has to ask may meet the one before
+            if fault():
+                self.faults[fault.__name__] += 1
 
     def kill_exporter(self) -> bool:
         """Kill one exporter process; the lab starts it again."""
-        now = time.monotonic()
-        victims = {command_line(pid): pid for pid in children(self.lab.pid) if b"lab.exporter" in command_line(pid)}
+        now, victims = time.monotonic(), self.exporters()
         rested = [name for name in victims if now - self.killed.get(name, -REST) >= REST]
         if not rested:
             return False
@@ -120,6 +141,78 @@ class Soak:
         self.killed[name] = now
         with suppress(ProcessLookupError):
             os.kill(victims[name], signal.SIGKILL)
+        return True
+
+    def freeze_exporter(self) -> bool:
+        """Let one exporter process stand still for up to 17 seconds."""
+        awake = [pid for pid in self.exporters().values() if pid not in self.frozen]
+        if not awake:
+            return False
+        pid = self.dice.choice(awake)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            self.frozen[pid] = time.monotonic() + self.dice.choice([1.0, 5.0, 17.0])
+        return True
+
+    def thaw(self, *, everyone: bool = False) -> None:
+        """Let those go on whose time is over."""
+        for pid, until in list(self.frozen.items()):
+            if everyone or time.monotonic() > until:
+                del self.frozen[pid]
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def exporters(self) -> dict[bytes, int]:
+        """Return the exporter processes by their command lines."""
+        return {command_line(pid): pid for pid in children(self.lab.pid) if b"lab.exporter" in command_line(pid)}
+
+    def start_controller(self) -> bool:
+        """Let the lab controller know nobody's token for a while, as one that has just started."""
+        return self.weather("start", self.dice.uniform(*STARTS), whose=self.whose())
+
+    def lose_database(self) -> bool:
+        """Let the lab controller's Kubernetes API be away."""
+        return self.weather("database", self.dice.uniform(1.0, 12.0), whose=self.whose())
+
+    def lose_router(self) -> bool:
+        """Let the router be away."""
+        return self.weather("router", self.dice.choice([1.0, 4.0]))
+
+    def fail_once(self) -> bool:
+        """Let one request fail."""
+        method, code = self.dice.choice(METHODS), self.dice.choice(CODES)
+        return self.weather(f'fail {method} {code} "soak: {code}" times 1', 10.0)
+
+    def silence(self) -> bool:
+        """Let some requests go without an answer."""
+        return self.weather(f"silence {self.some_methods()}", self.dice.uniform(1.0, 12.0))
+
+    def slow_down(self) -> bool:
+        """Let some requests take long."""
+        return self.weather(
+            f"slow {self.some_methods()} {self.dice.uniform(0.2, 4.0):.1f}s", self.dice.uniform(2.0, 12.0)
+        )
+
+    def some_methods(self) -> str:
+        """Return all methods, or a few."""
+        return self.dice.choice(["all", ",".join(self.dice.sample(METHODS, 3))])
+
+    def whose(self) -> str:
+        """Return whose way to the lab controller suffers: exporters lose the lease, so not often."""
+        exporters = self.exporters()
+        now = time.monotonic()
+        if self.dice.random() < 0.7 or any(now - self.killed.get(name, -REST) < REST for name in exporters):
+            return "clients"
+        self.killed |= dict.fromkeys(exporters, now)
+        return "everyone"
+
+    def weather(self, what: str, duration: float, *, whose: str = "") -> bool:
+        """Order a trouble, unless one is under way or just over."""
+        now = time.monotonic()
+        if now < self.clear:
+            return False
+        order(self.folder, f"{what} for {duration:.1f}s" + (f" to {whose}" if whose else ""))
+        self.clear = now + duration + CALM
         return True
 
     def release_lease(self) -> bool:
@@ -149,6 +242,8 @@ class Soak:
 
     def finish(self) -> None:
         """Let the last runs end, then wait until nothing is held and every exporter is back."""
+        self.thaw(everyone=True)
+        order(self.folder, "calm")
         deadline = time.monotonic() + RECOVERY_TIMEOUT
         while self.running and time.monotonic() < deadline:
             self.harvest()
@@ -184,7 +279,7 @@ def command_line(pid: int) -> bytes:
 def main() -> int:
     """Soak, and print what happened."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--duration", type=parse_duration, default=parse_duration("30m"))
+    parser.add_argument("--duration", type=parse_duration, default=parse_duration("20m"))
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -199,6 +294,7 @@ def main() -> int:
             while time.monotonic() < end:
                 soak.start_runs()
                 soak.harvest()
+                soak.thaw()
                 if time.monotonic() > next_fault:
                     soak.harm()
                     next_fault = time.monotonic() + soak.dice.uniform(0.5, 4.0)

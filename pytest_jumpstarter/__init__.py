@@ -1,28 +1,29 @@
 """
-Lease a real board from a Jumpstarter lab for the tests that need it, and always give it back.
+A pytest plugin that leases boards from a Jumpstarter lab for the tests that need them, and always releases them.
 
 The map, from a test downwards:
 
 - `plugin`: the pytest entry point: options, hook calls. `hooks`: the hooks for suites and other plugins.
-- `fixtures`: `jumpstarter`, `console`, `device_fixture`. `dut`: the fixture of that name. `jumpstarter_testing`: a base
-  class in place of that of `jumpstarter-testing`.
+- `fixtures`: `jumpstarter`, `console`, `device_fixture`. `dut`: the fixture of that name. `jumpstarter_testing`: a
+  replacement for the base class of the package `jumpstarter-testing`.
 - `collection`: before a test runs: check, order, parameters, requirements.
 - `running`: the process that tests: run, schedule, verdict, retries, exit code.
 - `workers`: pytest-xdist: the controller process, and the channel between it and its workers.
-- `report`: what people and machines read, in the process that prints.
-- `evidence`: what this plugin puts on the reports of tests.
-- `devices_of`: which devices a test has. `roles`: what device fixtures and markers ask for.
-- `lab_access`: the lab of a run: client config, client, embedded lab.
-- `leasing`: the life of a lease, and the sources that devices come from. No pytest here.
-- `device`: the connection to an exporter, `Device`, `Console`. No pytest here.
-- `client`: `client.v1`, the client for `jumpstarter.client.v1`. No pytest here; usable alone.
-- `lab`: the embedded lab, a server in its own right: `python -m pytest_jumpstarter.lab`.
+- `report`: output for people and machines, in the process that prints.
+- `evidence`: what this plugin adds to pytest's reports of tests.
+- `devices_of`: which devices a test has. `roles`: what device fixtures and markers request.
+- `lab_access`: access to the lab: client config, client, embedded lab.
+- `leasing`: the life of a lease, and the sources of devices. It does not import pytest.
+- `device`: the connection to an exporter, `Device`, `Console`. It does not import pytest.
+- `client`: `client.v1`, the client for `jumpstarter.client.v1`. It does not import pytest and can be used alone.
+- `lab`: the embedded lab, which also runs as a server: `python -m pytest_jumpstarter.lab`.
 - `options`: the option table. `settings`: each value in force, and its source.
-- `errors`: every error. `masking`: no secret in any output. `selector`: label selectors. `durations`: `1h30m`.
-- `ci`: commit, build and job of the run. `signals`: signals turned into an orderly stop.
-- `pytest_private`: the touches of pytest's private API, each with its reason.
+- `errors`: every error. `masking`: masks secrets in all output. `selector`: label selectors. `durations`: `1h30m`.
+- `ci`: commit, build and job of the run. `signals`: releases leases when a signal ends the run.
+- `pytest_private`: all uses of pytest's private API, each with its reason.
 
-Imports point downwards only, and nothing heavy is imported before a test asks for a device.
+Imports point downwards only. Nothing heavy is imported before a test requests a device.
+`docs/architecture.md` follows six examples through these rooms.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ _HOMES = {
 
 
 def pytest_addoption(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Load the plugin where somebody names the package instead of it: `-p pytest_jumpstarter`."""
+    """Load the plugin if the package is named instead of it: `-p pytest_jumpstarter`."""
     pluginmanager.import_plugin("jumpstarter", consider_entry_points=True)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

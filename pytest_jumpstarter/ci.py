@@ -1,4 +1,4 @@
-"""Where a run comes from: which commit, which build and job of which CI system."""
+"""The origin of a run: its commit, and the build and job of its CI system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 _GIT_TIMEOUT = 5.0
 
-# For each CI system: the variable by which it is known, and those for commit, build, job and the build's page.
+# For each CI system: the variable that identifies it, then those for commit, build, job and the build's page.
 _SYSTEMS = {
     "github": ("GITHUB_ACTIONS", "GITHUB_SHA", "GITHUB_RUN_ID", "GITHUB_JOB", ""),
     "gitlab": ("GITLAB_CI", "CI_COMMIT_SHA", "CI_PIPELINE_ID", "CI_JOB_NAME", "CI_JOB_URL"),
@@ -26,7 +26,7 @@ _SYSTEMS = {
 
 class Origin(NamedTuple):
     """
-    Where a run comes from; empty where nothing tells.
+    The origin of a run; a field is empty if it is unknown.
 
     Source: GitHub Actions, GitLab CI, Buildkite and Jenkins, their documentation of predefined variables
     """
@@ -39,7 +39,7 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, environ: Mapping[str, str], folder: Path) -> Self:
-        """Return what the CI system's variables tell; the commit from git in `folder` where they do not."""
+        """Return the values of the CI system's variables; without them, the commit is read from git in `folder`."""
         system = next((name for name, variables in _SYSTEMS.items() if environ.get(variables[0])), "")
         facts = [environ.get(name, "") for name in _SYSTEMS[system][1:]] if system else [""] * 4
         if system == "github":
@@ -53,9 +53,9 @@ def _github_url(environ: Mapping[str, str]) -> str:
 
 
 def _commit(folder: Path) -> str:
-    """Ask git, which may not be there, may refuse a folder of somebody else's, or may be slow."""
+    """Return the commit from git; empty if git is missing, refuses the folder of another user, or is too slow."""
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -65,4 +65,4 @@ def _commit(folder: Path) -> str:
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+    return done.stdout.strip() if done.returncode == 0 else ""

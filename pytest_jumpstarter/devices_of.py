@@ -1,8 +1,8 @@
 """
-`DevicesOf`: which devices a test has. Verdicts, evidence, properties, retries, schedule and reports ask it.
+`DevicesOf`: the devices of a test. Verdicts, evidence, properties, retries, schedule and reports all use it.
 
-Before a test runs, its signature, its fixtures and its markers tell (`planned`). While it runs, each lookup of a device
-fixture counts as well, whether the fixture is set up for it or stands already (`used`).
+Before a test runs, its devices are read from its signature, its fixtures and its markers (`planned`). While it runs,
+each lookup of a device fixture is added (`note`), whether the fixture is set up for it or existed before.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pytest_jumpstarter.errors import DeviceError
 from pytest_jumpstarter.roles import Wish, roles_of
 
 UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
-"""Words for a test of which not all devices are known before it runs."""
+"""The text for a test whose devices are not all known before it runs."""
 
 RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
-"""By which the record on a report of a test with devices is known (evidence/record.py), also where none ever comes."""
+"""Identifies the record on a report (evidence/record.py). It is here because every run needs it."""
 
 _DEVICES = pytest.StashKey["DevicesOf"]()
 
@@ -30,7 +30,7 @@ class DevicesOf:
     The devices of one test, by role.
 
     Attributes:
-        failure: Why a device could not be had when the test asked for it; None if all could.
+        failure: Why the test did not get a device that it requested; None if it got all.
     """
 
     def __init__(self, item: pytest.Item) -> None:
@@ -40,37 +40,37 @@ class DevicesOf:
 
     @cached_property
     def planned(self) -> Mapping[str, Wish]:
-        """What the test asks for by its signature, its fixtures and its markers: wishes by role."""
+        """What the test requests by its signature, its fixtures and its markers: wishes by role."""
         return roles_of(self._item)
 
     @property
     def roles(self) -> list[str]:
-        """The roles that the test asks for, then those that it looked up besides."""
+        """The roles that the test requests, then those that it looked up while it ran."""
         return list(self.wishes)
 
     @property
     def wishes(self) -> dict[str, Wish]:
-        """What the fixtures of all these devices say, by role."""
+        """The arguments of the fixtures of all these devices, by role."""
         return {**self.planned, **self._used}
 
     @property
     def unplanned(self) -> set[str]:
-        """The roles that the test looked up and that nothing told of before."""
+        """The roles that the test looked up and that were not known before it ran."""
         return self._used.keys() - self.planned.keys()
 
     @property
     def may_look_up_more(self) -> bool:
-        """Whether the test may ask for devices by `request.getfixturevalue`, which nobody sees before it runs."""
+        """Whether the test may request devices by `request.getfixturevalue`, which is unknown before it runs."""
         from pytest_jumpstarter.pytest_private import uses_request
 
         return uses_request(self._item)
 
     def note(self, role: str, wish: Wish) -> None:
-        """Note that the test looked up the device of `role`, of which the fixture says `wish`."""
+        """Note that the test looked up the device of `role`, whose fixture has the arguments `wish`."""
         self._used[role] = wish
 
     def begin(self) -> None:
-        """Forget what was looked up: the test begins, perhaps once more."""
+        """Forget all lookups, because the test starts, perhaps for another attempt."""
         self._used.clear()
         self.failure = None
 

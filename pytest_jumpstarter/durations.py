@@ -1,4 +1,4 @@
-"""Durations as people write them, to and from seconds."""
+"""Durations such as `1h30m`, converted to and from seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_duration(text: str) -> float:
     Return the seconds in `90`, `90s`, `250ms`, `15m`, `1h30m` or `HH:MM:SS`.
 
     Raises:
-        ValueError: `text` is none of these; the message says which forms there are.
+        ValueError: `text` has none of these forms; the message lists them.
     """
     stripped = text.strip()
     if re.fullmatch(r"\d+(?:\.\d+)?", stripped):
@@ -28,7 +28,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as people read them: `0.3s`, `45s`, `02:10`, `1:02:10`."""
+    """Return `seconds` as text: `0.3s`, `45s`, `02:10`, `1:02:10`."""
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     if seconds < 59.5:

@@ -1,4 +1,4 @@
-"""The fixture `dut`, a module of its own so that it can stand back for another plugin's."""
+"""The fixture `dut`. It has its own module, so that it is not registered if another plugin has a `dut`."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ Every error that this package raises.
     │   ├── HookFailed                the exporter's beforeLease hook failed
     │   └── DeviceUnreachable         the tunnel to the exporter cannot be opened, or broke
     ├── RequestInvalid                a request does not match the description of the service; it was not sent
-    └── RequestError                  a request was sent and failed; has `.request` and `.response`
-        ├── TransportError            there was no answer, or none that counts
+    └── RequestError                  a request was sent and failed; has `.request`, `.response` and `.finality`
+        ├── TransportError            there was no answer, or only that there is none at the moment
         │   ├── ControllerUnreachable the lab controller cannot be reached (also a ConnectionError)
         │   ├── RequestTimeout        there was no answer in time (also a TimeoutError)
-        │   └── TemporaryFailure      the lab controller answered that it cannot do it now
+        │   └── TemporaryFailure      the lab controller answered that it cannot do it at the moment
         └── StatusError               the lab controller answered with an error
             ├── MethodUnavailable     the lab controller, or the installed stubs, lack the method
             ├── AuthenticationError   the token is missing, malformed or of another client
@@ -44,8 +44,6 @@ Every error that this package raises.
 
 The user must fix a *configuration error* (`ConfigError`, `RequestInvalid`, `AuthenticationError`,
 `PermissionDenied`). A *device error* (`DeviceError`) is a failure of the lab.
-
-Each `RequestError` says in `.finality` whether trying again can help.
 """
 
 from __future__ import annotations
@@ -56,6 +54,21 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import grpc
+
+
+class Finality(Enum):
+    """Whether the same request may be answered differently if it is sent again."""
+
+    FINAL = "final"
+    """It will not: the object does not exist, the lease has ended, or the request is wrong."""
+    REFUSAL = "refusal"
+    """A token or a permission was refused: it counts if a second attempt, a moment later, is refused too."""
+    SETUP = "setup"
+    """The address or the certificates are wrong: final, unless requests have been answered there before."""
+    PASSING = "passing"
+    """It will: something restarts, is busy or cannot be reached at the moment."""
+    UNKNOWN = "unknown"
+    """It is not known: no table has the text."""
 
 
 class FailedRequest(Protocol):
@@ -94,22 +107,7 @@ class FailedResponse(Protocol):
 
     @property
     def finality(self) -> Finality:
-        """Whether trying again can help."""
-
-
-class Finality(Enum):
-    """Whether the same request may get another answer when it is sent again."""
-
-    FINAL = "final"
-    """It will not: the thing is not there, the lease has ended, the request is wrong."""
-    REFUSAL = "refusal"
-    """A token or a permission was refused: it counts when a second look, a moment later, is refused too."""
-    SETUP = "setup"
-    """The way there is set up wrong, such as host name or certificate; final unless that way has worked before."""
-    PASSING = "passing"
-    """It will: something restarts, is busy or out of reach for the moment."""
-    UNKNOWN = "unknown"
-    """Nobody knows: the text is in no table of ours."""
+        """Whether the same request may be answered differently if it is sent again."""
 
 
 class JumpstarterError(Exception):
@@ -223,14 +221,14 @@ class RequestError(JumpstarterError):
 
     @property
     def finality(self) -> Finality:
-        """Whether trying again can help."""
+        """Whether the same request may be answered differently if it is sent again."""
         return self._unanswered if self.response is None else self.response.finality
 
-    _unanswered = Finality.FINAL  # without an answer, nothing was sent: the request, or the stubs, will not do
+    _unanswered = Finality.FINAL  # if there is no answer, nothing was sent: the stubs or the request are not suitable
 
 
 class TransportError(RequestError):
-    """There was no answer, or none that counts."""
+    """There was no answer, or only that there is none at the moment."""
 
     _unanswered = Finality.PASSING
 
@@ -244,7 +242,7 @@ class RequestTimeout(TransportError, TimeoutError):
 
 
 class TemporaryFailure(TransportError):
-    """Say that the lab controller cannot do it now: it starts, or what it stands on is busy or away."""
+    """The lab controller cannot do it at the moment: it starts, or its Kubernetes or database does not answer."""
 
 
 class StatusError(RequestError):

@@ -1,7 +1,7 @@
 """
-The fixtures `jumpstarter` and `console`, and `device_fixture`, which makes those of devices.
+The fixtures `jumpstarter` and `console`, and `device_fixture`, which makes device fixtures.
 
-The plugin shows them to pytest: this module is no plugin of its own, so `-p no:jumpstarter` leaves none behind.
+`plugin` imports them, and pytest finds them there. This module is not a plugin, so `-p no:jumpstarter` removes them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from pytest_jumpstarter.roles import (
     ROLES,
     Wish,
-    check_said,
+    check_arguments,
     remember_wish,
     wanted_device,
 )
@@ -50,7 +50,7 @@ def device_fixture(
     selectors: Sequence[str] = (),
 ) -> Callable[..., Device]:
     """
-    Return a fixture that yields a connected `Device`; the name you give it is the device's role.
+    Return a fixture that yields a connected `Device`; the name of the fixture is the role of the device.
 
     ::
 
@@ -58,19 +58,18 @@ def device_fixture(
         gateway = device_fixture(selector="kind=gateway,can", scope="module")
 
     Args:
-        selector: Label selector of the exporters that will do; `--jmp-selector gateway:…` overrides it.
-        exporter: Name of the one exporter that will do; `--jmp-exporter gateway:…` overrides it.
+        selector: Label selector of the exporter; `--jmp-selector gateway:…` overrides it.
+        exporter: Name of the exporter; `--jmp-exporter gateway:…` overrides it.
         scope: session, package, module, class or function; None for `--jmp-scope`.
-        requires: Dotted paths of drivers that the device must have; where it lacks one, its tests are skipped.
-        selectors: Selectors of several kinds of board instead of one: the tests run on each, with its selector in
-            their names.
+        requires: Dotted paths of drivers that the device must have; if it lacks one, its tests are skipped.
+        selectors: Several selectors instead of one: the tests run once for each, with the selector in their names.
 
     Raises:
         SelectorError: A selector does not parse.
         OptionError: There is no such scope.
     """
-    __tracebackhide__ = True  # of an error in a conftest, pytest shows the line that called us
-    check_said(selectors if selector is None else (selector,), scope)
+    __tracebackhide__ = True  # for an error in a conftest, pytest then shows the line that called us
+    check_arguments(selectors if selector is None else (selector,), scope)
     wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires), selectors=tuple(selectors))
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
@@ -81,7 +80,7 @@ def device_fixture(
 
 
 def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
-    """Yield the device of a role, of which its fixture says `wish`."""
+    """Yield the device of the role that the fixture is named after; `wish` has the arguments of the fixture."""
     from pytest_jumpstarter.running.device_fixtures import device_fixtures
     from pytest_jumpstarter.running.schedule import SCHEDULE
 
@@ -99,10 +98,10 @@ def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Devic
 
 
 def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
-    """Make a fixture of a function, or of a class method, that yields a device."""
+    """Return a fixture made from a function or class method that yields a device."""
 
     def scope_in_force(fixture_name: str, config: pytest.Config) -> Any:
-        config.stash[ROLES].add(fixture_name)  # pytest asks once for each fixture, when it finds it
+        config.stash[ROLES].add(fixture_name)  # pytest calls this once for each fixture, when it finds it
         return wish.scope or config.stash[SETTINGS]["scope"].value
 
     remember_wish(function, wish)
@@ -113,7 +112,7 @@ def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
 
 @pytest.fixture
 def console(dut: Device) -> Iterator[Console]:
-    """The serial console of `dut`, in pexpect's words: `expect`, `expect_exact`, `sendline`, `before`, `after`."""
+    """The serial console of `dut`, with pexpect's methods: `expect`, `expect_exact`, `sendline`, `before`, `after`."""
     found = dut.console()
     yield found
-    found.discard()  # what this test did not read is not for the next one to find
+    found.discard()  # so that the next test does not read output of this one

@@ -1,7 +1,7 @@
 """
 Hooks that a conftest.py or another plugin may implement.
 
-Each is called in the process that holds the lease, in the test's thread.
+Each is called in the process that has the lease, in the thread of the test, unless its docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 @pytest.hookspec(firstresult=True)
 def pytest_jumpstarter_client(config: pytest.Config) -> Client | None:
     """
-    Bring your own client of the lab controller: one with a token from a vault, or of a class of your own.
+    Return your own client of the lab controller, such as one with a token from a vault, or of a subclass.
 
-    Called when a process first speaks to a lab controller that is not the embedded lab's, and for `-n auto` before.
-    The client stays yours to close. Which driver clients may be imported is said by the config that it was made from
-    (`Client.from_config`), else by JMP_DRIVERS_ALLOW.
+    Called when a process first connects to a lab controller, but not with the embedded lab; with `-n auto` also before
+    the workers start. The plugin does not close the client. The config that the client was made from
+    (`Client.from_config`) says which driver clients may be imported; without a config, JMP_DRIVERS_ALLOW does.
 
     Args:
         config: pytest's config.
 
     Returns:
-        The client; None for the one of the client config.
+        The client; None to use the client config.
     """
 
 
 @pytest.hookspec
 def pytest_jumpstarter_lease_request(request: LeaseRequest, role: str, config: pytest.Config) -> None:
     """
-    Change a lease's selector, exporter, duration or tags before it is asked for.
+    Change the selector, exporter, duration or tags of a lease before it is requested.
 
     Args:
         request: The request; assign to its attributes.
@@ -49,10 +49,10 @@ def pytest_jumpstarter_lease_request(request: LeaseRequest, role: str, config: p
 @pytest.hookspec
 def pytest_jumpstarter_lease_acquired(lease: Lease, role: str, config: pytest.Config) -> None:
     """
-    Hear that a lease is Ready, and its exporter too; the device is not connected yet.
+    React to a new lease: it and its exporter are Ready, the device is not connected yet.
 
     Args:
-        lease: The lease; `lease.exporter` is the name of the board's exporter.
+        lease: The lease; `lease.exporter` is the name of its exporter.
         role: The name of the fixture that needs the device.
         config: pytest's config.
     """
@@ -61,9 +61,9 @@ def pytest_jumpstarter_lease_acquired(lease: Lease, role: str, config: pytest.Co
 @pytest.hookspec
 def pytest_jumpstarter_device_ready(device: Device, config: pytest.Config) -> None:
     """
-    Prepare a connected device once per lease: flash it, power it on.
+    Prepare a device after it is connected, once per lease: flash it, power it on.
 
-    An exception here is an error in the setup of the test that asked first; the lease is given back.
+    An exception is an error in the setup of the test that requested the device first; the lease is released.
 
     Args:
         device: The device, as the fixture yields it.
@@ -74,9 +74,9 @@ def pytest_jumpstarter_device_ready(device: Device, config: pytest.Config) -> No
 @pytest.hookspec
 def pytest_jumpstarter_device_release(device: Device, config: pytest.Config) -> None:
     """
-    Put a device away before it is disconnected: power it off.
+    Leave a device in order before it is disconnected: power it off.
 
-    The lease is given back even if this raises.
+    The lease is released even if this raises.
 
     Args:
         device: The device, still connected.
@@ -87,10 +87,10 @@ def pytest_jumpstarter_device_release(device: Device, config: pytest.Config) -> 
 @pytest.hookspec
 def pytest_jumpstarter_lease_released(lease: Lease, role: str, config: pytest.Config) -> None:
     """
-    Hear that a lease has ended and the lab controller confirmed it.
+    React to the end of a lease, after the lab controller has confirmed it.
 
     Args:
-        lease: The lease as last seen.
+        lease: The lease as it was last read.
         role: The name of the fixture that had the device.
         config: pytest's config.
     """
@@ -99,29 +99,29 @@ def pytest_jumpstarter_lease_released(lease: Lease, role: str, config: pytest.Co
 @pytest.hookspec(firstresult=True)
 def pytest_jumpstarter_classify_error(error: BaseException, item: pytest.Item) -> str | None:
     """
-    Say that an error which ended a phase of a test is the lab's fault.
+    Return the reason if an error that ended a phase of a test is a failure of the lab.
 
-    Asked for errors that are not known to be the lab's, assertions aside. Be sure: a fault of the product that is
-    taken for one of the lab goes unseen.
+    Called for errors that are not already known as failures of the lab, except assertions. Be sure of it: if a failure
+    of the product is reported as one of the lab, nobody will look for it.
 
     Args:
-        error: What was raised.
+        error: The exception.
         item: The test.
 
     Returns:
-        The reason, in words for people; None if it is not the lab's fault.
+        The reason as text for people; None if the lab did not fail.
     """
 
 
 @pytest.hookspec
 def pytest_jumpstarter_collect_evidence(folder: Folder, device: Device, item: pytest.Item) -> None:
     """
-    Keep what tells why a test failed, with `--jmp-artifacts`: before a teardown changes the board.
+    Collect evidence of why a test failed, with `--jmp-artifacts`, before the teardown changes the board.
 
-    Called for each device of a test that fails, in a thread of its own, and for 10 seconds at most for all of them.
+    Called for each device of a failed test, in another thread; all calls together may take 10 seconds.
 
     Args:
-        folder: The test's: `folder.add(name, text or bytes)` keeps a file.
+        folder: The folder of the test: `folder.add(name, text or bytes)` writes a file.
         device: The device, still connected.
         item: The test.
     """

@@ -1,4 +1,4 @@
-"""`JumpstarterTest`: what a suite written for `jumpstarter-testing` imports instead, and nothing else changes."""
+"""`JumpstarterTest`: replaces the class of that name of `jumpstarter-testing`; a suite only changes the import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 class JumpstarterTest:
     """
-    Base class of tests for one kind of board: its class attribute `selector` says which.
+    Base class of tests for one kind of board; the class attribute `selector` selects it.
 
     ::
 
@@ -30,8 +30,8 @@ class JumpstarterTest:
             def test_cycle(self, client):
                 client.power.cycle()
 
-    The device is the class's `dut`: options and ini values for that role take the place of `selector`, and `console`
-    is its console. A class without `selector` uses the `dut` of its conftest, or what the options say.
+    The device is the `dut` of the class: options and ini values for that role override `selector`, and `console` is
+    its console. A class without `selector` uses the `dut` of its conftest, or of the options.
 
     Raises:
         SelectorError: `selector` does not parse.

@@ -1,4 +1,4 @@
-"""`LabAccess`: the lab of a run: its client config and client, and the embedded lab if that is ours."""
+"""`LabAccess`: access to the lab: client config, client, and the embedded lab if this process runs it."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.lab import Lab
 
 _FIVE_WAYS = """\
-nothing says where devices come from. Five ways:
+no source of devices is configured. Five ways:
   pytest --jmp-lab=FILE              start a lab from this file
-  pytest --jmp-direct=HOST:PORT      use the exporter there
+  pytest --jmp-direct=HOST:PORT      use the exporter at this address
   jmp shell ... -- pytest            use the shell's exporter
-  pytest --jmp-client=ALIAS-OR-FILE  lease by this client config
-  jmp config client use ALIAS        make it the current client"""
+  pytest --jmp-client=ALIAS-OR-FILE  lease with this client config
+  jmp config client use ALIAS        make it the current client config"""
 
 
 class LabAccess:
     """
-    The lab of a run, found or started when it is first asked for, from whichever thread.
+    Access to the lab of a run. The lab is found or started on first use, from any thread.
 
     Args:
-        bring: Returns a client that somebody else made and closes, or None; asked once, in lease mode.
-        lab_elsewhere: Returns the client config of the embedded lab that another process runs; None: we run it.
+        own_client: Returns a client that somebody else made and closes, or None; called once, in lease mode.
+        lab_elsewhere: Returns the client config of the embedded lab that another process runs; None if this process
+            runs it.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        bring: Callable[[], Client | None],
+        own_client: Callable[[], Client | None],
         lab_elsewhere: Callable[[], Path] | None = None,
     ) -> None:
         self._settings = settings
-        self._bring = bring
-        self._brought: Client | None = None
+        self._get_own_client = own_client
+        self._own_client: Client | None = None
         self._lab_elsewhere = lab_elsewhere
         self._lock = threading.RLock()
         self._lab: Lab | None = None
@@ -54,7 +55,7 @@ class LabAccess:
 
     @property
     def has_lab(self) -> bool:
-        """Whether the embedded lab runs, and is ours to stop."""
+        """Whether this process runs the embedded lab."""
         return self._lab is not None
 
     @property
@@ -65,28 +66,28 @@ class LabAccess:
         Raises:
             NoDeviceSource: There is none.
             ClientConfigError, LabError: It is broken, or the lab does not start.
-            ConfigError: What was brought as a client is none.
+            ConfigError: The hook for a client of one's own returned something else.
         """
         with self._lock:
             if self._config is None:
-                self._brought = self._ask() if self._settings.mode == "lease" else None
-                self._config = self._load() if self._brought is None else _config_of(self._brought, self._settings)
+                own = self._own_client = self._checked_own_client() if self._settings.mode == "lease" else None
+                self._config = self._load() if own is None else _config_of(own, self._settings)
             return self._config
 
     @property
     def client(self) -> Client:
-        """The client of the lab controller, which renews its token from the config; errors as for `config`."""
+        """The client of the lab controller; it renews its token from the config. Errors as for `config`."""
         with self._lock:
             if self._client is None:
                 from pytest_jumpstarter.client.v1 import Client
 
                 config = self.config
-                self._client = self._brought or Client.from_config(config)
+                self._client = self._own_client or Client.from_config(config)
                 self._client.renew = self._client.renew or config.read_token
             return self._client
 
     def client_option(self) -> str:
-        """Return what `jmp` must be told to be the client of this run; nothing where it is without being told."""
+        """Return the option that makes `jmp` use the client of this run; empty if it does so without one."""
         from pytest_jumpstarter.client.v1.config import config_home
 
         chosen, path = self._settings.find("client"), self.config.path
@@ -97,30 +98,30 @@ class LabAccess:
         return f" --client-config {shlex.quote(str(path.absolute()))}"
 
     def close(self) -> None:
-        """Leave the lab controller; stop it if it is ours."""
+        """Disconnect from the lab controller; stop the embedded lab if this process runs it."""
         with self._lock:
             lab, self._lab = self._lab, None
             try:
-                if self._client is not None and self._client is not self._brought:
+                if self._client is not None and self._client is not self._own_client:
                     self._client.close()
             finally:
                 if lab is not None:
                     lab.stop()
 
-    def _ask(self) -> Client | None:
+    def _checked_own_client(self) -> Client | None:
         from pytest_jumpstarter.client.v1 import Client
 
-        brought = self._bring()
-        if not isinstance(brought, Client | None):
-            raise ConfigError(f"hook pytest_jumpstarter_client returned {brought!r}, which is no Client")
-        return brought
+        client = self._get_own_client()
+        if not isinstance(client, Client | None):
+            raise ConfigError(f"hook pytest_jumpstarter_client returned {client!r}, which is not a Client")
+        return client
 
     def _load(self) -> ClientConfig:
         from pytest_jumpstarter.client.v1 import ClientConfig
 
         if self._settings.mode == "lab":
             path = self._start_lab() if self._lab_elsewhere is None else self._lab_elsewhere()
-            return ClientConfig.load(path, environ={})  # the lab's own file says all there is to say
+            return ClientConfig.load(path, environ={})  # the lab's own file needs nothing from the environment
         chosen = self._settings.find("client")
         try:
             return ClientConfig.load(chosen.value if chosen else None, environ=self._settings.environ)
@@ -130,7 +131,7 @@ class LabAccess:
             raise ClientConfigError(f"{exc} (from {chosen.source})" if chosen else str(exc)) from exc
 
     def _start_lab(self) -> Path:
-        """Start the lab; where that failed, fail again without another try."""
+        """Start the lab; if that failed before, raise the same error without another attempt."""
         from pytest_jumpstarter.lab import Lab
 
         if self._failure is not None:
@@ -150,17 +151,17 @@ class LabAccess:
 def lab_access_of(
     config: pytest.Config, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None
 ) -> LabAccess:
-    """Return the site of a pytest run, whose hooks may bring a client."""
+    """Return the access to the lab of a pytest run, whose hooks may provide a client."""
 
-    def bring() -> Client | None:
-        brought: Client | None = config.hook.pytest_jumpstarter_client(config=config)
-        return brought
+    def own_client() -> Client | None:
+        client: Client | None = config.hook.pytest_jumpstarter_client(config=config)
+        return client
 
-    return LabAccess(settings, bring=bring, lab_elsewhere=lab_elsewhere)
+    return LabAccess(settings, own_client=own_client, lab_elsewhere=lab_elsewhere)
 
 
 def _config_of(client: Client, settings: Settings) -> ClientConfig:
-    """Return the config of a client that was brought, as if it had been made from one."""
+    """Return the config of a client that a hook provided; if it has none, one with its values."""
     from pytest_jumpstarter.client.v1 import ClientConfig
 
     if client.config is not None:

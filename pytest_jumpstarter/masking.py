@@ -1,7 +1,7 @@
 """
-No secret in any output: what is known to be one, and what looks like one, is shown as `***`.
+Masks secrets in all output: known secrets, and text that looks like a secret, become `***`.
 
-Whoever gets hold of a token or passphrase tells it here by `learn`; whatever is printed or written goes through `mask`.
+Code that reads a token or passphrase passes it to `learn`. Everything that is printed or written goes through `mask`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 MASK = "***"
-_SHORTEST = 4  # characters of a value that is masked wherever it stands; a shorter one would stand everywhere
+_SHORTEST = 4  # characters of a value that is masked; a shorter one would match too many words
 _SHORTEST_PART = 8
 _VARIABLES = ("JMP_TOKEN", "JMP_REFRESH_TOKEN", "JMP_GRPC_PASSPHRASE")
 _LONGEST_HELD = 1 << 16
@@ -24,15 +24,15 @@ _SHAPES = "|".join(
     )
 )
 _SHAPED, _SHAPED_BYTES = re.compile(_SHAPES, re.ASCII), re.compile(_SHAPES.encode())
-# Words begin where they begin only, or the time for a long one grows with its square.
+# A match starts only at the start of a word, or the time for a long word would grow with the square of its length.
 _CUT = re.compile(r"(?<=\.\.\.)[^\s'\"\\]{6,}|(?<![^\s'\"\\.])[^\s'\"\\.]{6,}+(?=\.\.\.)")
 
-_known: list[str] = []  # the longest first; no pattern, since a run meets thousands
+_known: list[str] = []  # the longest first; not a regular expression, because a run may have thousands
 _lock = threading.Lock()
 
 
 def learn(secret: str | None) -> None:
-    """Mask a value from now on, and the parts of a JSON web token that are secret alone."""
+    """Mask a value from now on, and also the secret parts of a JSON web token."""
     if not secret or len(secret) < _SHORTEST or secret in _known:
         return
     parts = secret.split(".")[1:] if secret.count(".") == 2 else []
@@ -42,14 +42,14 @@ def learn(secret: str | None) -> None:
 
 
 def learn_environment(environ: Mapping[str, str]) -> None:
-    """Mask the values of Jumpstarter's variables that hold secrets."""
+    """Mask the values of Jumpstarter's variables that contain secrets."""
     for name, value in environ.items():
         if name.upper() in _VARIABLES:
             learn(value)
 
 
 def mask(text: str) -> str:
-    """Return text without secrets, nor what is left of one where Python or pytest has cut a long value."""
+    """Return text without secrets, including parts of one that Python or pytest has shortened by `...`."""
     for secret in tuple(_known):
         text = text.replace(secret, MASK)
     text = _SHAPED.sub(MASK, text)
@@ -73,13 +73,13 @@ def _without_known(data: bytes) -> bytes:
 
 
 def masked_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield data without secrets, those that stand across two chunks included: each is in one line."""
+    """Yield data without secrets, including those that cross a chunk's end; no secret contains a line break."""
     held = b""
     for chunk in chunks:
         held += chunk
         end = held.rfind(b"\n") + 1
         if not end and len(held) > _LONGEST_HELD:
-            held = _without_known(held)  # before one is cut in two
+            held = _without_known(held)  # before the cut, which may divide a secret
             end = len(held) - _LONGEST_HELD // 2
         yield mask_bytes(held[:end])
         held = held[end:]
@@ -91,8 +91,8 @@ def masked(value: Any, *, inside: str = "") -> Any:
     Return plain data without secrets.
 
     Args:
-        value: Text, or lists, tuples and tables of such.
-        inside: Objects of modules whose names begin so are changed in place, attribute by attribute.
+        value: Text, or lists, tuples and dicts of text.
+        inside: Prefix of module names: objects of such modules are changed in place, attribute by attribute.
     """
     if isinstance(value, str):
         return mask(value)

@@ -2,10 +2,10 @@
 The option table.
 
 Every option has one row in `OPTIONS` and up to three spellings: `--jmp-x` on the command line, `jmp_x` in the ini file,
-and a variable of Jumpstarter's own where it has one. What is in force of them is in `settings`.
+and a variable of Jumpstarter if there is one. `settings` has the values in force.
 """
 
-# No annotations from __future__: a NamedTuple would compile each of its own, in every run.
+# No annotations from __future__: a NamedTuple would compile each of its annotations, in every run.
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SCOPES = ("session", "package", "module", "class", "function")
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds of a duration; what parses it is imported only where one is given, see `durations`."""
+    """Return the seconds of a duration; the parser is imported only if a duration is set (see `durations`)."""
     from pytest_jumpstarter import durations
 
     return durations.parse_duration(text)
@@ -28,10 +28,10 @@ def parse_duration(text: str) -> float:
 
 def checked_selector(text: str) -> str:
     """
-    Return `text` as it was written.
+    Return `text` unchanged.
 
     Raises:
-        SelectorError: It is no label selector.
+        SelectorError: It is not a label selector.
     """
     from pytest_jumpstarter.selector import Selector
 
@@ -54,7 +54,7 @@ def _no_device(text: str) -> str:
 def _report(text: str) -> Path:
     path = Path(text)
     if path.suffix not in (".json", ".html", ".md"):
-        raise ValueError(f"{text!r} ends in none of .json, .html and .md, which say what to write")
+        raise ValueError(f"{text!r} must end in .json, .html or .md")
     return path
 
 
@@ -65,12 +65,12 @@ def _switch(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    return Path(_some(text))
+    return Path(_not_empty(text))
 
 
 def _pattern(text: str) -> str:
     try:
-        re.compile(_some(text))
+        re.compile(_not_empty(text))
     except re.error as exc:
         raise ValueError(f"{text!r} is not a regular expression: {exc}") from None
     return text
@@ -78,26 +78,26 @@ def _pattern(text: str) -> str:
 
 def _console(text: str) -> str:
     if text not in ("on", "off", "retain-on-failure"):
-        raise ValueError(f"{text!r} is none of on, off and retain-on-failure")
+        raise ValueError(f"{text!r} is not one of on, off and retain-on-failure")
     return text
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"{text!r} is not a number of times")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(text)
 
 
 def _ttl(text: str) -> float:
     duration = parse_duration(text)
     if duration < SHORTEST_TTL:
-        raise ValueError(f"{text!r} is too short: a lease is extended every third of it, so give at least 5s")
+        raise ValueError(f"{text!r} is too short: leases are extended after a third of this time, so use at least 5s")
     return duration
 
 
 def _name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", text):
-        raise ValueError(f"{text!r} cannot be a name in a lab (lower-case letters, digits, '-' and '.')")
+        raise ValueError(f"{text!r} is not a valid name in a lab (lower-case letters, digits, '-' and '.')")
     return text
 
 
@@ -107,9 +107,9 @@ def _address(text: str) -> str:
     return text
 
 
-def _some(text: str) -> str:
+def _not_empty(text: str) -> str:
     if not text.strip():
-        raise ValueError("it is empty")
+        raise ValueError("the value is empty")
     return text
 
 
@@ -118,21 +118,21 @@ class Option(NamedTuple):  # a third of a dataclass's cost at import, which ever
     One row of the option table.
 
     Attributes:
-        name: The word after `--jmp-`.
-        metavar: What the help shows for the value.
+        name: The part of the flag after `--jmp-`.
+        metavar: The placeholder for the value in the help.
         help: One phrase for `pytest --help`.
-        parse: Turns text into the value; raises ValueError or SelectorError with what is wrong.
-        default: As a user would write it; None if there is none.
-        variable: Jumpstarter's own environment variable for the same thing, if it has one.
-        is_for_roles: Whether the value may be aimed at a role.
-        is_path: Whether an ini value is a path beside the ini file.
-        is_repeatable: Whether several values count, all from the strongest place that has any.
+        parse: Converts the text to the value; raises ValueError or SelectorError.
+        default: The default as a user would write it; None if there is none.
+        variable: Jumpstarter's environment variable for the same setting; empty if there is none.
+        is_for_roles: Whether `ROLE:` may precede the value.
+        is_path: Whether an ini value is a path relative to the folder of the ini file.
+        is_repeatable: Whether several values may be in force; they all come from the same place.
     """
 
     name: str
     metavar: str
     help: str
-    parse: Callable[[str], Any] = _some
+    parse: Callable[[str], Any] = _not_empty
     default: str | None = None
     variable: str = ""
     is_for_roles: bool = False
@@ -192,13 +192,13 @@ OPTIONS = (
     Option(
         name="direct",
         metavar="HOST:PORT",
-        help="Use the one exporter there, without a lab; grpc://HOST:PORT for plain text instead of TLS",
+        help="Use the exporter at this address, without a lab; grpc://HOST:PORT for plain text instead of TLS",
         parse=_address,
     ),
     Option(
         name="direct-ca",
         metavar="FILE",
-        help="Certificate authority of --jmp-direct, as PEM, instead of the system's",
+        help="Certificate authority (PEM) for --jmp-direct, instead of those of the system",
         is_path=True,
     ),
     Option(
@@ -211,7 +211,7 @@ OPTIONS = (
     Option(
         name="ttl",
         metavar="DURATION",
-        help="How long a board can stay leased after this process dies, at least 5s (default: 2m)",
+        help="How long a board can stay leased after this process dies; at least 5s (default: 2m)",
         parse=_ttl,
         default="2m",
     ),
@@ -224,14 +224,14 @@ OPTIONS = (
     Option(
         name="no-device",
         metavar="fail|skip",
-        help="What a test gets when no device is to be had in time (default: fail)",
+        help="Result of a test whose device is not available within --jmp-wait (default: fail)",
         parse=_no_device,
         default="fail",
     ),
     Option(
         name="scope",
         metavar="SCOPE",
-        help="Scope of dut, and of a device_fixture that names none (default: session)",
+        help="Scope of dut, and of each device_fixture without a scope (default: session)",
         parse=_scope,
         default="session",
     ),
@@ -245,7 +245,7 @@ OPTIONS = (
     Option(
         name="order",
         metavar="on|off",
-        help="Run tests without devices first, then grouped by device (default: on)",
+        help="Run tests without devices first, then the others grouped by device (default: on)",
         parse=_switch,
         default="on",
     ),
@@ -259,7 +259,7 @@ OPTIONS = (
     Option(
         name="report",
         metavar="FILE.html|FILE.json|FILE.md",
-        help="Write what happened on which board, and when; may be given several times",
+        help="Write a report of what happened on which board, and when; repeatable",
         parse=_report,
         is_path=True,
         is_repeatable=True,
@@ -267,29 +267,31 @@ OPTIONS = (
     Option(
         name="console",
         metavar="on|off|retain-on-failure",
-        help="Which tests' consoles are kept in --jmp-artifacts: all, none, those that fail (default); "
-        "where given, on and retain-on-failure read consoles from the start of a lease on, not from their first use",
+        help="Keep console logs in --jmp-artifacts: of all tests, of none, or of tests that fail (default); "
+        "if set, on and retain-on-failure also record consoles from the start of the lease, not only from first use",
         parse=_console,
         default="retain-on-failure",
     ),
     Option(
         name="artifacts",
         metavar="DIR",
-        help="Keep a folder of evidence there for each test with a device that fails",
+        help="Write a folder of evidence for each failed test with a device to this directory",
         parse=_folder,
         is_path=True,
     ),
     Option(
         name="console-fatal",
         metavar="REGEX",
-        help="What on a console ends a waiting expect at once, instead of panics and the like; off: nothing does",
+        help="Console output that ends a waiting expect at once, instead of the built-in patterns (kernel panic, Oops, "
+        "HardFault, watchdog); off for none; repeatable",
         parse=_pattern,
         is_repeatable=True,
     ),
     Option(
         name="hold-on-failure",
         metavar="DURATION",
-        help="After the first failure on a device extend its lease to this, say how to reach it, and end the run",
+        help="After the first test failure on a device, keep its lease for this time, print how to connect to it, and "
+        "end the run",
         parse=parse_duration,
     ),
 )

@@ -1,4 +1,4 @@
-"""The touches of pytest's private API, each with its reason."""
+"""All uses of pytest's private API, each with its reason."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import pytest
 
 def colour_red(reporter: pytest.TerminalReporter) -> None:
     """
-    Let the last line of the run be red.
+    Make the last line of the run red.
 
-    Reason: pytest colours it yellow for a category that it does not know, and has no way to be told otherwise.
+    Reason: pytest colours it yellow for a category that it does not know, and has no API for the colour.
     """
     reporter._main_color = "red"
 
 
 def junit_element(config: pytest.Config, report: pytest.TestReport) -> Any:
     """
-    Return what the JUnit plugin writes the test of `report` with, or None; ask before it sees the report.
+    Return the element that the JUnit plugin makes for the test of `report`, or None.
 
-    Reason: after a teardown it is final, and cannot be found any more.
+    Call this before the JUnit plugin gets the report.
+    Reason: pytest has no API for it, and after the report of a teardown it cannot be found any more.
     """
     from _pytest.junitxml import xml_key
 
@@ -33,9 +34,9 @@ def junit_element(config: pytest.Config, report: pytest.TestReport) -> Any:
 
 def junit_forget(config: pytest.Config, element: Any) -> None:
     """
-    Leave a test's element out of the JUnit file.
+    Remove a test's element from the JUnit file.
 
-    Reason: the JUnit plugin writes one for each time that a test runs.
+    Reason: the JUnit plugin writes an element for each attempt of a test.
     """
     from _pytest.junitxml import xml_key
 
@@ -46,30 +47,30 @@ def junit_forget(config: pytest.Config, element: Any) -> None:
 
 def fixture_definitions(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]:
     """
-    Return what a fixture's name stands for in a test, the definition that counts last.
+    Return the definitions of a fixture's name for a test; the last one is in force.
 
-    Reason: pytest tells the names that a test asks for, not which of several definitions each one means.
+    Reason: pytest offers the names that a test requests, not which of several definitions each name means.
     """
-    info = getattr(item, "_fixtureinfo", None)  # of functions only
+    info = getattr(item, "_fixtureinfo", None)  # only functions have it
     return info.name2fixturedefs.get(name, ()) if info is not None else ()
 
 
 def skipped(reason: str) -> BaseException:
     """
-    Return what skips a test and is shown at the test's own place.
+    Return an exception that skips a test, and is shown with the line of the test.
 
-    Reason: pytest shows the line that raises, which is ours, and keeps the way to say otherwise to itself.
+    Reason: pytest shows the line that raises, which is ours; the argument that changes this is private.
     """
     return pytest.skip.Exception(reason, _use_item_location=True)
 
 
 def finish_fixture(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
     """
-    Tear down a fixture and all that depend on it, whatever their scopes, so that the next test makes them again.
+    Tear down a fixture and all that depend on it, whatever their scopes, so that the next test sets them up again.
 
-    Reason: pytest ends a fixture with its scope only, or when its parameter changes.
+    Reason: pytest tears a fixture down only at the end of its scope, or when its parameter changes.
     """
-    fixturedef.finish(request)  # type: ignore[arg-type]  # what the setup hook hands out is a SubRequest
+    fixturedef.finish(request)  # type: ignore[arg-type]  # the setup hook gets a SubRequest
 
 
 def on_lookup(
@@ -78,11 +79,11 @@ def on_lookup(
     on_failure: Callable[[pytest.Item, Exception], object],
 ) -> None:
     """
-    Call `on_request` before each lookup of a fixture, whether it is to be set up or stands already.
+    Call `on_request` before each lookup of a fixture, whether it is set up then or was set up before.
 
-    It is given the test, and the requests of the fixtures that lead to this one, the nearest first; `on_failure` is
-    given the error of a lookup that failed, also where pytest has kept it from the setup.
-    Reason: pytest tells of a fixture's setup only; a test that gets one that stands leaves no trace.
+    `on_request` gets the test and the requests of the fixtures that lead to this one, the nearest first. `on_failure`
+    gets the error of a lookup that failed, also if it is the error of an earlier setup, which pytest stores.
+    Reason: pytest has a hook for the setup of a fixture only, not for later lookups.
     """
     if getattr(fixturedef, "jumpstarter_watched", False):
         return
@@ -97,7 +98,7 @@ def on_lookup(
             on_failure(request._pyfuncitem, exc)
             raise
 
-    fixturedef.execute = watched  # type: ignore[method-assign]  # of this one fixture
+    fixturedef.execute = watched  # type: ignore[method-assign]  # for this one fixture
     fixturedef.jumpstarter_watched = True  # type: ignore[attr-defined]
 
 
@@ -105,7 +106,7 @@ def requests_above(request: pytest.FixtureRequest) -> Sequence[pytest.FixtureReq
     """
     Return the requests of the fixtures that lead to the one of `request`, the nearest first.
 
-    Reason: pytest keeps to itself which fixture asked for which.
+    Reason: pytest has no public API for which fixture requested which.
     """
     return [*request._iter_chain()][1:]
 
@@ -114,7 +115,7 @@ def item_of(request: pytest.FixtureRequest) -> pytest.Item:
     """
     Return the test for which a fixture is looked up.
 
-    Reason: the request of a session fixture tells its session only.
+    Reason: the request of a session fixture offers only the session.
     """
     item: pytest.Item = request._pyfuncitem
     return item
@@ -124,9 +125,9 @@ def fixturedef_of(request: pytest.FixtureRequest) -> pytest.FixtureDef[Any]:
     """
     Return the fixture that a request is for.
 
-    Reason: pytest hands it to the setup hook only.
+    Reason: pytest passes it to the setup hook only.
     """
-    found: pytest.FixtureDef[Any] = request._fixturedef  # type: ignore[attr-defined]  # of SubRequest
+    found: pytest.FixtureDef[Any] = request._fixturedef  # type: ignore[attr-defined]  # only SubRequest has it
     return found
 
 
@@ -134,16 +135,16 @@ def on_getfixturevalue(request: pytest.FixtureRequest, on_fixture: Callable[[pyt
     """
     Call `on_fixture` with each fixture that another one gets by `request.getfixturevalue`.
 
-    Reason: pytest does not note that such a fixture depends on what it asked for, and a second lookup by the same
-    request is answered from a cache.
+    Reason: pytest does not record that the fixture depends on the one that it got so, and answers a second lookup by
+    the same request from a cache.
     """
     if getattr(request, "jumpstarter_watched", False):
         return
-    ask: Any = request.getfixturevalue
+    original: Any = request.getfixturevalue
 
     def getfixturevalue(argname: str) -> Any:
         __tracebackhide__ = True
-        value = ask(argname)
+        value = original(argname)
         if argname != "request":
             on_fixture(request._get_active_fixturedef(argname))
         return value
@@ -156,10 +157,10 @@ def uses_request(item: pytest.Item) -> bool:
     """
     Return whether a test, or a fixture of its suite, may look up more fixtures by name while it runs.
 
-    Reason: pytest tells the names that a test asks for, not those of its function, nor those of its fixtures.
+    Reason: pytest offers the names of all fixtures of a test, not the arguments of its function and of each fixture.
     """
     if isinstance(item, pytest.DoctestItem):
-        return True  # which has getfixture()
+        return True  # a doctest may call getfixture()
     info = getattr(item, "_fixtureinfo", None)
     if info is None:
         return False
@@ -178,20 +179,20 @@ def _is_of_suite(fixturedef: pytest.FixtureDef[Any]) -> bool:
 
 def forget_instance(item: pytest.Item) -> None:
     """
-    Let a test that runs again have a fresh instance of its class.
+    Make pytest create a new instance of the test's class for the next attempt.
 
-    Reason: pytest keeps it with the test, whose attributes would survive.
+    Reason: pytest keeps the instance with the test, so attributes of the last attempt would remain.
     """
     if getattr(item, "_instance", None) is not None:
-        del item._instance  # type: ignore[attr-defined]  # of test methods only
+        del item._instance  # type: ignore[attr-defined]  # only test methods have it
         item._obj = None  # type: ignore[attr-defined]  # bound to that instance
 
 
 def junit_suite_property(config: pytest.Config, name: str, value: str) -> None:
     """
-    Write a property of the whole run into the JUnit file, if there is one.
+    Add a property of the whole run to the JUnit file, if there is one.
 
-    Reason: pytest offers it to tests only, by a fixture, which is of no use under xdist.
+    Reason: pytest offers this by a fixture only, which does not work under xdist.
     """
     from _pytest.junitxml import xml_key
 
@@ -202,9 +203,9 @@ def junit_suite_property(config: pytest.Config, name: str, value: str) -> None:
 
 def junit_error(config: pytest.Config, element: Any, kind: str) -> None:
     """
-    Turn the last `<failure>` or `<error>` of a test in the JUnit file into an `<error type="…">`.
+    Change the last `<failure>` or `<error>` of a test in the JUnit file to an `<error type="…">`.
 
-    Reason: the JUnit plugin calls every failure of the call phase a `<failure>`, and takes no type for either.
+    Reason: the JUnit plugin writes each failure of the call phase as `<failure>`, and has no API for the type.
     """
     from _pytest.junitxml import xml_key
 
@@ -220,9 +221,9 @@ def junit_error(config: pytest.Config, element: Any, kind: str) -> None:
 
 def junit_output(element: Any, text: str) -> None:
     """
-    Write text into a test's `<system-out>`, before the report that it belongs to is taken in.
+    Add text as a `<system-out>` of a test; call this before the JUnit plugin gets the report of the same phase.
 
-    Reason: the JUnit plugin leaves out sections of reports that it does not know.
+    Reason: the JUnit plugin ignores sections of reports that it does not know.
     """
     import xml.etree.ElementTree as ET
 
@@ -235,11 +236,30 @@ def junit_output(element: Any, text: str) -> None:
 
 def log_handlers(config: pytest.Config) -> list[logging.Handler]:
     """
-    Return what pytest shows, keeps and writes log records with.
+    Return the log handlers by which pytest shows, captures and writes log records.
 
-    Reason: a filter of a logger sees its own records only, and pytest has no hook for them.
+    Reason: a filter on a logger only gets the records of this logger, and pytest has no hook for log records.
     """
     plugin = config.pluginmanager.get_plugin("logging-plugin")
     names = ("caplog_handler", "report_handler", "log_cli_handler", "log_file_handler")
     found = [getattr(plugin, name, None) for name in names]
     return [handler for handler in found if isinstance(handler, logging.Handler)]
+
+
+class _Loggers(dict[str, Any]):
+    """The loggers of the process; while they are gone through, another thread may add one."""
+
+    def values(self) -> Any:
+        """Return the loggers that are there now."""
+        return list(super().values())
+
+
+def let_loggers_come() -> None:
+    """
+    Let a thread import modules, which make loggers, while tests run.
+
+    Reason: pytest goes through all loggers, without a lock, whenever a phase of a test begins.
+    """
+    manager = logging.Logger.manager
+    if not isinstance(manager.loggerDict, _Loggers):
+        manager.loggerDict = _Loggers(manager.loggerDict)

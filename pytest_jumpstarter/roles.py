@@ -1,10 +1,10 @@
 """
-Roles: what a device fixture says about its device, and what each collected test asks for.
+Roles: what a device fixture requests, and what each collected test requests.
 
-Nothing here asks the lab: this is what the suite itself, its markers and the settings say.
+All of it comes from the suite itself, its markers and the settings; nothing here calls the lab.
 """
 
-# No annotations from __future__: a NamedTuple would compile each of its own, in every run.
+# No annotations from __future__: a NamedTuple would compile each of its annotations, in every run.
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ import pytest
 
 from pytest_jumpstarter.errors import OptionError, SelectorError
 from pytest_jumpstarter.options import DEFAULT_ROLE, SCOPES, checked_selector
-from pytest_jumpstarter.settings import SETTINGS, Settings, aim
+from pytest_jumpstarter.settings import SETTINGS, Settings, split_role
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted
@@ -26,21 +26,21 @@ ROLES = pytest.StashKey[set[str]]()
 
 MARKER = (
     "jumpstarter(requires=['[ROLE:]DRIVER', ...], labels='[ROLE:]SELECTOR'): "
-    "what the leased device must have, or the test is skipped"
+    "what the leased device must have; otherwise the test is skipped"
 )
 
 
 class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run pays
     """
-    What a device fixture says about its device.
+    What a device fixture requests: the arguments of `device_fixture`.
 
     Attributes:
-        selector: Label selector of the exporters that will do.
-        exporter: Name of the one exporter that will do.
+        selector: Label selector of the exporter.
+        exporter: Name of the exporter.
         scope: Scope of the fixture; None for `--jmp-scope`.
         requires: Dotted paths of the drivers that the device must have.
-        selectors: Selectors of several kinds of board, on each of which the tests run.
-        source: Words for where this is said; empty for the fixture.
+        selectors: Selectors of several kinds of board; the tests run once for each.
+        source: What messages call the source of these values; empty for `device_fixture of ROLE`.
     """
 
     selector: str | None = None
@@ -53,11 +53,11 @@ class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run p
 
 class Needs(NamedTuple):
     """
-    What a test needs its leased device to have; else it is skipped.
+    What the leased device must have for a test; otherwise the test is skipped.
 
     Attributes:
         requires: Dotted paths of drivers.
-        labels: Selectors, all of which must hold.
+        labels: Selectors that the labels of the exporter must all match.
     """
 
     requires: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Needs(NamedTuple):
 
 
 class ExporterName(str):
-    """A fixture's parameter that is the name of an exporter; other parameters are selectors."""
+    """A parameter of a device fixture that is the name of an exporter; any other parameter is a selector."""
 
     __slots__ = ()
 
@@ -74,17 +74,17 @@ _WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
 
 
 def remember_wish(function: object, wish: Wish) -> None:
-    """Note that a fixture, or its function or class method, is that of a device with this wish."""
+    """Note the wish of a device fixture, or of its function or class method."""
     _WISHES[_function(function)] = wish
 
 
 def wish_of(fixturedef: "pytest.FixtureDef[Any]") -> Wish | None:
-    """Return what a device fixture says about its device; None for a fixture that yields anything else."""
+    """Return the wish of a device fixture; None for any other fixture."""
     return _WISHES.get(_function(fixturedef.func)) if is_device_fixture(fixturedef) else None
 
 
 def is_device_fixture(fixturedef: "pytest.FixtureDef[Any]") -> bool:
-    """Return whether a fixture yields a leased device, rather than something else under the same name."""
+    """Return whether a fixture yields a leased device; another fixture may have the same name."""
     return _function(fixturedef.func) in _WISHES
 
 
@@ -92,92 +92,92 @@ def _function(function: object) -> object:
     return getattr(function, "__func__", function)
 
 
-def check_said(selectors: Iterable[str], scope: str | None) -> None:
+def check_arguments(selectors: Iterable[str], scope: str | None) -> None:
     """
-    Check what a device fixture is made with; pytest shows the line that makes it.
+    Check the arguments of `device_fixture`; for an error, pytest shows the line of the conftest.
 
     Raises:
-        SelectorError, OptionError: It makes no sense.
+        SelectorError, OptionError: An argument is invalid.
     """
     __tracebackhide__ = True
     for selector in selectors:
         try:
             checked_selector(selector)
         except SelectorError as exc:
-            raise SelectorError(f"device_fixture: {exc}") from None  # pytest would show our code between the two
+            raise SelectorError(f"device_fixture: {exc}") from None  # or pytest would show our code too
     if scope is not None and scope not in SCOPES:
         raise OptionError(f"device_fixture: {scope!r} is not a scope; choose from {', '.join(SCOPES)}")
 
 
 def declared_roles(plugins: Iterable[object]) -> dict[str, Wish]:
-    """Return the device fixtures that say anything, of plugins and conftest files, without conftest files to come."""
+    """Return the device fixtures that have arguments, of the plugins and conftest files that are loaded now."""
     modules = [vars(plugin) for plugin in plugins if isinstance(plugin, ModuleType)]
     named = [(name, value) for names in modules for name, value in names.items() if isinstance(value, Hashable)]
     return {name: _WISHES[value] for name, value in named if value in _WISHES and _WISHES[value] != Wish()}
 
 
 def roles_of(item: pytest.Item) -> dict[str, Wish]:
-    """Return the roles of the devices that a test asks for, itself or through its fixtures."""
+    """Return the roles of the devices that a test requests, itself or through its fixtures."""
     names = item.config.stash[ROLES].intersection(getattr(item, "fixturenames", ()))
     wishes = {name: _wish_of(item, name) for name in sorted(names)}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 
 
 def _wish_of(item: pytest.Item, name: str) -> Wish | None:
-    """Return the wish of the device fixture that a name stands for in a test; None if it stands for another fixture."""
+    """Return the wish of the device fixture that has this name in a test; None if another fixture has the name."""
     from pytest_jumpstarter.pytest_private import fixture_definitions
 
     for fixturedef in reversed(fixture_definitions(item, name)):
         if (wish := wish_of(fixturedef)) is not None:
             return wish
-        if name not in fixturedef.argnames:  # an override that builds on what it overrides asks for it
+        if name not in fixturedef.argnames:  # an override that uses the fixture that it overrides has it as argument
             return None
     return None
 
 
 def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> None:
     """
-    Check that a device which is given, and so is one only, is not asked for several times.
+    Check that several roles or workers do not request the same single device: of a lease, a shell or `--jmp-direct`.
 
     Args:
-        settings: Where devices come from.
-        roles: Those that the tests ask for.
+        settings: The settings, which name the source of devices.
+        roles: The roles that the tests request.
         workers: How many processes run tests.
 
     Raises:
-        OptionError: It is; the message says by whom.
+        OptionError: They do; the message names the roles.
     """
     leases = {role: found for role in roles if (found := settings.find("lease", role)) is not None}
-    given = {role: f"lease {lease.text} ({lease.source})" for role, lease in leases.items()}
+    devices = {role: f"lease {lease.text} ({lease.source})" for role, lease in leases.items()}
     if settings.mode == "shell":
-        given = dict.fromkeys(roles, "inside a jmp shell there")
+        devices = dict.fromkeys(roles, "the exporter of the jmp shell")
     elif settings.mode == "direct":
-        given = dict.fromkeys(roles[:1], f"{settings['direct'].text} ({settings['direct'].source})")
-    for place in given.values():
-        same = [role for role in given if given[role] == place]
+        devices = dict.fromkeys(roles[:1], f"{settings['direct'].text} ({settings['direct'].source})")
+    for device in devices.values():
+        same = [role for role in devices if devices[role] == device]
         if workers > 1:
-            raise OptionError(f"{place} is one device, and {workers} workers ask for it: leave out -n, or give -n 1")
+            raise OptionError(f"{device} is one device, but {workers} workers request it: use no -n, or -n 1")
         if len(same) > 1:
-            raise OptionError(f"{place} is one device, and the tests ask for several: {', '.join(same)}")
+            raise OptionError(f"{device} is one device, but the tests request several: {', '.join(same)}")
 
 
 def needs_of(item: pytest.Item, wishes: Mapping[str, Wish]) -> dict[str, Needs]:
     """
-    Return what a test needs each of its devices to have: its fixture's words, then its markers', outermost first.
+    Return what each device of a test must have: first the needs of its fixture, then those of markers, outermost first.
 
     Args:
         item: The test.
-        wishes: What the fixtures of its devices say, by role.
+        wishes: The wishes of the fixtures of its devices, by role.
 
     Raises:
-        OptionError: A marker makes no sense; the message names it and the test.
+        OptionError: A marker is invalid; the message names it and the test.
     """
     needs = {role: Needs(requires=wish.requires) for role, wish in wishes.items()}
     for mark in reversed(list(item.iter_markers("jumpstarter")) if needs else []):
         for kind, role, value in _marked(item, mark, wishes):
             if role in needs:
-                there = getattr(needs[role], kind)
-                needs[role] = needs[role]._replace(**{kind: (*there, value)})
+                values = getattr(needs[role], kind)
+                needs[role] = needs[role]._replace(**{kind: (*values, value)})
     return needs
 
 
@@ -186,11 +186,11 @@ def _marked(item: pytest.Item, mark: pytest.Mark, roles: Collection[str]) -> Ite
     default = next(iter(roles)) if len(roles) == 1 else DEFAULT_ROLE
     where = f"@pytest.mark.jumpstarter of {item.nodeid}"
     if mark.args or mark.kwargs.keys() - {"requires", "labels"}:
-        raise OptionError(f"{where}: it takes requires=[DRIVER, …] and labels=SELECTOR, and nothing else")
+        raise OptionError(f"{where}: the only arguments are requires=[DRIVER, …] and labels=SELECTOR")
     for kind in ("requires", "labels"):
         given = mark.kwargs.get(kind, ())
         for text in (given,) if isinstance(given, str) else given:
-            role, value = aim(str(text), default)
+            role, value = split_role(str(text), default)
             if role not in item.config.stash[ROLES]:
                 raise OptionError(f"{where}: no device fixture is named {role!r} (in {kind}={text!r})")
             yield kind, role, _checked(kind, value, where)
@@ -203,12 +203,12 @@ def _checked(kind: str, value: str, where: str) -> str:
         except SelectorError as exc:
             raise OptionError(f"{where}: {exc}") from exc
     elif not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", value):
-        raise OptionError(f"{where}: {value!r} is no driver's name or dotted path")
+        raise OptionError(f"{where}: {value!r} is not the name or dotted path of a driver")
     return value
 
 
 def wanted_of(item: pytest.Item, role: str, wish: Wish) -> "Wanted":
-    """Return the device that a test wants for one of its roles, of which the fixture says `wish`."""
+    """Return the device that a test wants for one of its roles; `wish` is that of the fixture."""
     callspec = getattr(item, "callspec", None)
     parameter = callspec.params.get(role) if callspec is not None else None
     return wanted_device(item.config.stash[SETTINGS], role, wish, parameter)
@@ -216,19 +216,19 @@ def wanted_of(item: pytest.Item, role: str, wish: Wish) -> "Wanted":
 
 def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> "Wanted":
     """
-    Merge what a fixture says about its device with what is set for its role.
+    Merge the wish of a device fixture with the settings for its role and the fixture's parameter.
 
-    A setting beats the fixture; the parameter of a fixture that has one, a selector or an `ExporterName`, beats both.
+    Settings win over the fixture; the parameter, a selector or an `ExporterName`, wins over both.
 
     Raises:
-        OptionError: The parameter is neither.
+        OptionError: The parameter is neither a selector nor an `ExporterName`.
     """
     from pytest_jumpstarter.leasing import Wanted
 
     selector, exporter, lease = (settings.find(name, role) for name in ("selector", "exporter", "lease"))
     texts = {"selector": selector and selector.text, "exporter": exporter and exporter.text}
     sources = [setting.source for setting in (selector, exporter) if setting is not None]
-    if not sources and (wish.selector or wish.exporter):  # a setting makes the fixture's own words moot
+    if not sources and (wish.selector or wish.exporter):  # with a setting, the fixture's arguments do not count
         texts, sources = (
             {"selector": wish.selector, "exporter": wish.exporter},
             [wish.source or f"device_fixture of {role}"],
@@ -251,9 +251,9 @@ def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object =
 
 
 def _parameter(role: str, parameter: object) -> tuple[str, str]:
-    """Return what kind of wish a parameter is, and its text."""
+    """Return which field of `Wanted` a parameter sets, and its text."""
     if isinstance(parameter, ExporterName):
         return "exporter", str(parameter)
     if not isinstance(parameter, str):
-        raise OptionError(f"the parameter of {role!r} is a label selector, and {parameter!r} is none")
+        raise OptionError(f"the parameter of {role!r} must be a label selector, not {parameter!r}")
     return "selector", checked_selector(parameter)

@@ -2,7 +2,7 @@
 Label selectors: parse, match, and the canonical text.
 
 The grammar is that of Kubernetes' `labels.Parse`, which the lab controller uses: terms joined by commas, all of
-which must hold: `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k` (has it), `!k` (has it not).
+which must hold: `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k` (label exists), `!k` (label does not exist).
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
 """
@@ -24,13 +24,13 @@ _PREFIX = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9]
 
 
 def is_label_key(text: str) -> bool:
-    """Tell whether `text` can be a label's key: `[prefix/]name`, the name at most 63 characters."""
+    """Return whether `text` is a valid label key: `[prefix/]name`, where the name has at most 63 characters."""
     prefix, slash, name = text.rpartition("/")
     return bool(_NAME.fullmatch(name)) and (not slash or bool(_PREFIX.fullmatch(prefix)))
 
 
 def is_label_value(text: str) -> bool:
-    """Tell whether `text` can be a label's value: empty, or at most 63 of letters, digits, `-`, `_`, `.`."""
+    """Return whether `text` is a valid label value: empty, or at most 63 letters, digits, `-`, `_` and `.`."""
     return not text or bool(_NAME.fullmatch(text))
 
 
@@ -43,7 +43,7 @@ class Term:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether `labels` fulfil this condition; `notin` holds for a label that is absent."""
+        """Return whether `labels` fulfil this condition; `notin` holds for a missing label."""
         match self.operator:
             case "exists":
                 return self.key in labels
@@ -71,8 +71,8 @@ class Selector:
     """
     Conditions on an exporter's labels, all of which must hold.
 
-    `str(selector)` is the form in which the lab controller gives a selector back: terms sorted by key, `!=` as
-    `notin`, each kind of equality as `=`. Two selectors with the same text match the same labels.
+    `str(selector)` is the form in which the lab controller returns a selector: terms sorted by key, `!=` written as
+    `notin`, `==` as `=`. Two selectors with the same text match the same labels.
     """
 
     terms: tuple[Term, ...]
@@ -80,20 +80,20 @@ class Selector:
     @classmethod
     def parse(cls, text: str) -> Selector:
         """
-        Read a selector.
+        Parse a selector.
 
         Raises:
-            SelectorError: `text` is no selector, or asks one label to have two values.
+            SelectorError: `text` is not a selector, or requires one label to have two values.
         """
         return cls(_normalise(_Parser(text).terms(), text))
 
     @property
     def match_labels(self) -> dict[str, str]:
-        """The plain equalities: the only part that the lab controller stores as labels of the lease."""
+        """The conditions `k=v`, the only ones that the lab controller stores as labels of the lease."""
         return {term.key: term.values[0] for term in self.terms if term.operator == "="}
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether `labels` fulfil every condition."""
+        """Return whether `labels` fulfil every condition."""
         return all(term.matches(labels) for term in self.terms)
 
     def unmet(self, labels: Mapping[str, str]) -> list[Term]:
@@ -105,7 +105,7 @@ class Selector:
 
 
 def _normalise(terms: Iterator[Term], text: str) -> tuple[Term, ...]:
-    """Fold repeated equalities and `notin`s of one key into one term, and sort."""
+    """Merge repeated `=` and `notin` terms of one key into one term, and sort the terms."""
     merged: dict[tuple[str, Operator], Term] = {}
     rest: list[Term] = []
     for term in terms:
@@ -114,7 +114,7 @@ def _normalise(terms: Iterator[Term], text: str) -> tuple[Term, ...]:
             continue
         if term.operator == "=":
             raise SelectorError(
-                f"selector {text!r} asks label {term.key} to be both {known.values[0]} and {term.values[0]}"
+                f"selector {text!r} requires label {term.key} to be both {known.values[0]} and {term.values[0]}"
             )
         if term.operator == "notin":
             values = tuple(dict.fromkeys(known.values + term.values))
@@ -125,7 +125,7 @@ def _normalise(terms: Iterator[Term], text: str) -> tuple[Term, ...]:
 
 
 class _Parser:
-    """A recursive-descent reader of one selector text."""
+    """A recursive-descent parser of one selector."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -134,7 +134,7 @@ class _Parser:
 
     def terms(self) -> Iterator[Term]:
         if not self.tokens:
-            raise SelectorError(f"selector {self.text!r} is empty; write for example board=rpi4")
+            raise SelectorError(f"selector {self.text!r} is empty; an example of a selector is board=rpi4")
         yield self._term()
         while self.position < len(self.tokens):
             self._take(",")
@@ -186,7 +186,7 @@ class _Parser:
 
     def _value(self) -> str:
         if self._peek() in (",", ")", None):
-            return ""  # Kubernetes reads `k=` as "k is the empty string"
+            return ""  # in Kubernetes `k=` means that the value of k is the empty string
         word = self._next("a value")
         if not is_label_value(word):
             raise self._error(f"{word!r} is not a label value (letters, digits, '-', '_', '.'; at most 63)")

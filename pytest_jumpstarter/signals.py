@@ -1,8 +1,8 @@
 """
-SIGINT, SIGTERM and SIGHUP turned into an orderly stop: boards go back first, then the run unwinds.
+Stop a run in order after SIGINT, SIGTERM or SIGHUP: its leases are released first, then pytest ends the run.
 
-After a signal a CI system gives a process some ten seconds. So the leases are deleted at once, from a thread of their
-own, while the main thread leaves the test; a second signal waits for that thread and ends the process.
+A CI system waits about ten seconds between its signal and SIGKILL. So a separate thread releases the leases at once,
+while the main thread leaves the test. A second signal waits for that thread, then ends the process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -19,19 +20,19 @@ import pytest
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RELEASE_TIMEOUT = 5.0
-"""Seconds for all leases together to be given back after a signal."""
+"""Seconds for releasing all leases after a signal."""
 
 
 class OrderlyStop:
     """
-    The handlers, from `install` to `restore`.
+    The signal handlers, in force from `install` to `restore`.
 
     Args:
-        release: Gives every lease back; called once, in a thread.
-        on_hangup: Called for SIGHUP, which then stops nothing; None where it is a signal like the others.
+        release: Releases all leases; called once, in a thread.
+        on_hangup: Called for SIGHUP, which then does not end the run; None to handle SIGHUP like the other signals.
 
     Attributes:
-        received: The signal that ends the run; 0 if none came.
+        received: The signal that ends the run; 0 if there was none.
     """
 
     def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
@@ -43,7 +44,7 @@ class OrderlyStop:
         self._pid = os.getpid()
 
     def install(self) -> None:
-        """Take the signals over, in the main thread only; one that is ignored stays ignored."""
+        """Install the handlers, in the main thread only; a signal that is ignored stays ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in NUMBERS:
@@ -52,20 +53,20 @@ class OrderlyStop:
                 self._former[number] = signal.signal(number, self._handle)
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them, unless somebody took them since."""
+        """Restore the former handlers, except for signals whose handler was replaced since."""
         for number, former in self._former.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, former)
         self._former.clear()
 
     def wait_released(self) -> None:
-        """Wait until the thread that gives the leases back is done, if a signal started it."""
+        """Wait until the thread that releases the leases has ended, if a signal started it."""
         if self._thread is not None:
             self._thread.join(RELEASE_TIMEOUT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        __tracebackhide__ = True  # the place that is shown is the one where the signal came
-        if os.getpid() != self._pid:  # a forked child: no lease is its own
+        __tracebackhide__ = True  # pytest then shows the line at which the signal came
+        if os.getpid() != self._pid:  # a forked child, which has no leases
             self._end_as(number)
         if number == signal.SIGHUP and self._on_hangup is not None:
             self._on_hangup()
@@ -74,15 +75,17 @@ class OrderlyStop:
             self.wait_released()
             self._end_as(number)
         self.received = number
-        self._thread = threading.Thread(target=self._release, name="jumpstarter-release", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._release, name="jumpstarter-release", daemon=True)
+        with suppress(RuntimeError):  # there are no more threads: the leases go back as the run unwinds
+            thread.start()
+            self._thread = thread
         former = self._former.get(number)
         if callable(former):
             former(number, frame)  # Python's own for SIGINT raises KeyboardInterrupt
         raise pytest.exit.Exception(f"{signal.Signals(number).name} received", returncode=128 + number)
 
     def _end_as(self, number: int) -> None:
-        """End the process as the signal alone would have."""
+        """End the process by the signal itself, with its default handler."""
         sys.stdout.flush()
         sys.stderr.flush()
         signal.signal(number, signal.SIG_DFL)

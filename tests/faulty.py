@@ -17,6 +17,7 @@ from runs import exporter_process
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.lab.faults import order
+from pytest_jumpstarter.lab.weather import WATCHER
 
 
 class FaultyLab:
@@ -33,6 +34,7 @@ class FaultyLab:
         self._folder = folder
         self._lab = self._new()
         self.config = folder / "config" / "clients" / "default.yaml"
+        self._watcher = folder / "config" / "clients" / f"{WATCHER}.yaml"
 
     def start(self) -> None:
         """Start it, on the same port and with the same leases if it was killed."""
@@ -84,7 +86,7 @@ class FaultyLab:
 
     def leases(self) -> list[Lease]:
         """Return the leases that are active or pending."""
-        with Client.from_config(self.config) as client:
+        with Client.from_config(self._watcher) as client:
             return list(client.list_leases())
 
     def lease(self) -> Lease:
@@ -94,7 +96,7 @@ class FaultyLab:
 
     def status(self, exporter: str) -> str:
         """Return the status of an exporter."""
-        with Client.from_config(self.config) as client:
+        with Client.from_config(self._watcher) as client:
             return client.get_exporter(exporter).status
 
     @property
@@ -120,7 +122,7 @@ class FaultyLab:
 
     def _new(self) -> Lab:
         arguments = ["--faults", str(self._folder), "--snapshot", "lab_snapshot"]
-        return Lab([self._file], config_dir=self._folder / "config", arguments=arguments)
+        return Lab([self._file], config_dir=self._folder / "config", clients=[WATCHER], arguments=arguments)
 
 
 @contextmanager

@@ -271,7 +271,7 @@ class TestDisabled:
         )
         result = benched.runpytest("--jmp-check", "--jmp-selector=board=x")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        result.stdout.fnmatch_lines(["dut: of board=x none has !can, which the marker asks for, *"])
+        result.stdout.fnmatch_lines(["dut: no exporter for board=x matches !can, which the marker *"])
 
     @pytest.mark.parametrize("source", ["lab file", "lab"])
     def test_is_no_worker_s(self, pytester: pytest.Pytester, bench: Lab, source: str) -> None:
@@ -285,14 +285,14 @@ class TestDisabled:
         )
         config = pytester.parseconfigure()
         assert number_of_workers(config) == 1
-        assert config.stash[NOTE].endswith("-n auto is 1, by the devices that are free: dut 2, old 0, off 0")
+        assert config.stash[NOTE].endswith("-n auto is 1; free devices: dut 2, old 0, off 0")
 
     @pytest.mark.parametrize("args", [(), ("-n1",)], ids=["one process", "xdist"])
     def test_is_left_out_of_each(self, benched: pytest.Pytester, args: tuple[str, ...]) -> None:
         """`--jmp-each` runs nothing on it, and says so; where all that match are disabled the run does not begin."""
         result = benched.runpytest("--jmp-each=board=x", *args)
         result.assert_outcomes(passed=2)
-        result.stdout.fnmatch_lines(["jumpstarter: --jmp-each left out what is disabled: bare"])
+        result.stdout.fnmatch_lines(["jumpstarter: --jmp-each left out disabled exporters: bare"])
         result = benched.runpytest("--jmp-each=board=off", *args)
         assert result.ret not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         says = "*--jmp-each: no exporter that matches board=off is enabled: 2 disabled (off-1, off-2); ask *"

@@ -36,13 +36,13 @@ def test_all_is_well(suite: pytest.Pytester, client: Client, active_leases: Call
     result.stdout.fnmatch_lines(
         [
             "versions  pytest-jumpstarter *, jumpstarter *, pytest *",
-            "client    default in namespace lab, by client config*",
+            "client    default in namespace lab, from client config*",
             "lab       127.0.0.1:*, without a proxy",
             "TLS       trusts tls.ca",
-            "token     good until *, for 36? days",
-            "answer    7 exporters, in * ms for two calls",
+            "token     valid until * (36? days)",
+            "answer    7 exporters; two calls took * ms",
             "",
-            "role     asks for      match  online  free  leased by",
+            "role     requests      match  online  free  leased by",
             "dut      kind=dut          1       1     0  default",
             "gateway  kind=gateway      1       1     1",
             "",

@@ -48,7 +48,7 @@ def test_own_client(suite: pytest.Pytester, lab: Lab, monkeypatch: pytest.Monkey
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["MADE 1 CALLED True RENEWED BY <bound method *"])
     result = suite.runpytest("-s", "--jmp-check")
-    result.stdout.fnmatch_lines(["client    default in namespace lab, by client config*", "*1; all can get theirs"])
+    result.stdout.fnmatch_lines(["client    default in namespace lab, from client config*", "*1; all can get theirs"])
 
 
 def test_own_client_of_parts(suite: pytest.Pytester, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,6 +75,6 @@ def test_what_is_no_client(suite: pytest.Pytester) -> None:
     suite.makeconftest("def pytest_jumpstarter_client(): return 'token'")
     result = suite.runpytest()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["hook pytest_jumpstarter_client returned 'token', which is no Client"])
+    result.stdout.fnmatch_lines(["hook pytest_jumpstarter_client returned 'token', which is not a Client"])
     suite.makeconftest("def pytest_jumpstarter_client(): return None")
     suite.runpytest().assert_outcomes(passed=1)

@@ -180,11 +180,11 @@ def test_one_device_is_all_there_is(here: pytest.Pytester, plain: str) -> None:
         (["--jmp-direct=https://board:1"], "--jmp-direct: 'https://board:1' is not HOST:PORT, *"),
         (
             ["--jmp-direct=grpc://b:1", "--jmp-direct-ca=x"],
-            "--jmp-direct-ca: grpc://b:1 (--jmp-direct) is plain text, *",
+            "--jmp-direct-ca: grpc://b:1 (--jmp-direct) uses plain text, *",
         ),
         (
             ["--jmp-direct-ca=x"],
-            "--jmp-direct-ca: it says how to check the exporter of --jmp-direct, and there is none",
+            "--jmp-direct-ca: it needs --jmp-direct, which is not set",
         ),
         (["--jmp-direct=b:1", "--jmp-lease=x"], "--jmp-lease: with --jmp-direct there is no lab controller, *"),
         (["--jmp-direct=b:1", "--jmp-each=x"], "--jmp-each: with --jmp-direct there is no lab controller, *"),

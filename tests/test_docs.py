@@ -17,6 +17,7 @@ from pytest_jumpstarter.client import v1
 from pytest_jumpstarter.client.v1 import Client, Response
 from pytest_jumpstarter.lab.documents import read_documents
 from pytest_jumpstarter.options import OPTIONS, Option
+from pytest_jumpstarter.running.exit_code import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
 # Members that the parts of this package call on each other.
@@ -158,3 +159,9 @@ def test_wheel_has_what_it_needs() -> None:
     assert (Path(pytest_jumpstarter.__file__).parent / "py.typed").exists()
     assert "Framework :: Pytest" in project["classifiers"]
     assert (ROOT / "LICENSE").read_text().lstrip().startswith("Apache License")
+
+
+def test_exit_codes_are_documented() -> None:
+    """README has the table of exit codes, in the order in which they decide."""
+    rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES)
+    assert f"| exit code | what happened |\n| --- | --- |\n{rows}" in README

@@ -265,7 +265,7 @@ def test_no_foreground_under_xdist(own_lab: pytest.Pytester) -> None:
     """With a lab of the run's own, processes that do not stay cannot hold anything: an error at the start."""
     result = own_lab.runpytest("--jmp-lab=lab.yaml", "--jmp-hold-on-failure=10m", "-n1")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--jmp-hold-on-failure: with --jmp-lab only without xdist*"])
+    result.stderr.fnmatch_lines(["*--jmp-hold-on-failure: with --jmp-lab it needs a run without xdist*"])
 
 
 def test_no_hold_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

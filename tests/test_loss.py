@@ -75,6 +75,7 @@ def test_lease_transferred(tmp_path: Path, pytester: pytest.Pytester) -> None:
             output = process.communicate(timeout=60)[0]
     assert process.returncode == 8, output
     assert "was transferred to client 'colleague'" in output
+    assert "jmp delete leases" not in output, "it is not ours to release"
 
 
 @pytest.mark.usefixtures("whole_board")

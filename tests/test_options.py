@@ -53,7 +53,7 @@ def test_roles(pytester: pytest.Pytester) -> None:
         "--jmp-selector=board=rpi4",
         ini="jmp_selector =\n    board=rpi3\n    scope:kind in (a, b)",
     )
-    assert {setting.role: setting.text for setting in found.aimed()} == {
+    assert {setting.role: setting.text for setting in found.of_roles()} == {
         "dut": "board=rpi4",
         "gateway": "kind=gw,can",
         "scope": "kind in (a, b)",
@@ -73,8 +73,8 @@ def test_last_one_wins(pytester: pytest.Pytester) -> None:
         (("--jmp-wait=5x",), "--jmp-wait: '5x' is not a duration; write 90, 90s, 15m, 1h30m or HH:MM:SS"),
         (("--jmp-scope=world",), "--jmp-scope: 'world' is not a scope; choose from session"),
         (("--jmp-selector=a b",), "--jmp-selector: selector 'a b' does not parse: ',' expected before 'b'"),
-        (("--jmp-exporter=../x",), "--jmp-exporter: '../x' cannot be a name in a lab"),
-        (("--jmp-client=",), "--jmp-client: it is empty"),
+        (("--jmp-exporter=../x",), "--jmp-exporter: '../x' is not a valid name in a lab"),
+        (("--jmp-client=",), "--jmp-client: the value is empty"),
     ],
 )
 def test_bad_values(pytester: pytest.Pytester, args: tuple[str, ...], message: str) -> None:
@@ -142,10 +142,12 @@ def test_mode(pytester: pytest.Pytester, args: tuple[str, ...], environ: dict[st
 
 
 def test_one_place(pytester: pytest.Pytester) -> None:
-    """Of a lab and an exporter without one, the command line's counts; where both are, neither is guessed at."""
+    """If --jmp-lab and --jmp-direct are both set, the command line wins; both in the same place are an error."""
     assert settings(pytester, "--jmp-direct=host:1", ini="jmp_lab = lab.yaml").mode == "direct"
     assert settings(pytester, "--jmp-lab=lab.yaml", ini="jmp_direct = host:1").mode == "lab"
-    with pytest.raises(OptionError, match=r"--jmp-lab \(lab.yaml\) and --jmp-direct \(host:1\) are two places"):
+    with pytest.raises(
+        OptionError, match=r"--jmp-lab \(lab.yaml\) and --jmp-direct \(host:1\) cannot be used together"
+    ):
         settings(pytester, "--jmp-lab=lab.yaml", "--jmp-direct=host:1")
     with pytest.raises(OptionError, match=r"jmp_lab in tox.ini \(.*\) and jmp_direct in tox.ini \(host:1\)"):
         settings(pytester, ini="jmp_lab = lab.yaml\njmp_direct = host:1")

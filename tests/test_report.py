@@ -16,6 +16,8 @@ from runs import running, wait_for
 
 import pytest_jumpstarter
 from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.evidence.record import DeviceErrorFacts, DeviceFacts, Kept, LeaseTimes
+from pytest_jumpstarter.report import run_data
 
 SCHEMA = json.loads((Path(pytest_jumpstarter.__file__).parent / "report" / "run_schema.json").read_text())
 JUNIT = Path(__file__).with_name("junit.xsd")
@@ -224,3 +226,24 @@ def test_files_of_the_ini_file(pytester: pytest.Pytester) -> None:
     pytester.runpytest("sub", "--jmp-report=c.html").assert_outcomes(passed=1)
     assert not pytester.path.joinpath("out").exists()
     assert pytester.path.joinpath("c.html").exists()
+
+
+def test_types_and_schema_of_the_file_agree() -> None:
+    """The types in the code have the keys that the schema of the JSON file has."""
+    schema = json.loads((Path(run_data.__file__).parent / "run_schema.json").read_text())
+    tops = schema["properties"]
+    items = {name: tops[name]["items"]["properties"] for name in ("exporters", "leases", "tests")}
+    tests = items["tests"]
+    pairs = [
+        (run_data.RunData, tops),
+        (run_data.Run, tops["run"]["properties"]),
+        (run_data.Summary, tops["summary"]["properties"]),
+        (run_data.ExporterData, items["exporters"]),
+        (LeaseTimes, items["leases"]),
+        (run_data.TestData, tests),
+        (DeviceFacts, tests["devices"]["items"]["properties"]),
+        (DeviceErrorFacts, tests["device_error"]["properties"]),
+        (Kept, tests["artifacts"]["properties"]),
+    ]
+    for kind, properties in pairs:
+        assert set(kind.__annotations__) == set(properties), kind

@@ -417,4 +417,4 @@ def test_bad_value(pytester: pytest.Pytester) -> None:
     """What is no number ends the run before it begins."""
     result = pytester.runpytest("--jmp-retries=often")
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--jmp-retries: 'often' is not a number of times*"])
+    result.stderr.fnmatch_lines(["*--jmp-retries: 'often' is not a whole number*"])

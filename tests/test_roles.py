@@ -120,10 +120,10 @@ def test_markers_add_up(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("'console'", "it takes requires=[[]DRIVER, …] and labels=SELECTOR, and nothing else"),
-        ("needs=['console']", "it takes requires=[[]DRIVER, …] and labels=SELECTOR, and nothing else"),
+        ("'console'", "the only arguments are requires=[[]DRIVER, …] and labels=SELECTOR"),
+        ("needs=['console']", "the only arguments are requires=[[]DRIVER, …] and labels=SELECTOR"),
         ("labels='a b'", "selector 'a b' does not parse: ',' expected before 'b'"),
-        ("requires=['a..b']", "'a..b' is no driver's name or dotted path"),
+        ("requires=['a..b']", "'a..b' is not the name or dotted path of a driver"),
         ("requires=['gatway:power']", "no device fixture is named 'gatway' (in requires='gatway:power')"),
     ],
 )
@@ -164,12 +164,12 @@ def test_lacking_device_skips(suite: pytest.Pytester, active_leases: ActiveLease
     result.assert_outcomes(passed=2, skipped=4)
     result.stdout.fnmatch_lines_random(
         [
-            "SKIPPED [[]1[]] *: dut (board-1) has not what the test needs: no driver 'cosnole' "
+            "SKIPPED [[]1[]] *: dut (board-1) lacks what the test needs: no driver 'cosnole' "
             "(did you mean 'console'[?])",
-            "SKIPPED [[]1[]] test_it.py:4: dut (board-1) has not what the test needs: no driver 'can', "
-            "site=there does not hold",
-            "SKIPPED [[]1[]] test_it.py:8: dut (board-1) has not what the test needs: !site does not hold",
-            "SKIPPED [[]1[]] test_it.py:13: mock (mock-1) has not what the test needs: no driver 'console'",
+            "SKIPPED [[]1[]] test_it.py:4: dut (board-1) lacks what the test needs: no driver 'can', "
+            "its labels do not match site=there",
+            "SKIPPED [[]1[]] test_it.py:8: dut (board-1) lacks what the test needs: its labels do not match !site",
+            "SKIPPED [[]1[]] test_it.py:13: mock (mock-1) lacks what the test needs: no driver 'console'",
         ]
     )
     assert active_leases() == []
@@ -189,5 +189,5 @@ def test_indirect_parameter(suite: pytest.Pytester, active_leases: ActiveLeases)
     )
     result = suite.runpytest()
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["the parameter of 'dut' is a label selector, and 3 is none"])
+    result.stdout.fnmatch_lines(["the parameter of 'dut' must be a label selector, not 3"])
     assert active_leases() == []

@@ -203,7 +203,7 @@ def test_header(suite: pytest.Pytester, environment: Callable[..., None], dead: 
     result = suite.runpytest_subprocess("-vv", "--showlocals", "--full-trace", "--trace-config")
     text = "\n".join([*result.outlines, *result.errlines])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert "JMP_LEASE: 'Not A Name' cannot be a name in a lab" in text
+    assert "JMP_LEASE: 'Not A Name' is not a valid name in a lab" in text
     assert CANARY not in text
 
 

@@ -250,7 +250,7 @@ def test_auto(
     pytester.makeconftest(conftest)
     config = pytester.parseconfigure(*args)
     assert number_of_workers(config) == number
-    assert config.stash[NOTE].endswith(f"by the devices that are free: {note}")
+    assert config.stash[NOTE].endswith(f"; free devices: {note}")
 
 
 ASKED = ((), ("--jmp-selector=board=rack",))
@@ -284,7 +284,7 @@ def test_auto_with_devices_taken(racked: pytest.Pytester, rack_client: Client) -
     result = racked.runpytest("-nauto", "--maxprocesses=2")
     rack_client.delete_lease(other.name)
     result.assert_outcomes(passed=12)
-    result.stdout.fnmatch_lines(["jumpstarter: -n auto is 3, by the devices that are free: dut 3"])
+    result.stdout.fnmatch_lines(["jumpstarter: -n auto is 3; free devices: dut 3"])
     assert workers_of(result) == 2
     boards = {board for board, _ in notes(racked)}
     assert len(boards) == 2
@@ -297,7 +297,7 @@ def test_auto_where_nobody_tells(pytester: pytest.Pytester, monkeypatch: pytest.
         monkeypatch.setenv(f"JMP_{name}", value)
     config = pytester.parseconfig("--jmp-selector=board=rack")
     assert number_of_workers(config) == 1
-    assert "-n auto is 1, since nobody tells what is free: " in config.stash[NOTE]
+    assert "-n auto is 1, because the free exporters are unknown: " in config.stash[NOTE]
     pytester.makepyfile("def test_it(dut): pass")
     result = pytester.runpytest("-nauto", "--jmp-selector=board=rack", "--jmp-client=nowhere")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -307,7 +307,7 @@ def test_auto_where_nobody_tells(pytester: pytest.Pytester, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("environ", "args", "place"),
     [
-        ({"JUMPSTARTER_HOST": "127.0.0.1:1"}, (), "inside a jmp shell there"),
+        ({"JUMPSTARTER_HOST": "127.0.0.1:1"}, (), "the exporter of the jmp shell"),
         ({}, ("--jmp-direct=127.0.0.1:1",), "127.0.0.1:1 (--jmp-direct)"),
         ({"JMP_LEASE": "mine"}, (), "lease mine (JMP_LEASE)"),
         ({}, ("--jmp-lease=mine",), "lease mine (--jmp-lease)"),
@@ -330,7 +330,7 @@ def test_one_device(
     check_sharing(Settings.of(config), [], workers=2)
     with pytest.raises(OptionError) as caught:
         check_sharing(Settings.of(config), ["dut"], workers=2)
-    assert str(caught.value) == f"{place} is one device, and 2 workers ask for it: leave out -n, or give -n 1"
+    assert str(caught.value) == f"{place} is one device, but 2 workers request it: use no -n, or -n 1"
 
 
 def test_usage_error_of_a_worker(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +339,7 @@ def test_usage_error_of_a_worker(pytester: pytest.Pytester, monkeypatch: pytest.
     pytester.makepyfile("def test_a(dut): pass\ndef test_b(dut): pass")
     result = pytester.runpytest("-n2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: lease mine (JMP_LEASE) is one device, and 2 workers ask for it: *"])
+    result.stderr.fnmatch_lines(["ERROR: lease mine (JMP_LEASE) is one device, but 2 workers request it: *"])
     assert "INTERNALERROR" not in result.stdout.str()
     pytester.makepyfile("def test_a(): pass\ndef test_b(): pass")
     pytester.runpytest("-n2").assert_outcomes(passed=2)
@@ -350,11 +350,11 @@ def test_one_device_for_two_roles(pytester: pytest.Pytester, monkeypatch: pytest
     pytester.makeconftest(TWO_ROLES)
     pytester.makepyfile("def test_a(dut): pass\ndef test_b(gateway): pass")
     same = pytester.runpytest("--jmp-lease=mine", "--jmp-lease=gateway:mine")
-    same.stderr.fnmatch_lines(["ERROR: lease mine (--jmp-lease) is one device, and the tests ask for *: dut, gateway"])
+    same.stderr.fnmatch_lines(["ERROR: lease mine (--jmp-lease) is one device, but the tests request *: dut, gateway"])
     monkeypatch.setenv("JUMPSTARTER_HOST", "127.0.0.1:1")
     result = pytester.runpytest()
     assert (same.ret, result.ret) == (4, 4)
-    result.stderr.fnmatch_lines(["ERROR: inside a jmp shell there is one device, and the tests ask for several: *"])
+    result.stderr.fnmatch_lines(["ERROR: the exporter of the jmp shell is one device, but the tests request *"])
 
 
 SHARED = """

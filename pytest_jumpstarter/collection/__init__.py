@@ -1,10 +1,10 @@
 """
-Before a test runs: what the suite asks for, in which order it runs, and whether the lab can serve it.
+Before a test runs: which devices the suite requests, in which order it runs, and whether the lab can serve it.
 
 - `order`: tests without devices first, then grouped by device.
 - `parametrize`: tests that run on several boards (`selectors=…`, `--jmp-each`).
 - `requirements`: skips tests whose device lacks what they need.
 - `check`: `--jmp-check`. `check_sheet`: its layout on the terminal.
 - `collect_only`: lists the devices of tests with `--collect-only`.
-- `auto_workers`: how many workers `-n auto` means.
+- `auto_workers`: the number of workers for `-n auto`.
 """

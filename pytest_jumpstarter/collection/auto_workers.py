@@ -1,4 +1,4 @@
-"""How many workers `-n auto` means: as many as there are complete sets of devices to be had now."""
+"""The number of workers for `-n auto`: the number of complete sets of devices that are free now."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _TIMEOUT = 5.0
 
 def number_of_workers(config: pytest.Config) -> int | None:
     """
-    Return how many workers can have their devices at once; None where nothing says which devices are needed.
+    Return how many workers can have their devices at the same time; None if the needed devices are unknown.
 
-    A worker keeps the devices of all roles that it has come across, so a set has one of each: of the roles that
-    settings, plugins and initial conftest files tell of.
+    A worker keeps its devices of all roles, so a complete set has one device for each role. The known roles are those
+    of the settings, of plugins and of the initial conftest files.
 
     Raises:
-        pytest.UsageError: What is asked for cannot work.
+        pytest.UsageError: The configuration cannot work.
     """
-    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # which xdist itself heeds
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist itself uses it
         return None
     try:
         settings = Settings.of(config)
@@ -48,30 +48,31 @@ def number_of_workers(config: pytest.Config) -> int | None:
         roles = dict(_roles(settings, declared_roles(config.pluginmanager.get_plugins())))
         if not roles:
             return None
-        there = (
-            _described(settings) if settings.mode == "lab" else _listed(lab_access_of(config, settings), roles.values())
-        )
-        number = max(1, there.complete_sets(roles.values()))
-        free = ", ".join(f"{role} {len(there.free_for(wanted))}" for role, wanted in roles.items())
+        if settings.mode == "lab":
+            availability = _of_lab_file(settings)
+        else:
+            availability = _of_lab_controller(lab_access_of(config, settings), roles.values())
+        number = max(1, availability.complete_sets(roles.values()))
+        free = ", ".join(f"{role} {len(availability.free_for(wanted))}" for role, wanted in roles.items())
     except NoDeviceSource:
         return None
     except (ConfigError, AuthenticationError, PermissionDenied) as exc:
         raise pytest.UsageError(f"-n auto: {exc}") from exc
     except RequestError as exc:
-        config.stash[NOTE] = f"jumpstarter: -n auto is 1, since nobody tells what is free: {exc}"
+        config.stash[NOTE] = f"jumpstarter: -n auto is 1, because the free exporters are unknown: {exc}"
         return 1
-    config.stash[NOTE] = f"jumpstarter: -n auto is {number}, by the devices that are free: {free}"
+    config.stash[NOTE] = f"jumpstarter: -n auto is {number}; free devices: {free}"
     return number
 
 
 def is_one_device(settings: Settings) -> bool:
-    """Tell whether the device is given, so that only one process can have it."""
-    return settings.mode in ("shell", "direct") or any(each.option.name == "lease" for each in settings.aimed())
+    """Return whether there is a single device, of a shell, `--jmp-direct` or `--jmp-lease`, for only one process."""
+    return settings.mode in ("shell", "direct") or any(each.option.name == "lease" for each in settings.of_roles())
 
 
 def _roles(settings: Settings, declared: Mapping[str, Wish]) -> Iterator[tuple[str, list[Wanted]]]:
-    """Yield each role with what will do for it: one device or, where tests run on several, any of these."""
-    for role in dict.fromkeys([*declared, *(setting.role for setting in settings.aimed())]):
+    """Yield each role with what it wants: one device or, if its tests run on several, one of these."""
+    for role in dict.fromkeys([*declared, *(setting.role for setting in settings.of_roles())]):
         wish = declared.get(role, Wish())
         each = settings.find("each", role)
         is_set = settings.find("selector", role) or settings.find("exporter", role)
@@ -82,8 +83,8 @@ def _roles(settings: Settings, declared: Mapping[str, Wish]) -> Iterator[tuple[s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Described:
-    """An exporter of a lab file as it will be once the lab runs: nobody else is there."""
+class _ExporterOfLabFile:
+    """An exporter of a lab file, in the state that it has when the lab has started; nobody else uses it."""
 
     name: str
     labels: Mapping[str, str]
@@ -92,19 +93,20 @@ class _Described:
     status: str = "AVAILABLE"
 
 
-def _described(settings: Settings) -> Availability:
-    """Return what the embedded lab will have, which need not run yet; gRPC is not needed to tell."""
+def _of_lab_file(settings: Settings) -> Availability:
+    """Return what the embedded lab will have; neither a running lab nor gRPC is needed for this."""
     from pytest_jumpstarter.lab.documents import read_documents
 
     documents = read_documents([settings["lab"].value])
     exporters = [
-        _Described(name=it.name, labels=it.labels, online=not it.is_external, enabled=it.is_enabled) for it in documents
+        _ExporterOfLabFile(name=it.name, labels=it.labels, online=not it.is_external, enabled=it.is_enabled)
+        for it in documents
     ]
     return Availability({None: exporters})
 
 
-def _listed(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]]) -> Availability:
-    """Ask the lab controller: a ListExporters for each kind, and a ListLeases where exporters tell no status."""
+def _of_lab_controller(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]]) -> Availability:
+    """Return what the lab controller lists: ListExporters for each selector, ListLeases if exporters have no status."""
     wishes = [one for wanted in roles for one in wanted]
     try:
         return Availability.ask(lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)

@@ -1,8 +1,7 @@
 """
-`--jmp-check`: run no test, and say beforehand whether the lab can serve the suite.
+`--jmp-check`: run no test, and show whether the lab can serve the suite.
 
-Registered where it is asked for. The exit code is 0 only if every collected test can get its devices, if need be after
-a wait.
+The exit code is 0 only if every collected test can get its devices, at once or after a wait.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
     from pytest_jumpstarter.leasing import LeaseRequest, Wanted
 
-_COLUMNS = ("role", "asks for", "match", "online", "free", "leased by")
+_COLUMNS = ("role", "requests", "match", "online", "free", "leased by")
 
 
 class Check:
-    """Takes the place of the tests."""
+    """Runs instead of the tests; registered if `--jmp-check` is set."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -50,71 +49,71 @@ class Check:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Look at the lab, and run nothing."""
+        """Check the lab and show the result; run no test."""
         self._sheet.title("jumpstarter check")
         run = self._run()
         try:
-            never = self._look(run, session.items)
+            impossible = self._check(run, session.items)
         finally:
             run.finish()
-        self._tell(session.items, never)
+        self._show(session.items, impossible)
         return True
 
     @pytest.hookimpl(wrapper=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        """Let the exit code tell."""
+        """Set the exit code to 1 if a test cannot get its devices."""
         result = yield
         if session.exitstatus == pytest.ExitCode.OK and not self._can_all:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         return result
 
     def _run(self) -> Run:
-        """Return the run that the collection started already, for `--jmp-each`, or a new one."""
+        """Return the run that `--jmp-each` started during collection, or a new one."""
         if (run := self._config.stash.get(RUN, None)) is not None:
             return run
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # like `start_run`
         settings = self._config.stash[SETTINGS]
         return Run(
             settings,
-            _Requests(self._config),
+            _RequestHooks(self._config),
             lab_access=lab_access_of(self._config, settings),
             ids=LeaseIds(worker="check"),
             consoles=ConsolePolicy(),
         )
 
-    def _look(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
-        """Say how things stand, and return the tests that can never get their devices, with the reason."""
+    def _check(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Show the state of the lab, and return the tests that can never get their devices, with the reason."""
         tests = [item for item in items if devices_of(item).planned]
         self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
-        look = partial(_AtLab, run, self._sheet) if run.has_leases else partial(_AtExporter, run, self._sheet)
         try:
-            place = look()
+            check = _LabCheck(run, self._sheet) if run.has_leases else _ExporterCheck(run, self._sheet)
         except JumpstarterError as exc:
-            self._sheet.row("stop", str(exc), is_bad=True)
-            return dict.fromkeys(tests, "")  # said once, above
-        return place.never(tests)
+            self._sheet.row("error", str(exc), is_bad=True)
+            return dict.fromkeys(tests, "")  # the row above has the reason of all
+        return check.impossible(tests)
 
-    def _tell(self, items: Sequence[pytest.Item], never: Mapping[pytest.Item, str]) -> None:
+    def _show(self, items: Sequence[pytest.Item], impossible: Mapping[pytest.Item, str]) -> None:
+        """Show the tests that cannot get their devices, those that could not be checked, and the verdict."""
         count = sum(bool(devices_of(item).planned) for item in items)
         unseen = [item.nodeid for item in items if devices_of(item).may_look_up_more]
-        self._can_all = not never
-        for reason in filter(None, dict.fromkeys(never.values())):
-            tests = [item.nodeid for item, why in never.items() if why == reason]
+        self._can_all = not impossible
+        for reason in filter(None, dict.fromkeys(impossible.values())):
+            tests = [item.nodeid for item, why in impossible.items() if why == reason]
             self._sheet.reason(reason, tests)
         if unseen:
             self._sheet.note(f"not checked: {UNSEEN}", unseen)
         if not count and unseen:
-            self._sheet.verdict(f"no test is known to need a device; {len(unseen)} may ask for one while they run")
+            self._sheet.verdict(f"no test is known to need a device; {len(unseen)} may request one while they run")
         elif not count:
             self._sheet.verdict("no test needs a device")
-        elif never:
-            self._sheet.verdict(f"tests that need devices: {count}; {len(never)} cannot get theirs", is_bad=True)
+        elif impossible:
+            self._sheet.verdict(f"tests that need devices: {count}; {len(impossible)} cannot get theirs", is_bad=True)
         else:
             self._sheet.verdict(f"tests that need devices: {count}; all can get theirs")
 
 
-class _Requests(Events):
-    """Lets hooks change what is asked for; it is a question only, so nothing else is told to anybody."""
+class _RequestHooks(Events):
+    """Calls the hook that may change a request, and no other hook, because nothing is leased."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -124,18 +123,18 @@ class _Requests(Events):
         self._config.hook.pytest_jumpstarter_lease_request(request=request, role=role, config=self._config)
 
 
-class _AtLab:
+class _LabCheck:
     """
-    What a lab controller has to say.
+    The check of devices that are leased from a lab controller.
 
     Raises:
-        JumpstarterError: It does not let us ask.
+        JumpstarterError: The lab controller cannot be used.
     """
 
     def __init__(self, run: Run, sheet: CheckSheet) -> None:
         self._run = run
         self._sheet = sheet
-        self._foreseen: dict[Wanted, Wanted] = {}
+        self._requested: dict[Wanted, Wanted] = {}  # after the hooks
         self._candidates: dict[Wanted, Candidates] = {}
         self._shortages: dict[tuple[Wanted, ...], str] = {}
         config = run.lab_access.config
@@ -145,82 +144,82 @@ class _AtLab:
         start = time.monotonic()
         self._availability = Availability.ask(self._client)
         elapsed = (time.monotonic() - start) * 1000
-        sheet.row("answer", f"{len(self._availability.exporters)} exporters, in {elapsed:.0f} ms for two calls")
+        sheet.row("answer", f"{len(self._availability.exporters)} exporters; two calls took {elapsed:.0f} ms")
         if not (config.driver_allow or config.driver_unsafe):
             raise ConfigError(
-                f"no driver client may be used: drivers.allow of {config.source} is empty; allow jumpstarter_driver_*"
+                f"no driver client is allowed: drivers.allow of {config.source} is empty; add jumpstarter_driver_*"
             )
 
-    def never(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
-        """Show a table of what the tests ask for, and return those that cannot have it, with the reason."""
-        asked = {item: _asked(item) for item in items}
-        for wanted in dict.fromkeys(wanted for devices in asked.values() for wanted in devices.values()):
-            self._look(wanted)
+    def impossible(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Show a table of what the tests request, and return the tests that cannot get it, with the reason."""
+        by_test = {item: _wanted_by(item) for item in items}
+        for wanted in dict.fromkeys(wanted for devices in by_test.values() for wanted in devices.values()):
+            self._find_candidates(wanted)
         self._sheet.table(_COLUMNS, [_row(wanted, candidates) for wanted, candidates in self._candidates.items()])
-        sets = sets_of(asked.values())
-        anywhere = {role: wanted for devices in asked.values() for role, wanted in devices.items()}
+        sets = sets_of(by_test.values())
+        by_role = {role: wanted for devices in by_test.values() for role, wanted in devices.items()}
         reasons = {}
-        for item, devices in asked.items():
-            more = {role: anywhere[role] for role in sets.get(next(iter(devices), ""), ())}
-            reasons[item] = self._reason(item, devices) or self._shortage(more | devices)
+        for item, devices in by_test.items():
+            others = {role: by_role[role] for role in sets.get(next(iter(devices), ""), ())}
+            reasons[item] = self._reason(item, devices) or self._shortage(others | devices)
         return {item: reason for item, reason in reasons.items() if reason}
 
-    def _look(self, wanted: Wanted) -> None:
+    def _find_candidates(self, wanted: Wanted) -> None:
         try:
-            self._foreseen[wanted] = foreseen = self._run.begin().foresee(wanted)
+            self._requested[wanted] = requested = self._run.begin().foresee(wanted)
             of = self._availability.of if wanted.lease is None else partial(candidates_of_lease, self._client)
-            self._candidates[wanted] = of(foreseen)
+            self._candidates[wanted] = of(requested)
         except JumpstarterError as exc:
             self._candidates[wanted] = Candidates(problem=str(exc))
 
     def _reason(self, item: pytest.Item, devices: Mapping[str, Wanted]) -> str:
-        """Return why a test cannot have one of its devices."""
+        """Return why a test cannot get one of its devices; empty if it can get each of them."""
         for role in devices_of(item).planned:
             if role not in devices:
-                return _nonsense(item, role)
+                return _invalid(item, role)
             if problem := self._candidates[devices[role]].problem:
                 return f"{role}: {problem}"
         for role, needs in needs_of(item, devices_of(item).planned).items():
             for selector in map(Selector.parse, needs.labels):
                 if not any(selector.matches(each.labels) for each in self._candidates[devices[role]].enabled):
-                    there = f"of {devices[role]} none has {selector}, which the marker asks for"
-                    return f"{role}: {there}, so that the test is always skipped; change the marker or the selector"
+                    missing = f"no exporter for {devices[role]} matches {selector}, which the marker requires"
+                    return f"{role}: {missing}, so the test is always skipped; change the marker or the selector"
         return ""
 
     def _shortage(self, devices: Mapping[str, Wanted]) -> str:
-        """Return why devices that are leased together cannot be had together, though each alone can."""
+        """Return why devices that are leased together cannot be leased together, although each alone can."""
         able = [wanted for wanted in devices.values() if not self._candidates[wanted].problem and wanted.lease is None]
-        wishes = tuple(self._foreseen[wanted] for wanted in able)
-        if wishes not in self._shortages:  # of many tests it is the same
-            self._shortages[wishes] = self._availability.shortage(wishes)
-        return self._shortages[wishes]
+        requested = tuple(self._requested[wanted] for wanted in able)
+        if requested not in self._shortages:  # it is the same for many tests
+            self._shortages[requested] = self._availability.shortage(requested)
+        return self._shortages[requested]
 
 
-class _AtExporter:
-    """What one exporter has to say that is ours without a lease: it is connected to."""
+class _ExporterCheck:
+    """The check of a single exporter that is used without a lease: it connects to it."""
 
     def __init__(self, run: Run, sheet: CheckSheet) -> None:
         self._run = run
         self._sheet = sheet
-        words = {"shell": "inside a jmp shell, at JUMPSTARTER_HOST", "direct": "one exporter, without a lab"}
-        sheet.row("mode", words[run.mode])
+        modes = {"shell": "inside a jmp shell, at JUMPSTARTER_HOST", "direct": "one exporter, without a lab"}
+        sheet.row("mode", modes[run.mode])
 
-    def never(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
-        """Connect for each wish, and return the tests whose wish does not come true."""
+    def impossible(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
+        """Connect to each device that the tests want, and return the tests that cannot get theirs, with the reason."""
         tried: dict[Wanted, str] = {}
-        never = {}
+        impossible = {}
         for item in items:
-            devices = _asked(item)
+            devices = _wanted_by(item)
             for role in devices_of(item).planned:
-                reason = _nonsense(item, role) if role not in devices else ""
+                reason = _invalid(item, role) if role not in devices else ""
                 if not reason and devices[role] not in tried:
-                    tried[devices[role]] = self._try(devices[role])
+                    tried[devices[role]] = self._connect(devices[role])
                 if reason := reason or tried[devices[role]]:
-                    never[item] = reason
-        return never
+                    impossible[item] = reason
+        return impossible
 
-    def _try(self, wanted: Wanted) -> str:
-        """Return why a wish does not come true; nothing if it does."""
+    def _connect(self, wanted: Wanted) -> str:
+        """Connect to a device; return why that is impossible, or an empty text."""
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
@@ -241,14 +240,14 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _access(config: ClientConfig) -> Iterator[tuple[str, str, bool]]:
-    """Yield (label, words, whether it is bad) of how the lab controller is reached, and as whom."""
+    """Yield rows (label, text, whether it is bad) about the client and its connection to the lab controller."""
     from pytest_jumpstarter.client.v1 import Proxy
 
-    yield "client", f"{config.name} in namespace {config.namespace}, by {config.source}", False
+    yield "client", f"{config.name} in namespace {config.namespace}, from {config.source}", False
     proxy = Proxy.in_force(config.endpoint)
     yield "lab", f"{config.endpoint}, {f'through {proxy}' if proxy else 'without a proxy'}", False
     if config.tls.insecure:
-        yield "TLS", "trusts whatever certificate the lab shows first", False
+        yield "TLS", "trusts the first certificate that the server sends", False
     else:
         yield "TLS", f"trusts {'tls.ca' if config.tls.ca else 'the certificate authorities of this machine'}", False
     yield _token(config)
@@ -261,13 +260,13 @@ def _token(config: ClientConfig) -> tuple[str, str, bool]:
 
     expiry = token_expiry(config.token)
     if expiry is None:
-        return "token", "does not tell until when it is good", False
+        return "token", "its expiry is unknown", False
     left = expiry - datetime.now(UTC)
     when = f"{expiry.astimezone():%Y-%m-%d %H:%M}"
     if left <= timedelta(0):
-        return "token", f"has expired, {when}", True
-    words = f"{left.days} days" if left.days >= 2 else f"{left.total_seconds() / 3600:.1f} hours"
-    return "token", f"good until {when}, for {words}", False
+        return "token", f"expired on {when}", True
+    remaining = f"{left.days} days" if left.days >= 2 else f"{left.total_seconds() / 3600:.1f} hours"
+    return "token", f"valid until {when} ({remaining})", False
 
 
 def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
@@ -276,17 +275,17 @@ def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
     return wanted.role, str(wanted), *counts, by
 
 
-def _asked(item: pytest.Item) -> dict[str, Wanted]:
-    """Return what a test wants for each of its roles, as far as that makes sense."""
-    asked = {}
+def _wanted_by(item: pytest.Item) -> dict[str, Wanted]:
+    """Return what a test wants for each of its roles, without the roles whose request is invalid."""
+    found = {}
     for role, wish in devices_of(item).planned.items():
         with suppress(ConfigError):
-            asked[role] = wanted_of(item, role, wish)
-    return asked
+            found[role] = wanted_of(item, role, wish)
+    return found
 
 
-def _nonsense(item: pytest.Item, role: str) -> str:
-    """Return why what a test wants for a role makes no sense."""
+def _invalid(item: pytest.Item, role: str) -> str:
+    """Return why the request of a test for a role is invalid; empty if it is valid."""
     try:
         wanted_of(item, role, devices_of(item).planned[role])
     except ConfigError as exc:

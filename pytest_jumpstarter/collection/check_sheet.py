@@ -1,4 +1,4 @@
-"""A sheet of facts for people, on a terminal of 80 columns."""
+"""The output of `--jmp-check`: facts, a table and reasons, on a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class CheckSheet:
         self._reporter = reporter
 
     def title(self, text: str) -> None:
-        """Begin the sheet."""
+        """Write the title."""
         self._reporter.ensure_newline()
         self._reporter.section(text, bold=True)
 
     def row(self, label: str, text: str, *, is_bad: bool = False) -> None:
-        """Write one fact; a label that is longer than the column has a line of its own."""
+        """Write one fact; a label that is too long for its column gets its own line."""
         lines = [line for part in text.splitlines() for line in _wrapped(part, _WIDTH - _LABEL)]
         head = f"{label:<{_LABEL}}"
         if len(label) >= _LABEL:
@@ -43,7 +43,7 @@ class CheckSheet:
             head = " " * _LABEL
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a table; numbers stand to the right, and long words in several lines."""
+        """Write a table; numbers are aligned to the right, and long cells have several lines."""
         if not rows:
             return
         texts = [[str(cell) for cell in row] for row in rows]
@@ -62,11 +62,11 @@ class CheckSheet:
                 self._write("  ".join(parts).rstrip())
 
     def reason(self, reason: str, names: Sequence[str]) -> None:
-        """Write a reason in red, and below it what it is the reason for."""
+        """Write a reason in red, and below it the tests that it is for."""
         self.note(reason, names, is_bad=True)
 
     def note(self, text: str, names: Sequence[str], *, is_bad: bool = False) -> None:
-        """Write a text, and below it what it is about."""
+        """Write a text, and below it the names that it is about."""
         self._reporter.write_line("")
         for part in text.splitlines():
             for line in _wrapped(part, _WIDTH):
@@ -78,7 +78,7 @@ class CheckSheet:
             self._write(f"  and {len(names) - len(shown)} more (-v lists them)")
 
     def verdict(self, text: str, *, is_bad: bool = False) -> None:
-        """End the sheet with what it amounts to."""
+        """Write the result of the check."""
         self._reporter.write_line("")
         self._reporter.write_line(text, bold=True, red=is_bad, green=not is_bad)
 

@@ -1,4 +1,4 @@
-"""What each test asks for, shown with `--collect-only`; registered where that is given and a test needs a device."""
+"""The devices that each test requests, for `--collect-only`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pytest_jumpstarter.roles import Wish, wanted_of
 
 class DeviceListing:
     """
-    Lists the roles of tests below what pytest itself shows; not with `-q`, whose lines are for programs.
+    Lists the devices of tests after pytest's own output; not with `-q`, whose output is for programs.
+
+    Registered with `--collect-only`, if a test needs a device or an option of this plugin is set.
 
     Args:
         items: The collected tests.
@@ -21,8 +23,8 @@ class DeviceListing:
         self._items = items
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write a line for each test that needs a device, or may ask for one while it runs."""
-        lines = [f"{item.nodeid}: {words}" for item in self._items if (words := _devices(item))]
+        """Write a line for each test that needs a device, or may request one while it runs."""
+        lines = [f"{item.nodeid}: {text}" for item in self._items if (text := _devices(item))]
         if terminalreporter.verbosity < 0 or not lines:
             return
         terminalreporter.section("jumpstarter: devices")
@@ -33,10 +35,10 @@ class DeviceListing:
 def _devices(item: pytest.Item) -> str:
     devices = devices_of(item)
     unseen = [UNSEEN] if devices.may_look_up_more else []
-    return ", ".join([*(_words(item, role, wish) for role, wish in devices.planned.items()), *unseen])
+    return ", ".join([*(_device(item, role, wish) for role, wish in devices.planned.items()), *unseen])
 
 
-def _words(item: pytest.Item, role: str, wish: Wish) -> str:
+def _device(item: pytest.Item, role: str, wish: Wish) -> str:
     try:
         return f"{role} ({wanted_of(item, role, wish)})"
     except ConfigError as exc:

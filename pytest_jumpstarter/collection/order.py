@@ -1,8 +1,8 @@
 """
-The order of tests: those without devices first, then grouped by device, so that boards are held for as long as needed.
+The order of tests: those without devices first, then grouped by device, so that no board is held longer than needed.
 
-What moves is a module, or a class where it alone in its module needs a device and shares no fixture of the module with
-the rest: so no module fixture runs twice. Within that, tests keep their order.
+Whole modules move, so that no module fixture runs twice. A class moves alone if only this class of its module needs a
+device and it shares no module fixture with the rest. Inside a module or class, tests keep their order.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pytest_jumpstarter.pytest_private import fixture_definitions
 _Unit = list[pytest.Item]
 
 
-def arranged(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return the tests in the order in which devices are held for the shortest time."""
+def grouped_by_device(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests in an order that holds devices for the shortest time."""
     units = [unit for _, module in groupby(items, _module) for unit in _units(list(module))]
     first: dict[object, int] = {}
     keys = [_devices(unit) for unit in units]
@@ -41,7 +41,7 @@ def _class(item: pytest.Item) -> pytest.Class | None:
 
 
 def _devices(unit: _Unit) -> dict[object, None]:
-    """Return what a unit's tests need, role by role, in the order of need; a parameter may tell two devices apart."""
+    """Return the devices of a unit's tests, in order of first use; different parameters are different devices."""
     devices: dict[object, None] = {}
     for item in unit:
         callspec = getattr(item, "callspec", None)
@@ -51,19 +51,19 @@ def _devices(unit: _Unit) -> dict[object, None]:
 
 
 def _units(module: _Unit) -> Iterator[_Unit]:
-    """Yield the one or two units of a module's tests."""
+    """Yield the tests of a module as one unit, or as two: without and with devices."""
     classes = {_class(item) for item in module if devices_of(item).planned}
     alone = classes.pop() if len(classes) == 1 else None
     inside = [item for item in module if alone is not None and _class(item) is alone]
     outside = [item for item in module if item not in inside]
-    if inside and outside and not _lasting(inside) & _lasting(outside):
+    if inside and outside and not _module_fixtures(inside) & _module_fixtures(outside):
         yield from (outside, inside)
     else:
         yield module
 
 
-def _lasting(unit: _Unit) -> set[object]:
-    """Return the fixtures of a unit that live as long as its module or package."""
+def _module_fixtures(unit: _Unit) -> set[object]:
+    """Return the fixtures of a unit that have the scope of a module or package."""
     return {
         fixturedef
         for item in unit

@@ -1,8 +1,8 @@
 """
 Tests that run on several boards: on each kind (`device_fixture(selectors=…)`), or on every exporter (`--jmp-each`).
 
-Which exporters those are is asked once a run; under xdist by the controller process, since all workers must collect the
-same tests.
+The exporters are listed once in a run; under xdist by the controller process, because all workers must collect the same
+tests.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ EACH = pytest.StashKey["EachExporter"]()
 _WORKER_INPUT = "jumpstarter_each"
 
 
-def parametrise(metafunc: pytest.Metafunc) -> None:
-    """Run a test on each board of its roles that have several, unless it says itself on which."""
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each board of its roles that have several, unless the test itself has parameters for the role."""
     settings = metafunc.config.stash[SETTINGS]
     each = metafunc.config.stash.get(EACH, None)
     for role, wish in roles_of(metafunc.definition).items():
@@ -40,7 +40,7 @@ def parametrise(metafunc: pytest.Metafunc) -> None:
 
 
 def _is_parametrised(metafunc: pytest.Metafunc, role: str) -> bool:
-    """Tell whether a marker of the test gives the role its parameters."""
+    """Return whether the test has a marker `parametrize` for the role."""
     marks = list(metafunc.definition.iter_markers("parametrize"))
     given = [mark.args[0] if mark.args else mark.kwargs.get("argnames", ()) for mark in marks]
     names = [each.split(",") if isinstance(each, str) else each for each in given]
@@ -48,7 +48,7 @@ def _is_parametrised(metafunc: pytest.Metafunc, role: str) -> bool:
 
 
 class EachExporter:
-    """Knows the exporters of `--jmp-each`; registered where that is given."""
+    """The exporters of `--jmp-each`; registered if it is set."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._settings = config.stash[SETTINGS]
@@ -58,28 +58,28 @@ class EachExporter:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Note the session, with which a run is started."""
+        """Note the session, which is needed to start the run."""
         self._session = session
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of xdist what the controller process found out."""
-        roles = [setting.role for setting in self._settings.aimed() if setting.option.name == "each"]
+        """Send the names of the exporters to a worker of xdist."""
+        roles = [setting.role for setting in self._settings.of_roles() if setting.option.name == "each"]
         node.workerinput[_WORKER_INPUT] = {role: self.exporters(role) for role in roles}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say on which exporters nothing was tested though they match."""
+        """Show the disabled exporters, on which no test ran although they match."""
         for role, names in self._disabled.items():
             setting = self._settings.find("each", role)
             if names and setting is not None:
-                terminalreporter.line(f"jumpstarter: {setting.source} left out what is disabled: {', '.join(names)}")
+                terminalreporter.line(f"jumpstarter: {setting.source} left out disabled exporters: {', '.join(names)}")
 
     def exporters(self, role: str) -> list[str]:
         """
-        Return the names of the exporters that match and are not disabled, asked for at the first call.
+        Return the names of the exporters that match and are not disabled; they are listed at the first call.
 
         Raises:
-            pytest.UsageError: None does, or they cannot be asked for.
+            pytest.UsageError: No exporter matches, or they cannot be listed.
         """
         if role not in self._known:
             setting = self._settings.find("each", role)
@@ -105,11 +105,11 @@ class EachExporter:
 
 def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]]:
     """
-    Return the names of the exporters that match, offline ones included, and apart from these the disabled ones.
+    Return the names of the enabled exporters that match, including offline ones, and those of the disabled ones.
 
     Raises:
-        ConfigError: There is none, or all are disabled.
-        RequestError: The lab controller does not tell.
+        ConfigError: No exporter matches, or all are disabled.
+        RequestError: The lab controller cannot list them.
     Source: jumpstarter.client.v1.ClientService ListExporters
     """
     from pytest_jumpstarter.leasing import Wanted

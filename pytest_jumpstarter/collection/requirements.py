@@ -1,7 +1,7 @@
 """
-Tests whose leased device lacks what they need are skipped, with the reason.
+Skips tests whose leased device lacks what they need, with the reason.
 
-Registered only where a collected test needs something: by `device_fixture(requires=…)` or the marker `jumpstarter`.
+Registered only if a collected test needs something: by `device_fixture(requires=…)` or the marker `jumpstarter`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Requirements:
-    """Compares each device with what the test at hand needs: when it is made, or before the test if it was before."""
+    """Compares devices with the needs of a test: before the test starts, or when a device is set up for it."""
 
     def __init__(self, session: pytest.Session) -> None:
         self._item: pytest.Item | None = None
@@ -32,7 +32,7 @@ class Requirements:
         device_fixtures(session).checks.append(self.check)
 
     def check(self, item: pytest.Item, role: str) -> None:
-        """Skip a test for which a device that is there already will not do."""
+        """Skip a test if its device of this role is already set up and lacks what the test needs."""
         devices = devices_of(item)
         wanted, device = self._devices.get(role, (None, None))
         if device is not None and wanted == wanted_of(item, role, devices.wishes[role]):
@@ -40,14 +40,14 @@ class Requirements:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Skip a test for which a device that is there already will not do, before anything is set up for it."""
+        """Skip a test if a device that is already set up lacks what it needs, before its fixtures are set up."""
         self._item = item
         for role in devices_of(item).planned:
             self.check(item, role)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
-        """Skip the test for which a device is made if it will not do; the fixture stays, for others."""
+        """Skip the test if the device that was just set up lacks what it needs; other tests can use the fixture."""
         device = yield
         role, wish = fixturedef.argname, wish_of(fixturedef)
         if self._item is not None and wish is not None:
@@ -56,14 +56,14 @@ class Requirements:
         return device
 
     def pytest_fixture_post_finalizer(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        """Forget a device whose fixture has ended."""
+        """Forget a device whose fixture was torn down."""
         if wish_of(fixturedef) is not None:
             self._devices.pop(fixturedef.argname, None)
 
 
 def _skip_if_lacking(device: Device, needs: Needs) -> None:
     if lacks := ", ".join(_lacks(device, needs)):
-        raise skipped(f"{device} has not what the test needs: {lacks}")
+        raise skipped(f"{device} lacks what the test needs: {lacks}")
 
 
 def _lacks(device: Device, needs: Needs) -> Iterator[str]:
@@ -74,6 +74,6 @@ def _lacks(device: Device, needs: Needs) -> Iterator[str]:
     labels = device.exporter.labels
     for selector in dict.fromkeys(needs.labels):
         if labels is None:
-            yield f"nobody tells its labels, so whether {selector} holds"
+            yield f"its labels are unknown, so {selector} cannot be checked"
         else:
-            yield from (f"{term} does not hold" for term in Selector.parse(selector).unmet(labels))
+            yield from (f"its labels do not match {term}" for term in Selector.parse(selector).unmet(labels))

@@ -7,6 +7,7 @@ It goes either through a tunnel (`open_tunnel`) or over a channel straight to th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -144,10 +145,12 @@ class ExporterConnection:
             report = await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
             return report
 
+        began = time.monotonic()
         try:
             response = self.portal.call(ask)
         except grpc.aio.AioRpcError as exc:
-            return DeviceUnreachable(f"{exporter} does not answer within {timeout:.0f}s: {exc.details()}")
+            waited = time.monotonic() - began
+            return DeviceUnreachable(f"{exporter} does not answer within {waited:.1f}s: {exc.details()}")
         except Exception as exc:
             return DeviceUnreachable(f"{exporter} cannot be checked: {type(exc).__name__}: {exc}")
         if str(client.uuid) not in {report.uuid for report in response.reports}:

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
+import tempfile
 from contextlib import suppress
+from pathlib import Path
+
+_FOLDER = "pj-{}-"
+
+
+def new_folder() -> str:
+    """Make a folder for a socket, whose path must be short; its name tells whose it is, in case we are killed."""
+    return tempfile.mkdtemp(prefix=_FOLDER.format(os.getpid()))
+
+
+def remove_folders_of(pid: int) -> None:
+    """Remove the folders of a process that is lost."""
+    for folder in Path(tempfile.gettempdir()).glob(_FOLDER.format(pid) + "*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class SocketEnd:

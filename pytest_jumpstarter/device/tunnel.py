@@ -14,7 +14,6 @@ import contextlib
 import math
 import shutil
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -26,7 +25,7 @@ import grpc
 import grpc.aio
 from jumpstarter_protocol import router_pb2, router_pb2_grpc
 
-from pytest_jumpstarter.device.socket_end import SocketEnd
+from pytest_jumpstarter.device.socket_end import SocketEnd, new_folder
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Route
@@ -133,7 +132,7 @@ class Tunnel:
         self._first = await _in_thread(lambda: self._dial(self._closed))
         if self._closed.is_set():
             raise ConnectionAbortedError("the tunnel was closed while it was being opened")
-        self._folder = tempfile.mkdtemp(prefix="pj-")
+        self._folder = new_folder()
         self.path = str(Path(self._folder, "device"))
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)

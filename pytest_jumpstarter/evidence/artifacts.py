@@ -218,8 +218,11 @@ class Artifacts:
                     shelf.notes.append(f"{device}: {type(exc).__name__}: {exc}")
 
         thread = threading.Thread(target=collect, name="jumpstarter-evidence", daemon=True)
-        thread.start()
-        thread.join(TIMEOUT)
+        try:
+            thread.start()
+            thread.join(TIMEOUT)
+        except RuntimeError as exc:
+            shelf.notes.append(f"no evidence could be collected: {exc}")
         if thread.is_alive():
             shelf.notes.append(f"not all evidence could be collected within {TIMEOUT:.0f}s")
         shelf.is_closed = True

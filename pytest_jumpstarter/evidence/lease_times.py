@@ -107,7 +107,7 @@ class LeaseTimesRecorder:
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Let what came after the last report travel with xdist's last word of this process, if it is a worker."""
+        """In a worker of xdist, send what came after the last report with `workeroutput`."""
         result = yield
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput[LEASES] = self.take_news()

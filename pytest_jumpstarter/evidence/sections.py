@@ -55,7 +55,7 @@ class Sections:
                 device.log.settle()
 
     def is_here(self, device: Device) -> bool:
-        """Tell whether the device has not gone back yet."""
+        """Return whether the device has not been released yet."""
         return device.role not in self._gone
 
     @pytest.hookimpl(tryfirst=True)

@@ -42,7 +42,7 @@ def _short(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> A
 
 
 def _is_users(path: Path, root: Path) -> bool:
-    """Tell whether a line of a traceback is from the suite itself: its tests, fixtures and hooks."""
+    """Return whether a line of a traceback belongs to the suite: its tests, fixtures and hooks."""
     is_installed = "site-packages" in path.parts or path.is_relative_to(_PACKAGE)
     return path.is_relative_to(root) and not is_installed
 

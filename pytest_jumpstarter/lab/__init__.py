@@ -29,7 +29,7 @@ The lab process::
 
 For tests of failures only::
 
-    faults.py          a lab that fails on demand: the table of orders, expired tokens, a wrong clock
+    faults.py          a lab that fails on demand: its orders, expired tokens, a wrong clock
     weather.py         calls that are refused, delayed or never answered, for some time or some number of calls
     breakable.py       streams that can be broken from outside
 

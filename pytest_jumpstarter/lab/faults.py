@@ -1,10 +1,10 @@
 """
 A lab that fails on demand, for tests of what goes wrong: `python -m pytest_jumpstarter.lab --faults FOLDER …`.
 
-Two ways to harm it. Kill it: with `--snapshot MODULE`, what it knows is written to `FOLDER/snapshot` before any answer
-leaves, and a lab that is started with the same folder goes on where that one ended, on the same port. Its own exporters
-end with it, so those that shall live on are external ones. And order it, through the socket `FOLDER/control`, a line
-each way; words are separated and quoted as in a shell:
+There are two ways to make it fail. Kill it: with `--snapshot MODULE`, what it knows is written to `FOLDER/snapshot`
+before any answer leaves, and a lab that is started with the same folder continues there, on the same port. Its own
+exporters end with it; use external ones where they must not. Or give it orders, through the socket `FOLDER/control`, a
+line each way; words are separated and quoted as in a shell:
 
 ===============================  =====================================================================================
 order                            what it does
@@ -21,15 +21,16 @@ order                            what it does
 `cut`                            break every stream through the router; answers how many there were
 `router-endpoint HOST:PORT`      from now on tell whoever dials that the router is there
 `calls`                          answer how many calls came so far, as JSON: `{"Client": {"GetLease": 3}, …}`
-`expire`                         from now on call all tokens that clients have expired
+`expire`                         from now on call all tokens that clients have expired, the watcher's excepted
 `token CLIENT`                   answer a new token
 `clock SECONDS`                  from now on be so far ahead of everybody else's clock, or behind
 ===============================  =====================================================================================
 
 METHODS is `GetLease`, or `GetLease,Dial`, or `all` of the lab controller; `Stream` is the router's one. EXTENT is any
 of `for DURATION` or `times N` (calls; both: whatever ends first; neither: until `calm`), and `to clients` (unless told
-otherwise: only their way to the lab controller suffers), `to exporters` or `to everyone`. Several troubles add up; the
-first that answers counts. A call under way is left alone, and one that was met by silence stays without an answer.
+otherwise: only their way to the lab controller suffers), `to exporters` or `to everyone`; a client with the name
+`watcher` never suffers. Several troubles add up; the first that answers counts. A call under way is left alone, and one
+that was met by silence stays without an answer.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from pytest_jumpstarter.lab.authority import Authority, TokenRejected
 from pytest_jumpstarter.lab.breakable import BreakableStreams
 from pytest_jumpstarter.lab.model import Model
 from pytest_jumpstarter.lab.server import Server
-from pytest_jumpstarter.lab.weather import Weather
+from pytest_jumpstarter.lab.weather import WATCHER, Weather
 
 _ORDER_TIMEOUT = 10.0
 _REFUSED = "refused: "
@@ -156,12 +157,13 @@ class _ExpiringAuthority(Authority):
 
     def verify(self, token: str) -> str:
         subject = super().verify(token)
-        if self._has_expired and subject.startswith("client:") and token not in self._good:
+        kind, _, name, *_ = subject.split(":")
+        if self._has_expired and kind == "client" and name != WATCHER and token not in self._good:
             raise TokenRejected("oidc: verify token: oidc: token is expired (Token Expiry: a moment ago)")
         return subject
 
     def expire(self) -> str:
-        """Let all tokens of clients run out that were issued by now."""
+        """Make all tokens of clients that were issued so far expire."""
         self._good.clear()
         self._has_expired = True
         return "expired"
@@ -194,6 +196,6 @@ class _BeforeAnswers(grpc.aio.ServerInterceptor):
 
 
 def _shift_clock(seconds: float) -> float:
-    """Let all of this process see another time; what measures durations is monotonic and stays right."""
+    """Change the clock of this process; the monotonic clock, which measures durations, stays right."""
     setattr(time, "time", lambda: _honest_time() + seconds)  # noqa: B010 - the type says that it cannot be assigned
     return seconds

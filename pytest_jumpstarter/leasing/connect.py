@@ -104,8 +104,10 @@ class Connector:
     def warm_up(self) -> None:
         """Import Jumpstarter's client code and start the event loop in a thread: both need time but no exporter."""
         if self._warming is None:
-            self._warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
-            self._warming.start()
+            warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
+            with suppress(RuntimeError):  # no more threads: `connect` raises the error if it needs one
+                warming.start()
+                self._warming = warming
 
     def listen_to_hook(self, role: str, tunnel: Tunnel) -> ExporterLog:
         """Read the exporter's log while its beforeLease hook is running, over a separate tunnel."""

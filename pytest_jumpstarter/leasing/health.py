@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, JumpstarterError
@@ -72,7 +73,8 @@ class Health:
         if self.device is not None:
             self.device.lose(self.loss)
         if self._tunnel is not None and self._connection is not None:
-            self._connection.portal.start_task_soon(self._tunnel.close)
+            with suppress(RuntimeError, OSError):  # the loop has ended, or the system is out of resources
+                self._connection.portal.start_task_soon(self._tunnel.close)
 
     def retire(self) -> None:
         """

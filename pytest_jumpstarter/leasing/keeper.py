@@ -74,8 +74,9 @@ class Keeper:
         with self._lock:
             self._watched[managed.name] = _Watched(managed, self._extension_interval(), self.ttl)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
+                thread.start()
+                self._thread = thread  # not earlier: a thread that was not started cannot be joined
 
     def forget(self, managed: ManagedLease) -> None:
         """Stop watching `managed`, because it is being released."""

@@ -142,12 +142,14 @@ class Leases:
     def release_all(self) -> None:
         """Release every lease of this process at once, without waiting for hooks; after a signal, in a thread."""
         self._skips_after_hooks = True
-        threads = [
-            threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
-            for managed in list(self.managed)
-        ]
-        for thread in threads:
-            thread.start()
+        threads = []
+        for managed in list(self.managed):
+            thread = threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
+            try:
+                thread.start()
+                threads.append(thread)
+            except RuntimeError:  # no more threads
+                managed.release(is_urgent=True)
         for health in list(self._healths.values()):
             health.lose(LeaseLost("the boards were released because of a signal"))
         for thread in threads:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from contextlib import suppress
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.durations import format_duration
@@ -20,6 +21,7 @@ from pytest_jumpstarter.errors import (
     LeaseLost,
     MethodUnavailable,
     NotFound,
+    PermissionDenied,
     RequestError,
 )
 from pytest_jumpstarter.leasing.connect import Connector
@@ -157,9 +159,17 @@ class OwnLease(ManagedLease):
                     self._confirm()
             except RequestError as exc:
                 self._owner_pid = 0
+                if isinstance(exc, PermissionDenied) and self._is_of_another_client():
+                    return
                 self.failure = (
                     f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
                 )
+
+    def _is_of_another_client(self) -> bool:
+        """Return whether the lease is known to belong to another client now; then it must not be released here."""
+        with suppress(RequestError):
+            self.lease = self._client.get_lease(self.name, timeout=RELEASE_TIMEOUT)
+        return self.lease is not None and self.lease.client != self._client.name
 
     def _request_lease(self) -> None:
         self.lease = self._waiter.until_requested(self._create)

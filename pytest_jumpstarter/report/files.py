@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,7 @@ from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.evidence.versions import versions
 from pytest_jumpstarter.masking import mask
 from pytest_jumpstarter.report.part import SUMMARY_TABLE
+from pytest_jumpstarter.report.run_data import RunData
 from pytest_jumpstarter.report.summary_table import SummaryTable
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class ReportFiles(SummaryTable):
         super().add(report, record_of(report))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
         """Write the files when all is known; a signal that ends the run comes by here too."""
         try:
             return (yield from super().pytest_sessionfinish(session))
@@ -82,7 +83,7 @@ def check_writable(path: Path, source: str, shown: Path | None = None) -> None:
         raise OptionError(f"{source}: {shown or path} cannot be written: {exc.strerror or exc}") from exc
 
 
-def _write(path: Path, data: dict[str, Any]) -> str:
+def _write(path: Path, data: RunData) -> str:
     try:
         path.write_text(mask(_FORMATS[path.suffix](data, path)), encoding="utf-8", errors="replace")
     except OSError as exc:
@@ -90,17 +91,17 @@ def _write(path: Path, data: dict[str, Any]) -> str:
     return f"jumpstarter report: {path}"
 
 
-def _json(data: dict[str, Any], path: Path) -> str:  # noqa: ARG001 - as all formats are called
+def _json(data: RunData, path: Path) -> str:  # noqa: ARG001 - as all formats are called
     return json.dumps(data, indent=1)
 
 
-def _page(data: dict[str, Any], path: Path) -> str:
+def _page(data: RunData, path: Path) -> str:
     from pytest_jumpstarter.report.page import page
 
     return page(data, path)
 
 
-_FORMATS: dict[str, Callable[[dict[str, Any], Path], str]] = {".json": _json, ".html": _page, ".md": _page}
+_FORMATS: dict[str, Callable[[RunData, Path], str]] = {".json": _json, ".html": _page, ".md": _page}
 
 
 def register_outputs(config: pytest.Config, settings: Settings) -> None:

@@ -7,18 +7,19 @@ import re
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.evidence.record import Kept
+from pytest_jumpstarter.report.run_data import RunData, TestData
 from pytest_jumpstarter.report.timeline import WIDTH, Timeline
 
 BAD = ("failed", "error", "device error", "rerun")
 
 
-def page(data: dict[str, Any], path: Path) -> str:
+def page(data: RunData, path: Path) -> str:
     """Return the report in the form that the suffix of `path` asks for; links are relative to where it will be."""
     environment = Environment(
         loader=PackageLoader("pytest_jumpstarter.report"),
@@ -37,7 +38,7 @@ def _moment(stamp: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(stamp))
 
 
-def _seconds(test: dict[str, Any]) -> str:
+def _seconds(test: TestData) -> str:
     """Return how long a test took, from the start of its setup."""
     phases = test["phases"].values() or [{"start": 0.0, "stop": 0.0}]  # its process died in the setup
     return format_duration(max(each["stop"] for each in phases) - min(each["start"] for each in phases))
@@ -50,7 +51,7 @@ def _cell(text: str, limit: int = 200) -> str:
     return re.sub(r"[\\`*_{}\[\]<>#|~&@!]", lambda found: f"&#{ord(found[0])};", short)
 
 
-def _links(folder: Path, artifacts: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _links(folder: Path, artifacts: Kept | None) -> list[tuple[str, str]]:
     """Return name and relative address of each file of a test's folder."""
     if artifacts is None:
         return []

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 
 from pytest_jumpstarter.evidence.record import LeaseTimes, Record
 from pytest_jumpstarter.evidence.sections import clean
+from pytest_jumpstarter.report.run_data import ExporterData, RunData, TestData
 
 VERSION = 1
 """Of the schema; it grows when a reader of the former could be misled."""
@@ -36,8 +36,8 @@ class RunRecord:
 
     def __init__(self) -> None:
         self.leases: dict[str, LeaseTimes] = {}
-        self._tests: list[dict[str, Any]] = []
-        self._open: dict[tuple[str, str], dict[str, Any]] = {}
+        self._tests: list[TestData] = []
+        self._open: dict[tuple[str, str], TestData] = {}
         self._attempts: Counter[tuple[str, str]] = Counter()
         self._text_left = _TEXT_LIMIT
         self._start = time.time()
@@ -75,7 +75,7 @@ class RunRecord:
         for lease in leases:
             self.leases[lease["key"]] = lease
 
-    def exporters(self) -> list[dict[str, Any]]:
+    def exporters(self) -> list[ExporterData]:
         """Return what each exporter did in this run, by name; waits that came to nothing are under no name, last."""
         tests: Counter[str] = Counter()
         faults: Counter[str] = Counter()
@@ -88,7 +88,7 @@ class RunRecord:
         by_name: dict[str, list[LeaseTimes]] = {}
         for lease in self.leases.values():
             by_name.setdefault(lease["exporter"] if lease["ready"] else "", []).append(lease)
-        by_lease: dict[str, list[dict[str, Any]]] = {}
+        by_lease: dict[str, list[TestData]] = {}
         for test in self._tests:
             for device in test["devices"]:
                 by_lease.setdefault(device["key"], []).append(test)
@@ -97,7 +97,7 @@ class RunRecord:
             for name in sorted({*by_name, *faults}, key=lambda name: (not name, name))
         ]
 
-    def as_data(self, *, exit_code: int, versions: dict[str, str], origin: dict[str, str]) -> dict[str, Any]:
+    def as_data(self, *, exit_code: int, versions: dict[str, str], origin: dict[str, str]) -> RunData:
         """Return all of it, as `run_schema.json` says."""
         exporters = self.exporters()
         phases = [phase for test in self._tests for phase in test["phases"].values()]
@@ -114,17 +114,16 @@ class RunRecord:
             "summary": {
                 "tests": dict(Counter(test["outcome"] or "none" for test in self._tests)),
                 "device_errors": sum(each["device_errors"] for each in exporters),
-                **{
-                    name: round(sum(each[name] for each in exporters), 3)
-                    for name in ("queued_seconds", "held_seconds", "busy_seconds")
-                },
+                "queued_seconds": round(sum(each["queued_seconds"] for each in exporters), 3),
+                "held_seconds": round(sum(each["held_seconds"] for each in exporters), 3),
+                "busy_seconds": round(sum(each["busy_seconds"] for each in exporters), 3),
             },
             "exporters": exporters,
             "leases": sorted(self.leases.values(), key=lambda lease: lease["asked"]),
             "tests": self._tests,
         }
 
-    def _add_text(self, test: dict[str, Any], report: pytest.TestReport, record: Record | None, category: str) -> None:
+    def _add_text(self, test: TestData, report: pytest.TestReport, record: Record | None, category: str) -> None:
         is_bad = category in ("failed", "error", "device error", "rerun")
         if is_bad:
             test["reason"] = test["reason"] or clean(_reason(report, record))
@@ -135,7 +134,7 @@ class RunRecord:
             if is_bad or title.startswith(_ALWAYS_KEPT):
                 self._add_section(test, title, text)
 
-    def _add_section(self, test: dict[str, Any], title: str, text: str) -> None:
+    def _add_section(self, test: TestData, title: str, text: str) -> None:
         """Keep the end of a text, as far as there is room."""
         kept = "\n".join(clean(text[-_CHARACTERS:]).splitlines()[-_LINES:])
         kept = kept if len(kept) <= self._text_left else "(left out: the texts of this run are too long)"
@@ -143,7 +142,7 @@ class RunRecord:
         test["sections"][title] = kept
 
 
-def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:
+def _new_test(node_id: str, worker: str, attempt: int) -> TestData:
     return {
         "id": node_id,
         "worker": worker,
@@ -158,7 +157,7 @@ def _new_test(node_id: str, worker: str, attempt: int) -> dict[str, Any]:
     }
 
 
-def _busy(lease: LeaseTimes, tests: list[dict[str, Any]], now: float) -> float:
+def _busy(lease: LeaseTimes, tests: list[TestData], now: float) -> float:
     """Return how long tests ran on a lease once its device was prepared, which the first setup waits for."""
     start, stop = lease["prepared"] or lease["ready"] or now, lease["released"] or now
     phases = [phase for test in tests for phase in test["phases"].values()]
@@ -166,8 +165,8 @@ def _busy(lease: LeaseTimes, tests: list[dict[str, Any]], now: float) -> float:
 
 
 def _exporter(
-    name: str, leases: list[LeaseTimes], by_lease: dict[str, list[dict[str, Any]]], tests: int, faults: int
-) -> dict[str, Any]:
+    name: str, leases: list[LeaseTimes], by_lease: dict[str, list[TestData]], tests: int, faults: int
+) -> ExporterData:
     now = time.time()
     held = [lease for lease in leases if lease["ready"]]
     seconds = sum((lease["released"] or now) - (lease["ready"] or now) for lease in held)

@@ -15,6 +15,7 @@ from pytest_jumpstarter.evidence.lease_times import LEASE_TIMES, LEASES
 from pytest_jumpstarter.evidence.record import Kept, Record
 from pytest_jumpstarter.evidence.versions import versions
 from pytest_jumpstarter.report.part import ReportPart
+from pytest_jumpstarter.report.run_data import ExporterData
 from pytest_jumpstarter.report.run_record import RunRecord
 
 _NAME = 30  # characters of an exporter's name, so that the table fits into 80
@@ -50,7 +51,7 @@ class SummaryTable(ReportPart):
         self.ledger.add_leases(getattr(node, "workeroutput", {}).get(LEASES, []))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, Any, Any]:  # noqa: ARG002 - for heirs
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:  # noqa: ARG002 - for heirs
         """Take in what came after the last report, where this process had the leases itself."""
         for name, value in (versions() | self.origin._asdict()).items():
             if value:
@@ -76,7 +77,7 @@ class SummaryTable(ReportPart):
             terminalreporter.write_line(f"jumpstarter artifacts of {count}: {self._kept[0]['root']}")
 
 
-def _row(each: dict[str, Any]) -> tuple[str, ...]:
+def _row(each: ExporterData) -> tuple[str, ...]:
     name = each["exporter"] or ("(no exporter)" if not each["held_seconds"] else "(unknown)")
     return (
         name if len(name) <= _NAME else f"{name[: _NAME - 1]}…",

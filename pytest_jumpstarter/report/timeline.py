@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.evidence.record import LeaseTimes
+from pytest_jumpstarter.report.run_data import RunData, TestData
 
 WIDTH = 1000
 """Units of the whole time, whatever it is in seconds."""
@@ -49,7 +51,7 @@ class Timeline:
         ticks: Marks on the time axis: where, and the words.
     """
 
-    def __init__(self, data: dict[str, Any]) -> None:
+    def __init__(self, data: RunData) -> None:
         self._start: float = min([data["run"]["start"], *(lease["asked"] for lease in data["leases"])])
         self._stop: float = data["run"]["stop"]
         self._leases = {lease["key"]: lease for lease in data["leases"]}
@@ -58,16 +60,17 @@ class Timeline:
             bars.setdefault(_row(lease), []).extend(self._lease_bars(lease))
         for test in data["tests"]:
             for device in test["devices"]:
-                if (lease := self._leases.get(device["key"])) is not None and lease["ready"]:
-                    bars[_row(lease)].extend(self._test_bars(test, lease))
+                its_lease = self._leases.get(device["key"])
+                if its_lease is not None and its_lease["ready"]:
+                    bars[_row(its_lease)].extend(self._test_bars(test, its_lease))
         self.rows = [Row(name, each) for name, each in bars.items() if each]
         self.ticks = self._ticks()
 
-    def _lease_bars(self, lease: dict[str, Any]) -> list[Bar]:
+    def _lease_bars(self, lease: LeaseTimes) -> list[Bar]:
         who = f"{lease['role']} of {lease['worker']}" + (f", lease {lease['lease']}" if lease["lease"] else "")
         end = lease["released"] or self._stop
         if not lease["ready"]:
-            return [self._bar("queue", lease["asked"], end, f"waited in vain: {who}", is_bad=True)]
+            return [self._bar("queue", lease["asked"], end, f"waited, got none: {who}", is_bad=True)]
         connected = lease["prepared"] or lease["connected"] or end
         return [
             self._bar("queue", lease["asked"], lease["ready"], f"queue: {who}"),
@@ -75,9 +78,9 @@ class Timeline:
             self._bar("connect", lease["ready"], connected, f"connect: {who}"),
         ]
 
-    def _test_bars(self, test: dict[str, Any], lease: dict[str, Any]) -> list[Bar]:
+    def _test_bars(self, test: TestData, lease: LeaseTimes) -> list[Bar]:
         """Return a bar for each phase, as far as it fell into the time when the board was ready."""
-        begin, end = lease["prepared"] or lease["ready"], lease["released"] or self._stop
+        begin, end = lease["prepared"] or lease["ready"] or self._stop, lease["released"] or self._stop
         is_bad = test["outcome"] in ("failed", "error", "device error", "rerun")
         title = f"{test['id']} ({test['outcome'] or 'not ended'}, {test['worker']})"
         phases = test["phases"].items()
@@ -108,5 +111,5 @@ class Timeline:
         return [(round(self._x(moment), 2), time.strftime("%H:%M:%S", time.localtime(moment))) for moment in moments]
 
 
-def _row(lease: dict[str, Any]) -> str:
+def _row(lease: LeaseTimes) -> str:
     return str(lease["exporter"]) if lease["ready"] else ""

@@ -10,6 +10,8 @@ The process that tests: from the first test that asks for a device to the end of
 - `retries`: runs a test again after a device error. `hold_on_failure`: leaves the device of a failed test to people.
 - `skip_without_device`: `--jmp-no-device skip`.
 - `hook_events`: passes on what happens to leases and devices: to hooks, the terminal, other workers.
+- `resources`: what a device needs of this machine: file descriptors and threads.
+- `waits`: the table of all waits of the package, and what bounds them.
 - `interrupt`: ends a test that is blocked because its board is gone. `exit_code`: the exit code of the run.
 """
 

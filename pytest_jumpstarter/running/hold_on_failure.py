@@ -66,6 +66,6 @@ class HoldOnFailure:
 
 
 def _is_test_failure(report: pytest.TestReport, call: pytest.CallInfo[None]) -> bool:
-    """Tell whether the product failed, not the lab, and not what was asked of it."""
+    """Return whether a report is a test failure, rather than a device error or a configuration error."""
     is_ours = call.excinfo is not None and isinstance(call.excinfo.value, JumpstarterError)
     return report.failed and not is_ours

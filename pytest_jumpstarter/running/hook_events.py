@@ -69,12 +69,12 @@ class HookEvents(Events):
         self._hook.pytest_jumpstarter_lease_released(lease=lease, role=role, config=self._config)
 
     def on_wait(self, wanted: Sequence[Wanted]) -> None:
-        """Let other workers of xdist know, who may have had what is wanted for long."""
+        """Tell the other workers of xdist what is waited for: one of them may have leased it for long."""
         if self._worker_end is not None:
             self._worker_end.wait([(each.selector, each.exporter) for each in wanted])
 
     def on_wait_over(self) -> None:
-        """Let them know."""
+        """Tell the other workers that the wait is over."""
         if self._worker_end is not None:
             self._worker_end.tell("wait_over", "")
 
@@ -84,7 +84,7 @@ class HookEvents(Events):
         return self._worker_end.wanted_by(boards) if self._worker_end is not None else ""
 
     def on_reserved(self, lease: str) -> None:
-        """Let xdist's controller process leave the lease alone, too."""
+        """Tell xdist's controller process not to release this lease."""
         if self._worker_end is not None:
             self._worker_end.tell("keep", lease)
 

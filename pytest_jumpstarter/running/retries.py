@@ -84,7 +84,7 @@ class Retries:
             item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
 
     def pause(self) -> None:
-        """Let the run go on after the teardown where this is the last test, and it runs again."""
+        """Keep the run open during the teardown of a test that runs again, even if it is the last one."""
         self._run.is_paused = self._rerun is not None
 
     def _may_retry(self, item: pytest.Item, fault: DeviceError) -> bool:
@@ -144,7 +144,7 @@ class RetriedProtocol:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(self) -> None:
-        """Let the run go on if the test runs again."""
+        """Keep the run open if the test runs again."""
         if self.retries is not None:
             self.retries.pause()
 

@@ -16,6 +16,7 @@ from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
 from pytest_jumpstarter.leasing.sets import Sets
+from pytest_jumpstarter.running.resources import named_shortages, require_descriptors, require_threads
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
 
@@ -110,7 +111,12 @@ class Run:
             NoDeviceSource: Nothing says where devices come from.
             ConfigError, DeviceError, RequestError: As the source does.
         """
-        with self.sets.device(self.begin(), wanted, together or [wanted]) as device:
+        with ExitStack() as stack:
+            with named_shortages():
+                if not any(held.get(wanted.role) == wanted for held in self.sets.wanted):
+                    require_descriptors()
+                    require_threads()
+                device = stack.enter_context(self.sets.device(self.begin(), wanted, together or [wanted]))
             yield device
 
     def begin(self) -> Source:
@@ -129,9 +135,10 @@ class Run:
     def warm_up(self, wanted: Collection[Wanted]) -> None:
         """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
         if self.has_leases and self._connecting is None:
-            self._connecting = threading.Thread(target=self._connect, args=[wanted], name="jumpstarter-connect")
-            self._connecting.daemon = True
-            self._connecting.start()
+            connecting = threading.Thread(target=self._connect, args=[wanted], name="jumpstarter-connect", daemon=True)
+            with suppress(RuntimeError):  # there are no more threads: whoever needs a device is told
+                connecting.start()
+                self._connecting = connecting
 
     def tell(self) -> None:
         """Say what the warm-up found out, in the thread that prints."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.roles import Needs, wanted_of
@@ -73,9 +74,12 @@ class Schedule:
         if not idle or session.config.getoption("collectonly") or session.config.getoption("setupplan"):
             return
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # as `start_run` does, before gRPC reads it
-        self._imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
-        self._imports.start()
-        session.config.add_cleanup(self.wait_for_imports)
+        pytest_private.let_loggers_come()
+        imports = threading.Thread(target=_import_all, name="jumpstarter-imports", daemon=True)
+        with suppress(RuntimeError):  # no thread can be started: whoever needs a device imports what it needs
+            imports.start()
+            self._imports = imports
+            session.config.add_cleanup(self.wait_for_imports)
 
     def _warm_up(self, session: pytest.Session) -> None:
         """Once the imports are done, and before a test needs a device, connect to the lab controller."""

@@ -27,6 +27,7 @@ from pytest_jumpstarter.running.exit_code import ExitCode
 from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
 from pytest_jumpstarter.running.hook_events import HookEvents
 from pytest_jumpstarter.running.pipeline import Pipeline
+from pytest_jumpstarter.running.resources import load_reports
 from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, Retries
 from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running.skip_without_device import DeviceSkips
@@ -57,6 +58,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     events.healths = run.healths
     events.skips = DeviceSkips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
+    load_reports()
     pipeline = _pipeline(session, settings, run, worker, events.skips)
     config.pluginmanager.register(terminal, "jumpstarter-terminal")
     config.pluginmanager.register(pipeline, "jumpstarter-pipeline")

@@ -15,7 +15,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -68,6 +68,8 @@ class WorkersController:
                 self._controller_end = ControllerEnd(self._answer)
             except OSError as exc:
                 raise pytest.UsageError(f"no socket for the workers: {exc}; set TMPDIR to a shorter path") from exc
+            except RuntimeError as exc:
+                raise pytest.UsageError(f"no thread that listens to the workers: {exc}") from exc
             self.stop.install()
         node.workerinput[RUN] = self._run
         node.workerinput[ADDRESS] = self._controller_end.address if node.gateway.spec.popen else ""
@@ -78,13 +80,20 @@ class WorkersController:
         worker = node.gateway.id
         with self._lock:
             self._waiting.pop(worker, None)
-            is_lost = self._pids.pop(worker, 0) and error is not None
+            pid = self._pids.pop(worker, 0)
+        is_lost = pid and error is not None
+        if is_lost:
+            _remove_folders([pid])
         if is_lost and self._has_leases and not self.stop.received:
             import pytest_jumpstarter.leasing.release  # noqa: F401 - not in two threads at once
 
             prefix = LeaseIds(run=self._run, worker=worker).prefix
-            self._sweeps.append(threading.Thread(target=self._sweep, args=[prefix], name=f"jumpstarter-sweep-{worker}"))
-            self._sweeps[-1].start()
+            thread = threading.Thread(target=self._sweep, args=[prefix], name=f"jumpstarter-sweep-{worker}")
+            try:
+                thread.start()
+                self._sweeps.append(thread)
+            except RuntimeError:  # no more threads
+                self._sweep(prefix)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
@@ -97,6 +106,7 @@ class WorkersController:
                 sweep.join()
             if self._pids:
                 self._sweep(f"pj-{self._run}-")
+                _remove_folders(self._pids.values())
 
     def _close(self) -> None:
         self.stop.restore()
@@ -162,3 +172,11 @@ class WorkersController:
             failure = f"leases {prefix}* may still be held: {type(exc).__name__}: {exc}"
         if failure:
             self._terminal.add_failure("failure", failure)
+
+
+def _remove_folders(pids: Iterable[int]) -> None:
+    """Remove the temporary folders of workers that crashed."""
+    from pytest_jumpstarter.device.socket_end import remove_folders_of
+
+    for pid in pids:
+        remove_folders_of(pid)

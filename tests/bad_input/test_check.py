@@ -60,7 +60,7 @@ def check(suite: pytest.Pytester, *args: str) -> str:
         ),
         (
             "device_fixture(selector='board=mock')\npytestmark = pytest.mark.jumpstarter(labels='can=true')",
-            "dut: of board=mock none has can=true, which the marker asks for, so that the test is always skipped; *",
+            "dut: no exporter for board=mock matches can=true, which the marker requires, so the test is always *",
         ),
     ],
     ids=["value", "label", "name", "offline", "no wish", "too few for two", "marker"],
@@ -75,7 +75,9 @@ def test_what_the_lab_does_not_have(pytester: pytest.Pytester, lab: Lab, device:
     )
     words = check(pytester, f"--jmp-client={lab.client_config}")
     file = "test_what_the_lab_does_not_have.py"
-    assert fnmatchcase(words, f"*answer 7 exporters, in * {says.replace('[', '[[]')}*{file}::test_it *"), words
+    assert fnmatchcase(
+        words, f"*answer 7 exporters; two calls took * ms * {says.replace('[', '[[]')}*{file}::test_it *"
+    ), words
     assert "tests that need devices: 1; 1 cannot get theirs" in words
     assert f"{file}::test_other" not in words
 
@@ -102,7 +104,7 @@ ACCESS: dict[str, tuple[Callable[[Lab, str], dict[str, object]], str]] = {
     ),
     "expired token": (
         lambda lab, dead: {"token": expired(lab)},
-        "token has expired, 2020-09-13 * stop *run `jmp login`, or put a new token where it came from: *",
+        "token expired on 2020-09-13 * error *run `jmp login`, or put a new token where it came from: *",
     ),
     "token of another client": (
         lambda lab, dead: {"metadata": {"namespace": "lab", "name": "other"}},
@@ -110,7 +112,7 @@ ACCESS: dict[str, tuple[Callable[[Lab, str], dict[str, object]], str]] = {
     ),
     "no driver allowed": (
         lambda lab, dead: {"drivers": {"allow": []}},
-        "no driver client may be used: drivers.allow of client config * is empty; allow jumpstarter_driver_*",
+        "no driver client is allowed: drivers.allow of client config * is empty; add jumpstarter_driver_*",
     ),
 }
 
@@ -136,14 +138,14 @@ def test_a_proxy_that_is_not_there(
     monkeypatch.setenv("https_proxy", f"http://{dead}")
     words = check(suite, f"--jmp-client={config(endpoint='lab.example.com:8082')}")
     proxy = f"proxy http://{dead} (https_proxy in the environment)"
-    assert fnmatchcase(words, f"*lab lab.example.com:8082, through {proxy} *stop *{proxy}*the connection was refused*")
+    assert fnmatchcase(words, f"*lab lab.example.com:8082, through {proxy} *error *{proxy}*the connection was refused*")
 
 
 def test_no_config_at_all(suite: pytest.Pytester) -> None:
     """Where nothing is configured, the ways to a device are listed."""
     suite.makeini("[pytest]")
     suite.makepyfile(DUT)
-    assert "stop nothing says where devices come from. Five ways: pytest --jmp-lab=FILE " in check(suite)
+    assert "error no source of devices is configured. Five ways: pytest --jmp-lab=FILE " in check(suite)
 
 
 def test_lease_of_somebody_else(suite: pytest.Pytester, lab: Lab) -> None:

@@ -70,7 +70,7 @@ def test_nothing_is_configured(suite: pytest.Pytester) -> None:
     """Without any of them the five ways to a device are listed."""
     suite.makeini("[pytest]")
     said = one_error(suite, lines=7)
-    assert said.startswith("nothing says where devices come from. Five ways:\n")
+    assert said.startswith("no source of devices is configured. Five ways:\n")
     for way in (
         "pytest --jmp-lab=FILE",
         "pytest --jmp-direct=HOST:PORT",

@@ -20,7 +20,7 @@ from jumpstarter_protocol import client_pb2, router_pb2
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import ControllerUnreachable, Finality, RequestError, RequestTimeout, TemporaryFailure
 from pytest_jumpstarter.lab import Lab, faults
-from pytest_jumpstarter.lab.weather import Weather
+from pytest_jumpstarter.lab.weather import WATCHER, Weather
 
 from .peers import Items, ManualExporter, Peer, refusal, wait_for
 
@@ -36,7 +36,7 @@ def faulty() -> Iterator[tuple[Lab, Path]]:
     with tempfile.TemporaryDirectory(prefix="pj-") as name:  # short enough for a socket's path
         folder = Path(name)
         (folder / "lab.yaml").write_text(LAB_FILE)
-        with Lab([folder / "lab.yaml"], arguments=["--faults", name]) as lab:
+        with Lab([folder / "lab.yaml"], clients=[WATCHER], arguments=["--faults", name]) as lab:
             yield lab, folder
 
 
@@ -281,6 +281,13 @@ class TestSilence:
             end.cancel()
 
 
+def test_watcher(order: Order, faulty: tuple[Lab, Path], client: Peer) -> None:
+    """One client never suffers, so that a test can see what goes on meanwhile."""
+    order("start to everyone")
+    with Peer(faulty[0].config_dir / "clients" / f"{WATCHER}.yaml") as watcher:
+        assert (look(client), look(watcher)) == (STARTING, ("OK", ""))
+
+
 def test_slow(order: Order, client: Peer) -> None:
     """`slow`: the answer comes, so much later."""
     order("slow GetExporter 0.5s times 1")
@@ -333,7 +340,7 @@ def test_orders_that_are_none(order: Order, command: str, words: str) -> None:
 
 def test_every_order_is_in_the_table() -> None:
     """The module's docstring has a row for each order."""
-    table = set(re.findall(r"^`([a-z-]+)", faults.__doc__ or "", re.MULTILINE))
+    table = set(re.findall(r"^`([a-z-]+)[^`]*`  ", faults.__doc__ or "", re.MULTILINE))
     assert table == {*Weather.ORDERS, "cut", "router-endpoint", "expire", "token", "clock"}
 
 

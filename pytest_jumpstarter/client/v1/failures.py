@@ -1,25 +1,25 @@
 """
-Which failure is what: one table from (status code, text) to error class, finality, words and advice.
+The table of failures: from the status code and text of an answer to error class, finality, description and advice.
 
-The lab controller answers most failures with UNKNOWN and a text, so the text decides before the code does. The first
-row that fits wins; each code has a last row of its own without text.
+The lab controller answers most failures with UNKNOWN and a text, so the text is compared before the code alone. The
+first row that matches counts; each code has a last row without a text.
 
-What each row says of asking again (`Finality`):
+The finality of a row says whether the same request may be answered differently if it is sent again:
 
-========  ============================================================================================
-FINAL     the thing is not there, has ended, or the request is wrong: counts at once
-REFUSAL   every refusal of a token or a permission: counts when a second look is refused too
-SETUP     host name, certificate, or something else listens there: final where no answer ever came
-PASSING   a restart, Kubernetes or etcd busy or away, a network that stalls, an exporter not there yet
-UNKNOWN   a text that this table does not know, and what may be either
-========  ============================================================================================
+========  =====================================================================================================
+FINAL     the object does not exist, the lease has ended, or the request is wrong
+REFUSAL   every refusal of a token or a permission: counts if a second attempt is refused too
+SETUP     the address or the certificates are wrong: final, unless there was an answer before
+PASSING   a restart; Kubernetes or etcd busy or not reachable; a slow network; an exporter that is not ready yet
+UNKNOWN   every text that this table does not have, and those that may be either
+========  =====================================================================================================
 
-Texts that quote what was asked for (a name, a selector) are matched from their start or to their end, and stand above
-those of passing trouble, so that a name cannot be mistaken for trouble.
+Texts that quote the request (a name, a selector) are matched from their start or to their end, and come before the
+texts of temporary failures, so that no name can look like one.
 
-Source: Jumpstarter's controller 0.7 to 0.9 (controller_service, client_service, auth, bearer), and 303 answers of
-version 0.9.0; Kubernetes: apimachinery api/errors, apiserver, client-go, etcd's rpctypes; Go: net, net/http, go-oidc;
-gRPC core: its own texts, seen with grpcio 1.85, and its mapping of HTTP statuses
+Source: Jumpstarter 0.7 to 0.9 (controller_service, client_service, auth, bearer), and 303 answers of 0.9.0;
+Kubernetes (apimachinery api/errors, apiserver, client-go), etcd (rpctypes), Go (net, net/http), go-oidc; texts of gRPC
+core, as of grpcio 1.85, and its mapping of HTTP statuses
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from pytest_jumpstarter.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One row: what a status means."""
+    """One row of the table: the meaning of a status."""
 
     code: StatusCode
     text: str | None
-    """What the details must contain, as a regular expression; None fits all."""
+    """A regular expression that must match in the details; None matches all."""
     error: type[RequestError]
     finality: Finality
     what: str
-    """What went wrong, in our words; `{host}` is the endpoint's, `{target}` the one gRPC looks up, maybe a proxy's."""
+    """What went wrong; `{host}` is the host of the endpoint, `{target}` the host that gRPC looks up, maybe a proxy."""
     advice: str = ""
-    """What to do; `{source}` is where the token came from, `{host}` the endpoint's host."""
+    """What to do; `{source}` is where endpoint and token came from, `{host}` the host of the endpoint."""
 
 
 _UNAVAILABLE, _UNKNOWN, _INTERNAL = StatusCode.UNAVAILABLE, StatusCode.UNKNOWN, StatusCode.INTERNAL
@@ -71,99 +71,99 @@ _FINAL, _REFUSAL, _SETUP, _PASSING = Finality.FINAL, Finality.REFUSAL, Finality.
 _NEW_TOKEN = "run `jmp login`, or put a new token where it came from: {source}"
 _CHECK_CLIENT = "check namespace, name and token in {source}"
 _CHECK_RUNS = "check that the lab controller runs, and the endpoint in {source}"
-_TRY_LATER = "try again; if it stays so, ask who runs the lab"
+_TRY_LATER = "try again; if that does not help, ask the administrators of the lab"
 
 
-def _way(text: str | None, finality: Finality, what: str, advice: str = "") -> Failure:
+def _unreachable(text: str | None, finality: Finality, what: str, advice: str = "") -> Failure:
     """Return a row for a lab controller that cannot be reached."""
     return Failure(_UNAVAILABLE, text, ControllerUnreachable, finality, what, advice)
 
 
-def _proxies(text: str, finality: Finality, what: str, advice: str) -> tuple[Failure, ...]:
-    """Return rows for an HTTP status that gRPC got instead of an answer; it makes various codes of them."""
+def _http(text: str, finality: Finality, what: str, advice: str) -> tuple[Failure, ...]:
+    """Return rows for an HTTP status that gRPC received instead of an answer; it maps them to various codes."""
     codes = [code for code in StatusCode if code is not StatusCode.OK]
     return tuple(Failure(code, text, ControllerUnreachable, finality, what, advice) for code in codes)
 
 
-def _troubles(text: str, what: str) -> tuple[Failure, ...]:
-    """Return rows for trouble behind the lab controller, which passes its text on."""
+def _temporary(text: str, what: str) -> tuple[Failure, ...]:
+    """Return rows for a failure of what the lab controller depends on, whose text it passes on."""
     codes = (_UNKNOWN, _INTERNAL, StatusCode.ABORTED, _EXHAUSTED)
     return tuple(Failure(code, text, TemporaryFailure, _PASSING, what, _TRY_LATER) for code in codes)
 
 
 FAILURES: tuple[Failure, ...] = (
-    # No way there: gRPC's own texts.
-    _way(
+    # No connection: the texts are gRPC's.
+    _unreachable(
         r"Hostname Verification Check failed|is not in peer certificate",
         _SETUP,
         "its TLS certificate is for another host than {host}",
-        "write the host name that it was made for into the endpoint in {source}, or have {host} added to it",
+        "use the host name of the certificate in the endpoint in {source}, or have {host} added to the certificate",
     ),
-    _way(
+    _unreachable(
         r"CERTIFICATE_VERIFY_FAILED",
         _SETUP,
         "its TLS certificate is not trusted",
-        "put the CA that signed it into tls.ca of {source}",
+        "put the certificate of its CA into tls.ca of {source}",
     ),
-    _way(
+    _unreachable(
         r"WRONG_VERSION_NUMBER",
         _SETUP,
-        "what listens there does not speak TLS",
+        "the server at this address does not use TLS",
         "check host and port of the endpoint in {source}",
     ),
-    _way(
+    _unreachable(
         r"Failed to create security handshaker",
         _FINAL,
-        "the CA certificate to check it by is broken",
+        "the configured CA certificate is broken",
         "check tls.ca in {source}",
     ),
-    _way(
+    _unreachable(
         r"(?i)(tls|ssl) handshake failed|handshake shutdown|Custom verification check",
         _SETUP,
         "the TLS handshake failed",
         "check host, port and tls.ca in {source}",
     ),
-    _way(
+    _unreachable(
         r"(?i)domain name not found|name or service not known|nodename nor servname",
         _SETUP,
         "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
-    _way(
+    _unreachable(
         r"(?i)errors resolving|DNS resolution failed|name resolution",
         _PASSING,
         "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
-    _way(
+    _unreachable(
         r"(?i)connection refused",
         _PASSING,
         "the connection was refused",
         "check that the lab controller runs, and host and port of the endpoint in {source}",
     ),
-    _way(
+    _unreachable(
         r"HTTP proxy returned response code (408|429|5\d\d)",
         _PASSING,
-        "the proxy cannot let the connection through now",
+        "the proxy cannot connect at the moment",
     ),
-    _way(
+    _unreachable(
         r"HTTP proxy returned response code",
         _SETUP,
         "the proxy does not let the connection through",
     ),
-    *_proxies(
+    *_http(
         r"http2 header with status: (408|429|5\d\d)",
         _PASSING,
-        "what stands before the lab controller cannot reach it now",
+        "the proxy in front of the lab controller cannot reach it at the moment",
         _CHECK_RUNS,
     ),
-    *_proxies(
+    *_http(
         r"http2 header with status: ",
         _SETUP,
-        "what answers there is no lab controller, or what stands before it refuses us",
+        "another server than the lab controller answers at this address",
         "check the endpoint in {source}",
     ),
-    # Dial: the lab controller is there, the exporter is not yet.
+    # Dial: the lab controller answers, but the exporter is not ready yet.
     Failure(
         _UNAVAILABLE,
         r"is not listening on lease",
@@ -171,7 +171,7 @@ FAILURES: tuple[Failure, ...] = (
         _PASSING,
         "the exporter does not listen for this lease yet",
     ),
-    _way(
+    _unreachable(
         r"(?i)failed to connect|no route to host|network is unreachable|socket closed|connection reset|timed out",
         _PASSING,
         "the connection failed",
@@ -181,10 +181,10 @@ FAILURES: tuple[Failure, ...] = (
     Failure(_PRECONDITION, r"is offline", NotReady, _FINAL, "the exporter is offline"),
     Failure(_PRECONDITION, r"hook failed", NotReady, _FINAL, "a hook of the exporter failed"),
     Failure(_PRECONDITION, r"not ready", NotReady, _PASSING, "the exporter is not ready yet"),
-    # What was asked for, in texts that quote it.
+    # The request itself, in texts that quote it.
     Failure(
         _UNKNOWN,
-        r'^(client|exporter) \S+: \S+ ".*" not found$',
+        r'^(client|exporter) \S+: (\S+ ".*" not found$|an empty namespace )',
         AuthenticationError,
         _REFUSAL,
         "the lab has no such client",
@@ -195,7 +195,7 @@ FAILURES: tuple[Failure, ...] = (
         r'^(target client not found: )?\w+\.jumpstarter\.dev ".*" not found$',
         NotFound,
         _FINAL,
-        "there is no such thing in the lab",
+        "there is no such object in the lab",
     ),
     Failure(
         _UNKNOWN,
@@ -206,38 +206,38 @@ FAILURES: tuple[Failure, ...] = (
         _FINAL,
         "the lab controller refuses the request",
     ),
-    # Trouble behind the lab controller.
-    *_troubles(
+    # Temporary failures of what the lab controller depends on.
+    *_temporary(
         r"authenticator not initialized|cache is not started|Informer to sync", "the lab controller is starting"
     ),
-    *_troubles(r"fetching keys|get keys failed", "the lab controller cannot reach what issues its tokens"),
-    *_troubles(r"etcdserver: ", "the database of the lab controller is busy or away"),
-    *_troubles(
+    *_temporary(r"fetching keys|get keys failed", "the lab controller cannot reach its identity provider"),
+    *_temporary(r"etcdserver: ", "the database of the lab controller is busy or not reachable"),
+    *_temporary(
         r"object has been modified|Operation cannot be fulfilled|StorageError: invalid object",
-        "somebody else changed it at the same moment",
+        "another client changed the object at the same time",
     ),
-    *_troubles(
+    *_temporary(
         r"(?i)internal error occurred|the server (is currently unable|was unable|has received too many)"
         r"|too many requests|rate limiter|apiserver|storage is \(re\)initializing|(^|: )timeout: |request timed out"
         r"|request did not complete|continue parameter is too old|try again later|service unavailable|bad gateway"
         r"|gateway timeout",
-        "the Kubernetes of the lab controller is busy or away",
+        "the Kubernetes API of the lab controller is busy or not reachable",
     ),
-    *_troubles(
+    *_temporary(
         r"dial tcp|i/o timeout|connection (reset|refused|lost)|broken pipe|unexpected EOF|(^|: )EOF$"
         r"|TLS handshake timeout|GOAWAY|RST_STREAM|transport is closing|[rR]equest canceled|context deadline exceeded"
         r"|context canceled|use of closed network connection|Stream removed \((?!received metadata)|^Stream removed$",
-        "the lab controller lost its connection to what it stands on, or we lost ours",
+        "a connection of the lab controller failed",
     ),
     Failure(
         _UNKNOWN,
         r"x509: ",
         StatusError,
         Finality.UNKNOWN,
-        "the lab controller does not trust its Kubernetes",
+        "the lab controller does not trust its Kubernetes API",
         _TRY_LATER,
     ),
-    # Who we are.
+    # Authentication.
     Failure(
         _UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, _REFUSAL, "the token has expired", _NEW_TOKEN
     ),
@@ -266,23 +266,15 @@ FAILURES: tuple[Failure, ...] = (
         "the lab controller does not recognise this client",
         _CHECK_CLIENT,
     ),
-    Failure(
-        _UNKNOWN,
-        r"an empty namespace may not be set",
-        AuthenticationError,
-        _REFUSAL,
-        "the lab controller does not recognise this client",
-        _CHECK_CLIENT,
-    ),
-    # What was asked for.
-    Failure(_UNKNOWN, r"already exists", AlreadyExists, _FINAL, "the name is taken"),
-    Failure(_PRECONDITION, r"already been released", AlreadyReleased, _FINAL, "the lease was released before"),
+    # The request itself.
+    Failure(_UNKNOWN, r"already exists", AlreadyExists, _FINAL, "the name is already used"),
+    Failure(_PRECONDITION, r"already been released", AlreadyReleased, _FINAL, "it was already released"),
     Failure(
         _UNKNOWN,
         r'\w+\.jumpstarter\.dev ".*" not found|^(lease|exporter|client) \S+ not found',
         NotFound,
         _FINAL,
-        "there is no such thing in the lab",
+        "there is no such object in the lab",
     ),
     Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, _REFUSAL, "it belongs to another client"),
     Failure(
@@ -298,14 +290,14 @@ FAILURES: tuple[Failure, ...] = (
         r"lease not active|no router available",
         NotReady,
         _PASSING,
-        "the lease is not in the state that this needs",
+        "the lease is not in the state that this call needs",
     ),
     Failure(
         _UNKNOWN,
         r"has not started yet|has already started|has already ended",
         NotReady,
         _FINAL,
-        "the lease is not in the state that this needs",
+        "the lease is not in the state that this call needs",
     ),
     Failure(
         _UNKNOWN,
@@ -337,18 +329,20 @@ FAILURES: tuple[Failure, ...] = (
         "no answer in time",
         f"{_CHECK_RUNS}; or give the call a longer timeout",
     ),
-    Failure(StatusCode.NOT_FOUND, None, NotFound, _FINAL, "there is no such thing in the lab"),
-    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, _FINAL, "the name is taken"),
-    Failure(StatusCode.PERMISSION_DENIED, None, PermissionDenied, _REFUSAL, "it is not ours", _CHECK_CLIENT),
+    Failure(StatusCode.NOT_FOUND, None, NotFound, _FINAL, "there is no such object in the lab"),
+    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, _FINAL, "the name is already used"),
+    Failure(
+        StatusCode.PERMISSION_DENIED, None, PermissionDenied, _REFUSAL, "the client has no permission", _CHECK_CLIENT
+    ),
     Failure(_EXHAUSTED, None, TemporaryFailure, _PASSING, "a limit was reached", _TRY_LATER),
     Failure(
         _PRECONDITION,
         None,
         NotReady,
         Finality.UNKNOWN,
-        "the lease or exporter is not in the state that this needs",
+        "the lease or exporter is not in the state that this call needs",
     ),
-    Failure(StatusCode.ABORTED, None, TemporaryFailure, _PASSING, "the lab controller broke off", _TRY_LATER),
+    Failure(StatusCode.ABORTED, None, TemporaryFailure, _PASSING, "the lab controller aborted the call", _TRY_LATER),
     Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, _FINAL, "the lab controller refuses a value"),
     Failure(
         StatusCode.UNIMPLEMENTED,
@@ -356,24 +350,24 @@ FAILURES: tuple[Failure, ...] = (
         MethodUnavailable,
         _FINAL,
         "the lab controller does not have this method",
-        "it may be older than Jumpstarter 0.9, or the endpoint may be something else: check it in {source}",
+        "it may be older than Jumpstarter 0.9, or the endpoint may be another server: check it in {source}",
     ),
     Failure(_INTERNAL, None, StatusError, Finality.UNKNOWN, "the lab controller failed", _TRY_LATER),
-    _way(None, _PASSING, "the lab controller is unavailable", _TRY_LATER),
+    _unreachable(None, _PASSING, "the lab controller is unavailable", _TRY_LATER),
     Failure(StatusCode.DATA_LOSS, None, StatusError, Finality.UNKNOWN, "the lab controller lost data", _TRY_LATER),
     Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, _REFUSAL, "the token is not accepted", _NEW_TOKEN),
 )
 
-# gRPC says so when there was no connection to send a request on.
+# gRPC's texts if there was no connection, so that the request was not sent.
 _NEVER_SENT = re.compile(
     r"(?i)failed to connect to all addresses|connections to all backends failing|errors resolving|DNS resolution failed"
 )
-# Behind the lab controller something gave up, or somebody on the way: what it was asked to write may be written.
+# The request may have been carried out, although something on the way or behind the lab controller failed.
 _LOST = re.compile(
     r"(?i)stream removed|etcdserver|timed? ?out|deadline exceeded|context canceled|connection (reset|lost)|EOF|GOAWAY"
     r"|broken pipe|transport is closing|internal error occurred|may still be processing|http2 header with status: 5"
 )
-# Trying again within a second makes it worse, or comes too late.
+# Trying again within a second would make it worse, or comes too late.
 _NOT_AT_ONCE = (_EXHAUSTED, StatusCode.DEADLINE_EXCEEDED, StatusCode.CANCELLED)
 
 
@@ -383,7 +377,7 @@ def find_failure(code: StatusCode, details: str) -> Failure:
 
 
 def leaves_open(code: StatusCode, details: str) -> bool:
-    """Tell whether a write may have been done although this came back."""
+    """Return whether a write may have succeeded despite this error."""
     if code is _UNAVAILABLE:
         return not _NEVER_SENT.search(details)
     if code is _UNKNOWN:
@@ -392,7 +386,7 @@ def leaves_open(code: StatusCode, details: str) -> bool:
 
 
 def may_pass(code: StatusCode, details: str) -> bool:
-    """Tell whether a read is worth trying again at once."""
+    """Return whether trying a read again at once may help."""
     if code is StatusCode.OK or code in _NOT_AT_ONCE:
         return False
     return find_failure(code, details).finality is Finality.PASSING

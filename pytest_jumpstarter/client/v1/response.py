@@ -47,7 +47,7 @@ class Response:
 
     @property
     def finality(self) -> Finality:
-        """Whether the same request, asked again, may be answered otherwise."""
+        """Whether the same request may be answered differently if it is sent again."""
         return Finality.FINAL if self.code is grpc.StatusCode.OK else find_failure(self.code, self.details).finality
 
     def raise_for_status(self) -> Self:
@@ -81,7 +81,7 @@ class Response:
 
 
 def shape(details: str) -> str:
-    """Return gRPC's own text without the parts that tell people nothing."""
+    """Return a text of gRPC without the parts that do not help people."""
     text = re.sub(
         r"(?i)(failed to connect to all addresses|connections to all backends failing); last error: ", "", details
     )
