@@ -351,7 +351,7 @@ class TestOldExporters:
     @pytest.mark.usefixtures("old")
     def test_leases_tell_who_is_free(self, bench_client: Client) -> None:
         """Even where holders do not matter leases are asked for, since nothing else tells."""
-        there = Availability.ask(bench_client, [OLD], with_holders=False).of(OLD)
+        there = Availability.ask(bench_client, [OLD], with_leases=False).of(OLD)
         assert (names(there.usable), names(there.free)) == (["old-1", "old-2"], ["old-2"])
         assert str(there) == "2 match, 1 leased (by default), 0 offline"
 
@@ -370,7 +370,7 @@ class TestOldExporters:
             return send(request)
 
         monkeypatch.setattr(bench_client, "send", noting)
-        Availability.ask(bench_client, [X], with_holders=False)
+        Availability.ask(bench_client, [X], with_leases=False)
         assert asked == ["ListExporters"]
         Availability.ask(bench_client, [X, OFF, X])
         assert asked[1:] == ["ListExporters", "ListExporters", "ListLeases"]

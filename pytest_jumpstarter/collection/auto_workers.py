@@ -109,6 +109,6 @@ def _of_lab_controller(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]])
     """Return what the lab controller lists: ListExporters for each selector, ListLeases if exporters have no status."""
     wishes = [one for wanted in roles for one in wanted]
     try:
-        return Availability.ask(lab_access.client, wishes, with_holders=False, timeout=_TIMEOUT)
+        return Availability.ask(lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
     finally:
         lab_access.close()

@@ -54,7 +54,7 @@ class ListedExporter(Protocol):
         """Whether it is enabled; None if the lab controller is older than 0.9, which cannot disable exporters."""
 
 
-def state_of(exporter: ListedExporter, holders: Mapping[str, str]) -> State:
+def state_of(exporter: ListedExporter, clients: Mapping[str, str]) -> State:
     """
     Return the state of an exporter; checked in the order in which the lab controller excludes exporters.
 
@@ -64,14 +64,14 @@ def state_of(exporter: ListedExporter, holders: Mapping[str, str]) -> State:
 
     Args:
         exporter: The exporter.
-        holders: The client that has leased an exporter, by the exporter's name.
+        clients: The client that has leased an exporter, by the exporter's name.
     Source: the lease reconciler of Jumpstarter's controller
     """
     if exporter.enabled is False:
         return "disabled"
     if not exporter.online or exporter.status == "OFFLINE":
         return "offline"
-    if exporter.name in holders:
+    if exporter.name in clients:
         return "leased"
     return "free" if exporter.status in _ASSIGNABLE else "not ready"
 
@@ -85,12 +85,12 @@ class Candidates:
 
     Attributes:
         matching: The exporters that match, in any state.
-        holders: The client that has leased a matching exporter, by the exporter's name.
+        clients: The client that has leased a matching exporter, by the exporter's name.
         problem: Why none can be leased unless the lab changes, and what to do; empty if one can.
     """
 
     matching: Sequence[ListedExporter] = ()
-    holders: Mapping[str, str] = field(default_factory=dict)
+    clients: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
 
     @property
@@ -111,13 +111,13 @@ class Candidates:
     @property
     def leased_by(self) -> Counter[str]:
         """The clients that have leased usable exporters, with the number of exporters of each."""
-        return Counter(self.holders[exporter.name] for exporter in self._in_state("leased"))
+        return Counter(self.clients[exporter.name] for exporter in self._in_state("leased"))
 
     def _in_state(self, *states: State) -> list[ListedExporter]:
-        return [exporter for exporter in self.matching if state_of(exporter, self.holders) in states]
+        return [exporter for exporter in self.matching if state_of(exporter, self.clients) in states]
 
     def __str__(self) -> str:
-        counts = Counter(state_of(exporter, self.holders) for exporter in self.matching)
+        counts = Counter(state_of(exporter, self.clients) for exporter in self.matching)
         by = f" (by {', '.join(self.leased_by)})" if self.leased_by else ""
         words = f"{len(self.matching)} match, {counts['leased']} leased{by}, {counts['offline']} offline"
         if counts["disabled"]:
@@ -139,7 +139,7 @@ class Availability:
     def __init__(self, listings: Mapping[str | None, Sequence[ListedExporter]], leases: Iterable[Lease] = ()) -> None:
         self._listings = listings
         ready = [lease for lease in leases if lease.is_ready and lease.exporter]
-        self._holders = {str(lease.exporter): lease.client or "?" for lease in ready}
+        self._clients = {str(lease.exporter): lease.client or "?" for lease in ready}
 
     @classmethod
     def ask(
@@ -147,7 +147,7 @@ class Availability:
         client: Client,
         wanted: Iterable[Wanted] | None = None,
         *,
-        with_holders: bool = True,
+        with_leases: bool = True,
         timeout: float | None = None,
     ) -> Self:
         """
@@ -156,7 +156,7 @@ class Availability:
         Args:
             client: A client of the lab.
             wanted: Ask only for exporters that match the selector of one of these; None asks for all exporters.
-            with_holders: Ask for leases even if the status of each exporter shows whether it is free.
+            with_leases: Ask for leases even if the status of each exporter shows whether it is free.
             timeout: Seconds for each page of a listing.
 
         Raises:
@@ -165,7 +165,7 @@ class Availability:
         """
         selectors = dict.fromkeys([None] if wanted is None else [each.selector for each in wanted])
         listings = {each: list(client.list_exporters(filter=each, timeout=timeout)) for each in selectors}
-        needs_leases = with_holders or any(
+        needs_leases = with_leases or any(
             exporter.status == "UNSPECIFIED" and state_of(exporter, {}) == "free"
             for exporters in listings.values()
             for exporter in exporters
@@ -180,8 +180,8 @@ class Availability:
     def of(self, wanted: Wanted) -> Candidates:
         """Return the exporters that match `wanted`, with their states."""
         matching = [each for each in self._matching(wanted.selector) if wanted.exporter in (None, each.name)]
-        holders = {each.name: self._holders[each.name] for each in matching if each.name in self._holders}
-        candidates = Candidates(matching=matching, holders=holders)
+        clients = {each.name: self._clients[each.name] for each in matching if each.name in self._clients}
+        candidates = Candidates(matching=matching, clients=clients)
         return replace(candidates, problem=self._problem(wanted, candidates))
 
     def free_for(self, wanted: Iterable[Wanted]) -> set[str]:
@@ -218,9 +218,8 @@ class Availability:
             return _none_usable(wanted, candidates)
         if None in self._listings and not self.exporters:
             return _NO_EXPORTERS
-        there_is_none = "no exporter matches" if wanted.exporter is None else "there is no"
         instead = hint(wanted, self.exporters) if self.exporters else ""
-        return f"{there_is_none} {_with_source(wanted)}{instead}"
+        return f"{_no_match(wanted)} {_with_source(wanted)}{instead}"
 
 
 def _none_usable(wanted: Wanted, candidates: Candidates) -> str:
@@ -236,6 +235,10 @@ def _none_usable(wanted: Wanted, candidates: Candidates) -> str:
     asked = _with_source(wanted)
     none_is = f"no exporter that matches {asked} is" if wanted.exporter is None else f"{asked} is not"
     return f"{none_is} {needed}: {counts} ({names}); {remedy}"
+
+
+def _no_match(wanted: Wanted) -> str:
+    return "no exporter matches" if wanted.exporter is None else "there is no"
 
 
 def _with_source(wanted: Wanted) -> str:
@@ -299,9 +302,9 @@ def look_for(client: Client, wanted: Wanted) -> Candidates:
         ConfigError: No exporter matches, or all that match are disabled.
         RequestError: The lab controller does not answer, or refuses this client.
     """
-    candidates = Availability.ask(client, [wanted], with_holders=False).of(wanted)
+    candidates = Availability.ask(client, [wanted], with_leases=False).of(wanted)
     if not candidates.matching:
-        raise ConfigError(f"no exporter matches {wanted}{hint_for(client, wanted)}")
+        raise ConfigError(f"{_no_match(wanted)} {wanted}{hint_for(client, wanted)}")
     if not candidates.enabled:
         raise ConfigError(candidates.problem)
     return candidates
@@ -323,13 +326,13 @@ def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
     exporter = client.get_exporter(lease.exporter)
     check_identity(wanted, exporter.name, exporter.labels, f"lease {lease.name}")
     allowed = replace(exporter, enabled=True)  # it is leased already, so it does not matter whether it is disabled
-    return Candidates(matching=[allowed], holders={exporter.name: str(lease.client)})
+    return Candidates(matching=[allowed], clients={exporter.name: str(lease.client)})
 
 
 def hint_for(client: Client, wanted: Wanted) -> str:
     """Return a hint on what the lab has instead, see `hint`; empty if that is unknown."""
     try:
-        availability = Availability.ask(client, with_holders=False)
+        availability = Availability.ask(client, with_leases=False)
     except RequestError:
         return ""
     candidates = availability.of(wanted)

@@ -46,7 +46,7 @@ class Choice:
         if wanted.exporter is not None or wanted.selector is None:
             return None
         try:
-            candidates = Availability.ask(client, [wanted], with_holders=False, timeout=LISTING_TIMEOUT).of(wanted)
+            candidates = Availability.ask(client, [wanted], with_leases=False, timeout=LISTING_TIMEOUT).of(wanted)
         except RequestError:  # the request that follows raises the error
             return None
         avoided = {name for name, count in self._faults.items() if count >= _TOO_MANY_FAULTS or name == self._last}

@@ -110,7 +110,7 @@ class Connector:
         """Import Jumpstarter's client code and start the event loop in a thread: both need time but no exporter."""
         if self._warming is None:
             warming = threading.Thread(target=self._warm, name="jumpstarter-warm-up", daemon=True)
-            with suppress(RuntimeError):  # there are no more threads: `connect` says so, if it needs one
+            with suppress(RuntimeError):  # no more threads: `connect` raises the error if it needs one
                 warming.start()
                 self._warming = warming
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.leasing.lease_request import LeaseRequest, Wanted
 
 
+def _ignore(line: str) -> None:
+    """Show nothing."""
+
+
 class Events:
     """Base class of listeners for leases and devices; it ignores all events, so that sources can be used alone."""
 
     is_quiet = False
     """Whether the user wants few lines (`-q`): then no survey of the lab is made during a wait."""
+
+    say: Callable[[str], None] = staticmethod(_ignore)
+    """Shows a line to the user."""
 
     def on_start(self) -> None:
         """Prepare for the first device."""
@@ -57,9 +64,6 @@ class Events:
 
     def on_loss(self, role: str, loss: DeviceError) -> None:
         """Handle the loss of the device; not called from the test's thread."""
-
-    def say(self, line: str) -> None:
-        """Show a line to the user."""
 
     def on_hook_failure(self, failure: str) -> None:
         """Handle the failure of an afterLease hook, which may affect the next lease of the board."""

@@ -75,7 +75,7 @@ class Health:
         if self.device is not None:
             self.device.lose(self.loss)
         if self._tunnel is not None and self._connection is not None:
-            with suppress(RuntimeError, OSError):  # the loop has ended, or the system has nothing left: the end is near
+            with suppress(RuntimeError, OSError):  # the loop has ended, or the system is out of resources
                 self._connection.portal.start_task_soon(self._tunnel.close)
 
     def retire(self) -> None:

@@ -76,7 +76,7 @@ class Keeper:
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="jumpstarter-keeper", daemon=True)
                 thread.start()
-                self._thread = thread  # and not before: what was never started cannot be joined
+                self._thread = thread  # not earlier: a thread that was not started cannot be joined
 
     def forget(self, managed: ManagedLease) -> None:
         """Stop watching `managed`, because it is being released."""

@@ -148,7 +148,7 @@ class Leases:
             try:
                 thread.start()
                 threads.append(thread)
-            except RuntimeError:  # there are no more threads
+            except RuntimeError:  # no more threads
                 managed.release(is_urgent=True)
         for health in list(self._healths.values()):
             health.lose(LeaseLost("the boards were released because of a signal"))

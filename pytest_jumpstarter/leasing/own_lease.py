@@ -167,7 +167,7 @@ class OwnLease(ManagedLease):
                 )
 
     def _is_of_another_client(self) -> bool:
-        """Return whether the lease was transferred, as far as is known: then it is not ours to release."""
+        """Return whether the lease is known to belong to another client now; then it must not be released here."""
         with suppress(RequestError):
             self.lease = self._client.get_lease(self.name, timeout=RELEASE_TIMEOUT)
         return self.lease is not None and self.lease.client != self._client.name

@@ -62,7 +62,9 @@ def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str
     failure = ""
     for elapsed in attempts(CONTROLLER_GRACE):
         try:
-            ours = [lease for lease in client.list_leases() if lease.client == client.name]  # none that was transferred
+            ours = [
+                lease for lease in client.list_leases() if lease.client == client.name
+            ]  # without transferred leases
             active = [lease.name for lease in ours if lease.name.startswith(prefix)]
             left, failure = [name for name in active if not is_kept(name)], ""
             for name in left:

@@ -28,21 +28,18 @@ class Terminal:
         self.hook_failures: list[str] = []
         self._plugins = config.pluginmanager
 
-    def take(self, what: str, text: str) -> None:
+    def add_failure(self, kind: str, text: str) -> None:
         """
-        Show what there is.
+        Show a failure at the end of the run.
 
         Args:
-            what: `say`: now. `failure`, `hook_failure`: at the end of the run.
+            kind: `failure`, which must be corrected by hand, or `hook_failure`.
             text: One line.
         """
         text = mask(text)
-        if what == "say":
-            self.say(text)
-            return
-        (self.failures if what == "failure" else self.hook_failures).append(text)
+        (self.failures if kind == "failure" else self.hook_failures).append(text)
         if self._elsewhere is not None:
-            self._elsewhere(what, text)
+            self._elsewhere(kind, text)
 
     def say(self, line: str) -> None:
         """Show a line at once; with neither a terminal of its own nor one elsewhere the process says nothing."""

@@ -44,6 +44,7 @@ class HookEvents(Events):
         self._worker_end = worker_end
         self._hook = config.hook
         self._terminal = terminal
+        self.say = terminal.say
         self._test = test
         self._interrupter = Interrupter()
 
@@ -66,10 +67,6 @@ class HookEvents(Events):
     def on_released(self, lease: Lease, role: str) -> None:
         """Call `pytest_jumpstarter_lease_released`."""
         self._hook.pytest_jumpstarter_lease_released(lease=lease, role=role, config=self._config)
-
-    def say(self, line: str) -> None:
-        """Show the line, past pytest's capture."""
-        self._terminal.say(line)
 
     def on_wait(self, wanted: Sequence[Wanted]) -> None:
         """Tell the other workers of xdist what is waited for: one of them may have leased it for long."""
@@ -119,8 +116,8 @@ class HookEvents(Events):
 
     def on_hook_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
-        self._terminal.take("hook_failure", failure)
+        self._terminal.add_failure("hook_failure", failure)
 
     def on_failure(self, failure: str) -> None:
         """Keep the failure for the end of the run."""
-        self._terminal.take("failure", failure)
+        self._terminal.add_failure("failure", failure)

@@ -176,8 +176,8 @@ WAITS = (
     Wait("ci.py:_commit", "git", "_GIT_TIMEOUT"),
     Wait(
         "workers/channel.py:WorkerEnd.tell workers/channel.py:WorkerEnd.lab workers/channel.py:WorkerEnd.wait "
-        "workers/channel.py:WorkerEnd.wanted_by workers/channel.py:WorkerEnd._connect "
-        "workers/channel.py:WorkerEnd._ask running/hook_events.py:HookEvents.on_wait",
+        "workers/channel.py:WorkerEnd.wanted_by "
+        "workers/channel.py:WorkerEnd._exchange running/hook_events.py:HookEvents.on_wait",
         "the controller process, in a worker",
         "_TIMEOUT; _LAB_TIMEOUT for the embedded lab to start",
     ),

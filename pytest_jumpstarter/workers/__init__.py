@@ -1,7 +1,7 @@
 """
-Many processes in one run: pytest-xdist's controller process, and its workers, each with devices of its own.
+Runs with pytest-xdist: the controller process, and its workers, each with its own devices.
 
-- `controller`: what the controller process does for its workers: one run id, one lab; it gives back what they leave.
+- `controller`: what the controller process does for its workers: one run id, one lab; it releases what they leave.
 - `channel`: the socket between the controller process and its workers.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.workers.controller import WorkersController
 
 WORKERS: pytest.StashKey[WorkersController] = pytest.StashKey()
-"""What the controller process of xdist does for its workers."""
+"""The workers of the run; set in xdist's controller process."""
 
 NOTE: pytest.StashKey[str] = pytest.StashKey()
-"""A line for the header that says why `-n auto` is what it is."""
+"""A header line that explains the number of workers for `-n auto`."""

@@ -1,8 +1,8 @@
 """
-`ControllerEnd`: a socket in the process that prints, by which workers reach people and the lab.
+The channel between xdist's controller process (`ControllerEnd`) and its workers (`WorkerEnd`).
 
-It is a unix socket in a folder that only this user may enter, which is all the authentication it needs. A worker sends
-objects of JSON, one a line, and gets one line for each: what it asked for, or nothing but the sign that it was heard.
+It is a unix socket in a folder with mode 0700: only this user can connect, so no other authentication is needed. A
+message is a JSON object in one line. A worker sends a message and waits for the answer, which may be empty.
 """
 
 from __future__ import annotations
@@ -14,133 +14,120 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from pytest_jumpstarter.errors import LabError
 
 Message = dict[str, Any]
+"""`do` is what a worker asks for, see `WorkerEnd`; `worker` is its name."""
 
+ADDRESS = "jumpstarter_hub"
+RUN = "jumpstarter_run"
+"""The keys in xdist's `workerinput`."""
+
+_PREFIX = "pjhub-"  # short, because the paths of sockets have a limit
 _CLOSE_TIMEOUT = 5.0
-_PREFIX = "pjhub-"  # short: paths of sockets have a limit
+_LAB_TIMEOUT = 120.0
+_TIMEOUT = 5.0
 
 
 class ControllerEnd:
     """
-    The socket, from its making to `close`.
+    The socket of the controller process; it exists until `close`.
 
     Args:
-        answer: Called with each message, in a thread of its worker; returns the answer.
+        answer: Called with each message, in a separate thread for each worker; returns the answer.
 
     Attributes:
         address: The path of the socket.
 
     Raises:
-        OSError: There can be no such socket.
+        OSError: The socket cannot be created.
+        RuntimeError: No thread can be started.
     """
 
     def __init__(self, answer: Callable[[Message], Message]) -> None:
         self._answer = answer
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # mode 0700
-        self.address = str(self._folder / "hub")
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._is_closed = False
-        try:
+        with ExitStack() as stack:
+            folder = tempfile.mkdtemp(prefix=_PREFIX)  # mode 0700
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self.address = f"{folder}/hub"
+            self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._socket.bind(self.address)
             self._socket.listen()
             self._thread = threading.Thread(target=self._accept, name="jumpstarter-hub", daemon=True)
             self._thread.start()
-        except (OSError, RuntimeError):  # RuntimeError: there are no more threads
-            self._remove()
-            raise
+            self._resources = stack.pop_all()
 
     def close(self) -> None:
-        """Take the socket away; workers that are still connected are not heard any more."""
+        """Remove the socket; workers that are still connected get no more answers."""
         self._is_closed = True
         with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes who waits in `accept`, on Linux even without the folder
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as waker:
-            waker.connect(self.address)
+            self._socket.shutdown(socket.SHUT_RDWR)  # on Linux this ends `accept`, even without the folder
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as waker:
+            waker.connect(self.address)  # elsewhere this does
         self._thread.join(_CLOSE_TIMEOUT)
-        self._remove()
-
-    def _remove(self) -> None:
-        self._socket.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._resources.close()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with suppress(OSError):
+            while True:
                 connection, _ = self._socket.accept()
-            except OSError:
-                return
-            if self._is_closed:
-                connection.close()
-                return
-            try:
-                threading.Thread(target=self._serve, args=[connection], name="jumpstarter-worker", daemon=True).start()
-            except RuntimeError:  # there are no more threads: nobody hears of this worker
-                connection.close()
+                if self._is_closed:
+                    connection.close()
+                    return
+                thread = threading.Thread(target=self._serve, args=[connection], name="jumpstarter-worker", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads: this worker gets no answers
+                    connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
-        """Answer one worker until it is gone."""
+        """Answer the messages of one worker until it ends."""
         with suppress(OSError, ValueError), connection, connection.makefile("rw", encoding="utf-8") as lines:
             for line in lines:
                 if self._is_closed:
                     return
-                lines.write(json.dumps(self._answer(json.loads(line))) + "\n")
-                lines.flush()
-
-
-ADDRESS = "jumpstarter_hub"
-
-
-RUN = "jumpstarter_run"
-"""The keys in xdist's `workerinput`."""
-
-
-_LAB_TIMEOUT = 120.0
-
-
-_TIMEOUT = 5.0
+                print(json.dumps(self._answer(json.loads(line))), file=lines, flush=True)
 
 
 class WorkerEnd:
     """
-    One worker's connection; where it breaks, the run goes on, and nobody hears of it.
+    The connection of one worker; if it breaks, the run continues without it.
 
     Args:
-        address: The path of the socket; empty where there is none.
-        worker: The worker's name.
+        address: The path of the socket; empty if there is none.
+        worker: The name of the worker.
     """
 
     def __init__(self, address: str, worker: str) -> None:
         self._worker = worker
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._address = address
         self._socket: socket.socket | None = None
-        if address:
-            self._connect(address)
 
     def tell(self, what: str, text: str) -> None:
         """
-        Let the process that prints know something.
+        Send a message that needs no answer.
 
         Args:
-            what: `say`: a line for people. `failure`, `hook_failure`: for the end of the run. `keep`: a lease that is
-                left to people. `wait_over`: devices are not waited for any more. `hello`: from here on there may be
-                leases, of the process with this id.
-            text: What it is about.
+            what: `say`: show a line. `failure`, `hook_failure`: show a failure at the end of the run. `keep`: do not
+                release this lease, which is kept for people. `wait_over`: the wait for devices is over. `hello`: this
+                process id may have leases from now on.
+            text: The line, failure, lease or process id.
         """
         self._ask({"do": what, "text": text}, timeout=_TIMEOUT)
 
     def lab(self) -> Path:
         """
-        Return the client config of the embedded lab, which is started for the first worker that asks.
+        Return the client config of the embedded lab, which starts when the first worker asks for it.
 
         Raises:
-            LabError: It does not start, or the process that runs it cannot be asked.
+            LabError: The lab does not start, or the controller process does not answer.
         """
         answer = self._ask({"do": "lab"}, timeout=_LAB_TIMEOUT)
         if answer is None:
@@ -150,38 +137,37 @@ class WorkerEnd:
         return Path(answer["config"])
 
     def wait(self, wanted: Sequence[tuple[str | None, str | None]]) -> None:
-        """Tell the other workers which devices are waited for: selector and exporter name of each."""
+        """Report the start of a wait for devices to other workers: selector and exporter name of each device."""
         self._ask({"do": "wait", "wanted": wanted}, timeout=_TIMEOUT)
 
     def wanted_by(self, boards: Sequence[tuple[str, dict[str, str]]]) -> str:
-        """Return the worker that has waited too long for one of these boards, by name and labels; empty for none."""
+        """Return the worker that has waited too long for one of these boards (name, labels); empty if there is none."""
         answer = self._ask({"do": "wanted_by", "boards": boards}, timeout=_TIMEOUT)
         return str((answer or {}).get("worker", ""))
 
-    def _connect(self, address: str) -> None:
-        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            found.settimeout(_TIMEOUT)
-            found.connect(address)
-        except OSError:
-            found.close()
-        else:
-            self._socket = found
-
-    def _ask(self, message: dict[str, Any], *, timeout: float) -> dict[str, Any] | None:
-        """Send a message and return its answer; None where the other end is not there, now or any more."""
-        if os.getpid() != self._process:  # in a forked child the lock may be held for ever
+    def _ask(self, message: Message, *, timeout: float) -> Message | None:
+        """Send a message and return the answer; None without a connection, and from the first failure on."""
+        if os.getpid() != self._process:  # in a forked child the lock may stay locked
             return None
         with self._lock:
-            if self._socket is None:
+            if not self._address:
                 return None
             try:
-                self._socket.settimeout(timeout)
-                self._socket.sendall(json.dumps(message | {"worker": self._worker}).encode() + b"\n")
-                with self._socket.makefile("r", encoding="utf-8") as lines:  # the answer is one line, and all there is
-                    answer: dict[str, Any] = json.loads(lines.readline())
-                return answer
+                return self._exchange(message | {"worker": self._worker}, timeout)
             except (OSError, ValueError):
-                self._socket.close()
-                self._socket = None
+                self._address = ""
+                if self._socket is not None:
+                    self._socket.close()
                 return None
+
+    def _exchange(self, message: Message, timeout: float) -> Message:
+        """Send a message and return the answer; connect for the first one."""
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(timeout)
+            self._socket.connect(self._address)
+        self._socket.settimeout(timeout)
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        with self._socket.makefile(encoding="utf-8") as lines:  # nothing follows the answer, which is one line
+            answer: Message = json.loads(lines.readline())
+        return answer

@@ -1,12 +1,12 @@
 """
 `WorkersController`: what xdist's controller process does for its workers.
 
-All of them have one run id, by which their leases are known, and one embedded lab, started when the first of them asks
-for it. A worker that is lost leaves its leases to this process, and so do all when a signal comes or the run ends. A
-worker that ends in an orderly way gives back what it has itself.
+All workers have one run id, which identifies their leases, and one embedded lab, which starts when the first of them
+asks for it. This process releases the leases of a worker that crashed, and of all workers after a signal and at the end
+of the run. A worker that ends normally releases its leases itself.
 
-Where there are more workers than devices, one that has waited for half of `--jmp-wait` is let go first: a worker that
-has what is wanted gives it back between two tests.
+If there are more workers than devices, a worker that has waited for half of `--jmp-wait` gets a device: a worker that
+has one that matches releases it between two tests.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ import threading
 import time
 from collections.abc import Generator, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_jumpstarter.errors import (
-    JumpstarterError,
-)
+from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.lab_access import LabAccess
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
 from pytest_jumpstarter.report.terminal import Terminal
@@ -32,22 +30,19 @@ from pytest_jumpstarter.signals import OrderlyStop
 from pytest_jumpstarter.workers import NOTE
 from pytest_jumpstarter.workers.channel import ADDRESS, RUN, ControllerEnd, Message
 
-if TYPE_CHECKING:
-    from pytest_jumpstarter.leasing import Wanted
-
 
 class WorkersController:
     """
-    The workers of a run; registered in xdist's controller process where devices may be asked for.
+    The workers of a run; registered in xdist's controller process if tests may ask for devices.
 
     Attributes:
-        site: The lab of the run.
-        stop: The signals, and which of them ends the run.
+        lab_access: The lab of the run.
+        stop: Handles signals, and knows which of them has ended the run.
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal, lab_access: LabAccess) -> None:
         self.lab_access = lab_access
-        self._longest = settings["wait"].value / 2
+        self._longest_wait = settings["wait"].value / 2
         self._has_leases = settings.mode in ("lab", "lease")
         self._terminal = terminal
         self._run = LeaseIds().run
@@ -62,12 +57,12 @@ class WorkersController:
         config.add_cleanup(self._close)
 
     def pytest_report_header(self) -> list[str]:
-        """Show why `-n auto` is what it is."""
+        """Explain the number of workers for `-n auto`."""
         return [self._note] if self._note else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker what it has in common with the others, and how to reach this process."""
+        """Pass the run id and the address of this process to a worker."""
         if self._controller_end is None:
             try:
                 self._controller_end = ControllerEnd(self._answer)
@@ -81,7 +76,7 @@ class WorkersController:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """Give back what a worker leaves behind that was lost."""
+        """Release the leases of a worker that crashed."""
         worker = node.gateway.id
         with self._lock:
             self._waiting.pop(worker, None)
@@ -97,12 +92,12 @@ class WorkersController:
             try:
                 thread.start()
                 self._sweeps.append(thread)
-            except RuntimeError:  # there are no more threads
+            except RuntimeError:  # no more threads
                 self._sweep(prefix)
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self) -> Generator[None, Any, Any]:
-        """When all workers are gone, give back what those left behind that said no goodbye."""
+        """When all workers have ended, release the leases of those that did not end normally."""
         try:
             return (yield)
         finally:
@@ -120,7 +115,7 @@ class WorkersController:
         self.lab_access.close()
 
     def _answer(self, message: Message) -> Message:
-        """Do what a worker asks for; called in a thread of its own."""
+        """Handle a message of a worker and return the answer; called in a separate thread for each worker."""
         what, text, worker = message.get("do"), str(message.get("text", "")), str(message.get("worker", ""))
         if what == "lab":
             return self._lab()
@@ -136,15 +131,17 @@ class WorkersController:
                 return {"worker": self._wanted_by(message["boards"])}
             elif what == "keep":
                 self._kept.add(text)
-            elif what in ("say", "failure", "hook_failure"):
-                self._terminal.take(what, f"{worker}: {text}")
+            elif what == "say":
+                self._terminal.say(f"{worker}: {text}")
+            elif what in ("failure", "hook_failure"):
+                self._terminal.add_failure(what, f"{worker}: {text}")
         return {}
 
     def _wanted_by(self, boards: list[tuple[str, dict[str, str]]]) -> str:
-        """Return the worker that has waited longest for one of the boards, if that is half of `--jmp-wait` or more."""
+        """Return the worker that has waited longest for one of the boards, if longer than half of `--jmp-wait`."""
         for worker, (since, wanted) in sorted(self._waiting.items(), key=lambda each: each[1][0]):
             is_wanted = any(each.fits(name, labels) for each in wanted for name, labels in boards)
-            if is_wanted and time.monotonic() - since > self._longest:
+            if is_wanted and time.monotonic() - since > self._longest_wait:
                 return worker
         return ""
 
@@ -155,7 +152,7 @@ class WorkersController:
             return {"error": str(exc)}
 
     def _release_all(self) -> None:
-        """After a signal: pass it on to the workers, and give back all leases of the run."""
+        """After a signal: end the workers, and release all leases of the run."""
         with self._lock:
             pids = list(self._pids.values())
         for pid in pids:
@@ -174,11 +171,11 @@ class WorkersController:
         except Exception as exc:
             failure = f"leases {prefix}* may still be held: {type(exc).__name__}: {exc}"
         if failure:
-            self._terminal.take("failure", failure)
+            self._terminal.add_failure("failure", failure)
 
 
 def _remove_folders(pids: Iterable[int]) -> None:
-    """Remove what workers that are lost have left in the folder for temporary files."""
+    """Remove the temporary folders of workers that crashed."""
     from pytest_jumpstarter.device.socket_end import remove_folders_of
 
     for pid in pids:
