@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -148,11 +149,11 @@ def test_worker_lost_in_the_queue(racked: pytest.Pytester, rack_client: Client) 
 
 def worker_of(pid: int) -> int:
     """Return the one pytest process that a process started."""
-    found = [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if f"\nPPid:\t{pid}\n" in (folder / "status").read_text()
-    ]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may end while we look
+            if f"\nPPid:\t{pid}\n" in (folder / "status").read_text():
+                found.append(int(folder.name))
     assert len(found) == 1
     return found[0]
 
