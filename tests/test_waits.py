@@ -34,7 +34,7 @@ NO_WAIT = {
     "options.py:SHORTEST_TTL",  # a limit of an option
     "client/v1/rules.py:_LONGEST",  # of a message
     "device/recording.py:_RESOLUTION",
-    "report/timeline.py:_NARROWEST",
+    "report/timeline.py:_MIN_WIDTH",
     "leasing/lease_request.py:DEFAULT_DURATION",  # of a lease
 }
 """Constants with a number that is no time to wait."""

@@ -1,15 +1,14 @@
 """
-The verdict *device error* as people and machines see it: word, letter, summary, exit code, JUnit.
+Output for the verdict *device error*: word, letter, summary, exit code, JUnit.
 
-pytest shows neither traceback nor summary line for a category of a plugin's own, so both are shown here. This works in
-the process that prints, which under xdist is not the one that holds the leases.
+pytest shows neither a traceback nor a summary line for categories that plugins define, so both are shown here. This
+runs in the process that prints. Under xdist another process holds the leases.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -19,52 +18,52 @@ from pytest_jumpstarter.report.part import ReportPart
 
 CATEGORY = "device error"
 EXIT_CODE = 8
-"""pytest itself uses 0 to 5, and leaves the others to plugins."""
+"""pytest itself uses 0 to 5; plugins may use other numbers."""
 
 _FULL = 2
 
 
 def facts_of(report: pytest.TestReport) -> DeviceErrorFacts | None:
-    """Return what is known of the device error in a report; None if it is none, or if the test runs again."""
+    """Return the facts about the device error in a report; None if it has none, or if the test runs again."""
     record = record_of(report)
     return record.get("device_error") if record is not None and report.outcome == "failed" else None
 
 
 class DeviceErrors(ReportPart):
-    """Shows device errors, and gives a run with nothing worse its exit code."""
+    """Shows device errors, and sets the exit code of a run in which nothing else failed."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
         self._reports: list[pytest.TestReport] = []
-        self._junit_element: Any = None
+        self._junit_element: object = None
 
-    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
-        """Find what the JUnit plugin will write for the report."""
+    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - the signature of all parts
+        """Find the element that the JUnit plugin will write for the report."""
         self._junit_element = pytest_private.junit_element(self._config, report)
 
-    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
-        """Keep a report that every plugin has seen, and mend what the JUnit plugin wrote for it."""
+    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - the signature of all parts
+        """Keep a report of a device error, and correct what the JUnit plugin wrote for it."""
         if facts_of(report):
             self._reports.append(report)
             pytest_private.junit_error(self._config, self._junit_element, CATEGORY)
 
-    @pytest.hookimpl(tryfirst=True)  # before pytest's subtests, which have words of their own
+    @pytest.hookimpl(tryfirst=True)  # before pytest's subtests, which return their own words
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-        """Give a device error its letter and word."""
+        """Return category, letter and word of a device error."""
         return (CATEGORY, "D", ("DEVICE ERROR", {"red": True})) if facts_of(report) else None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Any:
-        """Exit with 8 where device errors are all that failed."""
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
+        """Change the exit code from 1 to 8 if all failures are device errors."""
         if exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == len(self._reports):
             session.exitstatus = EXIT_CODE
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-        """Show each device error with its reason, then how many there were on which exporter."""
+        """Show each device error with its reason, then the number of device errors for each exporter."""
         if not self._reports:
             return
         pytest_private.colour_red(terminalreporter)
@@ -90,7 +89,7 @@ class DeviceErrors(ReportPart):
 
 
 def _show_evidence(terminalreporter: pytest.TerminalReporter, report: pytest.TestReport) -> None:
-    """Show what the device said, as pytest does where a test fails."""
+    """Show the output of consoles and exporters, in the way that pytest shows captured output."""
     record = record_of(report)
     ours = record.get("sections", []) if record is not None else []
     for title, text in report.sections:
@@ -100,7 +99,7 @@ def _show_evidence(terminalreporter: pytest.TerminalReporter, report: pytest.Tes
 
 
 def _lines(facts: DeviceErrorFacts) -> Iterator[str]:
-    """Yield what is known of a device error, and what the test itself ended with if that was something else."""
+    """Yield lines about a device error, and about the test's own result if that was something else."""
     lease = f" (lease {facts['lease']})" if facts["lease"] else ""
     where = f"device error on {facts['exporter']}{lease}" if facts["exporter"] else f"device error{lease}"
     yield f"{where}: {facts['reason']}"

@@ -1,4 +1,4 @@
-"""The files that `--jmp-report` asks for: written once, at the end, by the process that prints."""
+"""The files of `--jmp-report`: written once, at the end of the run, by the process that prints."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 class ReportFiles(SummaryTable):
     """
-    Takes in the reports of all tests, those without devices too, and writes them down.
+    Collects the reports of all tests, also of those without devices, and writes the files.
 
     Args:
-        paths: Where to, each with the option or ini value that says so.
+        paths: The files, each with the option or ini value that names it.
 
     Raises:
         OptionError: A file cannot be written there.
@@ -41,26 +41,26 @@ class ReportFiles(SummaryTable):
             check_writable(path, source)
 
     def add(self, report: pytest.TestReport, record: Record | None) -> None:
-        """Do nothing: this report came in with all others."""
+        """Do nothing: `pytest_runtest_logreport` adds every report."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in the report."""
+        """Add the report."""
         super().add(report, record_of(report))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Write the files when all is known; a signal that ends the run comes by here too."""
+        """Write the files, also if a signal ended the run."""
         try:
             return (yield from super().pytest_sessionfinish(session))
         finally:
-            data = self.ledger.as_data(
+            data = self.run_record.as_data(
                 exit_code=int(session.exitstatus), versions=versions(), origin=self.origin._asdict()
             )
             self._lines = [_write(path, data) for path in self._paths]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show the table, and where the files are."""
+        """Show the table, and the paths of the files."""
         super().pytest_terminal_summary(terminalreporter)
         for line in self._lines:
             terminalreporter.write_line(line, red=line.startswith("not written"))
@@ -68,10 +68,15 @@ class ReportFiles(SummaryTable):
 
 def check_writable(path: Path, source: str, shown: Path | None = None) -> None:
     """
-    Find out now, rather than after hours, whether a file can be written; an error names `shown` instead of it.
+    Check before the run, rather than after hours, that a file can be written.
+
+    Args:
+        path: The file.
+        source: The option or ini value that names it.
+        shown: The path in the error message; None for `path` itself.
 
     Raises:
-        OptionError: It cannot.
+        OptionError: It cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,7 @@ def _write(path: Path, data: RunData) -> str:
     return f"jumpstarter report: {path}"
 
 
-def _json(data: RunData, path: Path) -> str:  # noqa: ARG001 - as all formats are called
+def _json(data: RunData, path: Path) -> str:  # noqa: ARG001 - the signature of all formats
     return json.dumps(data, indent=1)
 
 
@@ -106,7 +111,9 @@ _FORMATS: dict[str, Callable[[RunData, Path], str]] = {".json": _json, ".html": 
 
 def register_outputs(config: pytest.Config, settings: Settings) -> None:
     """
-    Let files be written, if anything is to run; add to the page of pytest-html, where one is asked for.
+    Register the plugins that write report files and add columns to the page of pytest-html, if they are requested.
+
+    No report file is written if no test will run (`--collect-only`, `--jmp-check`).
 
     Raises:
         OptionError: A file or folder cannot be written.

@@ -1,4 +1,4 @@
-"""What a device said during a test that failed, in the JUnit file."""
+"""Output of consoles and exporters during a failed test, in the JUnit file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pytest_jumpstarter.report.part import ReportPart
 
 
 class JunitOutput(ReportPart):
-    """In the process that prints: writes the sections that are ours, which the JUnit plugin would leave out."""
+    """In the process that prints: writes our sections of reports, which the JUnit plugin ignores."""
 
     def expect(self, report: pytest.TestReport, record: Record) -> None:
-        """Write them, before the report makes the test's element final."""
+        """Write the sections now, because the JUnit plugin completes the test's element when it gets the report."""
         names = record["sections"]
         element = pytest_private.junit_element(self._config, report) if names else None
         for title, text in report.sections:
@@ -21,4 +21,4 @@ class JunitOutput(ReportPart):
                 pytest_private.junit_output(element, f"{title}\n{text}")
 
     def add(self, report: pytest.TestReport, record: Record) -> None:
-        """Do nothing: all is done."""
+        """Do nothing: `expect` wrote the sections."""

@@ -1,4 +1,4 @@
-"""Tests that were skipped for want of a device (`--jmp-no-device skip`), as the terminal shows them."""
+"""Output about tests that were skipped because no device was available (`--jmp-no-device skip`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_jumpstarter.report.part import ReportPart
 
 
 class NothingTested(ReportPart):
-    """In the process that prints: says aloud that green is not tested."""
+    """In the process that prints: warns that a run without failures tested nothing on some boards."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
@@ -21,7 +21,7 @@ class NothingTested(ReportPart):
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say how many tests there were, and for want of what."""
+        """Show the number of skipped tests, and the devices that were not available."""
         count = len(self._tests)
         tests = f"{count} tests were" if count > 1 else "1 test was"
         terminalreporter.section("jumpstarter: no device", red=True, bold=True)

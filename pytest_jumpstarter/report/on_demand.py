@@ -1,7 +1,7 @@
 """
-Who shows what the records on the reports of tests tell, in the process that prints.
+`ReportParts`: the parts that show the records on the reports of tests, in the process that prints.
 
-Each part is made when the first report has something for it.
+Each part is made when the first report contains something for it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ T = TypeVar("T", bound="ReportPart")
 
 
 class ReportParts:
-    """The parts, in the order in which they see a report."""
+    """The parts, in the order in which they get a report."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._made: dict[type[ReportPart], ReportPart] = {}
 
     def show(self, report: pytest.TestReport) -> Generator[None, None, None]:
-        """Hand a report to the parts that have something to show of it, before and after every other plugin."""
+        """Pass a report to the parts that it contains something for, before and after every other plugin."""
         record = record_of(report)
         parts = list(self._parts(record)) if record is not None else []
         for part in parts:
-            part.expect(report, record)  # type: ignore[arg-type]  # there are parts only where there is a record
+            part.expect(report, record)  # type: ignore[arg-type]  # without a record there are no parts
         result = yield
         for part in parts:
             part.add(report, record)  # type: ignore[arg-type]
@@ -52,13 +52,13 @@ class ReportParts:
             from pytest_jumpstarter.report.nothing_tested import NothingTested
 
             yield self._get(NothingTested)
-        yield self._bookkeeper()
+        yield self._summary_table()
         if "sections" in record:
             from pytest_jumpstarter.report.junit_output import JunitOutput
 
             yield self._get(JunitOutput)
 
-    def _bookkeeper(self) -> ReportPart:
+    def _summary_table(self) -> ReportPart:
         if (found := self._config.stash.get(SUMMARY_TABLE, None)) is None:
             from pytest_jumpstarter.report.summary_table import SummaryTable
 
@@ -66,7 +66,7 @@ class ReportParts:
         return found
 
     def _get(self, kind: type[T]) -> T:
-        """Return the part of a kind, made and registered at the first call."""
+        """Return the part of this class; the first call makes and registers it."""
         if kind not in self._made:
             self._made[kind] = part = kind(self._config)
             self._config.pluginmanager.register(part, f"jumpstarter-{kind.__name__}")

@@ -1,4 +1,4 @@
-"""A report for people: one self-contained page, or Markdown for the summary of a CI job."""
+"""A report for people: one self-contained HTML page, or Markdown for the summary of a CI job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAD = ("failed", "error", "device error", "rerun")
 
 
 def page(data: RunData, path: Path) -> str:
-    """Return the report in the form that the suffix of `path` asks for; links are relative to where it will be."""
+    """Return the report as HTML or Markdown, by the suffix of `path`; links are relative to the folder of `path`."""
     environment = Environment(
         loader=PackageLoader("pytest_jumpstarter.report"),
         autoescape=path.suffix == ".html",
@@ -40,19 +40,19 @@ def _moment(stamp: float) -> str:
 
 def _seconds(test: TestData) -> str:
     """Return how long a test took, from the start of its setup."""
-    phases = test["phases"].values() or [{"start": 0.0, "stop": 0.0}]  # its process died in the setup
+    phases = test["phases"].values() or [{"start": 0.0, "stop": 0.0}]  # none if the process died in the setup
     return format_duration(max(each["stop"] for each in phases) - min(each["start"] for each in phases))
 
 
 def _cell(text: str, limit: int = 200) -> str:
-    """Return text for a cell of a Markdown table, where it can be nothing but text."""
+    """Return text for a cell of a Markdown table, with all markup escaped."""
     short = " ".join(text.split())
     short = short if len(short) <= limit else f"{short[: limit - 1]}…"
     return re.sub(r"[\\`*_{}\[\]<>#|~&@!]", lambda found: f"&#{ord(found[0])};", short)
 
 
 def _links(folder: Path, artifacts: Kept | None) -> list[tuple[str, str]]:
-    """Return name and relative address of each file of a test's folder."""
+    """Return the name and the relative URL of each file of a test's folder."""
     if artifacts is None:
         return []
     base = os.path.relpath(Path(artifacts["root"], artifacts["folder"]), folder)

@@ -1,4 +1,4 @@
-"""`ReportPart`: what every part has that shows something of a test's record."""
+"""`ReportPart`: base class of the parts that show something of a test's record."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 from pytest_jumpstarter.evidence.record import Record
 
 SUMMARY_TABLE = pytest.StashKey["ReportPart"]()
-"""What sums up the reports; `--jmp-report` brings its own, which takes in the reports of all tests."""
+"""The part that makes the summary table; `--jmp-report` replaces it by one that adds the reports of all tests."""
 
 
 class ReportPart(ABC):
-    """Is told of each report that has something to show, before and after every other plugin sees it."""
+    """Gets each report that contains something for it, before and after every other plugin."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
 
-    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: B027 - most have nothing to prepare
-        """Prepare for what other plugins make of `report`."""
+    def expect(self, report: pytest.TestReport, record: Record) -> None:  # noqa: B027 - most do nothing here
+        """Handle `report` before other plugins get it."""
 
     @abstractmethod
     def add(self, report: pytest.TestReport, record: Record) -> None:
-        """Keep `report`, or what is to be shown of it."""
+        """Keep `report`, or what will be shown of it."""

@@ -1,8 +1,6 @@
-"""Tests that ran again after a device error, as people and machines see them: in the process that prints."""
+"""Output about tests that ran again after a device error, in the process that prints."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 
@@ -12,21 +10,21 @@ from pytest_jumpstarter.report.part import ReportPart
 
 
 class Retried(ReportPart):
-    """Shows reruns, and leaves the attempts that do not count out of the JUnit file."""
+    """Shows reruns, and removes superseded attempts from the JUnit file."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
         self._lines: list[str] = []
-        self._junit_element: Any = None
+        self._junit_element: object = None
 
     def expect(self, report: pytest.TestReport, record: Record) -> None:
-        """Find the JUnit element of an attempt that does not count, before it is final."""
+        """Find the JUnit element of a superseded attempt, before the JUnit plugin completes it."""
         self._junit_element = None
         if record.get("is_superseded"):
             self._junit_element = pytest_private.junit_element(self._config, report)
 
-    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - as all that show reports
-        """Keep where a test ran and runs now."""
+    def add(self, report: pytest.TestReport, record: Record) -> None:  # noqa: ARG002 - the signature of all parts
+        """Keep the lines about a rerun; remove the JUnit element of a superseded attempt."""
         self._lines += record.get("retried", [])
         if record.get("is_superseded"):
             pytest_private.junit_forget(self._config, self._junit_element)
@@ -34,12 +32,12 @@ class Retried(ReportPart):
     def pytest_report_teststatus(
         self, report: pytest.TestReport
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-        """Give a rerun the letter and word that pytest-rerunfailures gives it."""
+        """Return the category, letter and word for a rerun that pytest-rerunfailures uses."""
         is_rerun = str(report.outcome) == "rerun"
         return ("rerun", "R", ("RERUN", {"yellow": True})) if is_rerun else None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say which tests ran again, why, and on which exporters."""
+        """Show which tests ran again, why, and on which exporters."""
         if self._lines:
             terminalreporter.section("jumpstarter: retried after a device error", yellow=True, bold=True)
             for line in self._lines:

@@ -1,4 +1,4 @@
-"""The JSON file of `--jmp-report`, as types; `run_schema.json` describes the same for other programs."""
+"""The types of the JSON file of `--jmp-report`; `run_schema.json` describes it for other programs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pytest_jumpstarter.evidence.record import DeviceErrorFacts, DeviceFacts, Ke
 
 
 class Phase(TypedDict):
-    """One phase of a test: Unix times."""
+    """The start and end of a phase of a test, in Unix time."""
 
     start: float
     stop: float
 
 
 class TestData(TypedDict):
-    """One attempt of a test. `sections`: texts by title, only of tests that went wrong."""
+    """
+    One attempt of a test.
+
+    `sections`: texts by title: all of failed tests, only consoles and exporter logs of others.
+    """
 
     id: str
     worker: str
@@ -30,7 +34,7 @@ class TestData(TypedDict):
 
 
 class ExporterData(TypedDict):
-    """What one exporter did in the run; `exporter` is empty for waits that came to nothing."""
+    """What one exporter did in the run; `exporter` is empty for waits without success."""
 
     exporter: str
     labels: dict[str, str]

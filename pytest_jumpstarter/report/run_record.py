@@ -1,7 +1,7 @@
 """
-`RunRecord`: what happened in a run, summed up in the process that prints, as plain data.
+`RunRecord`: collects what happened in a run, in the process that prints, and returns it as plain data.
 
-`run_schema.json` beside this file describes what `RunRecord.as_data` returns, and `--jmp-report FILE.json` writes.
+`--jmp-report FILE.json` writes what `RunRecord.as_data` returns. `run_schema.json` beside this file describes it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pytest_jumpstarter.evidence.sections import clean
 from pytest_jumpstarter.report.run_data import ExporterData, RunData, TestData
 
 VERSION = 1
-"""Of the schema; it grows when a reader of the former could be misled."""
+"""The version of the schema; it is increased if programs could misread a new file by the old schema."""
 
 _PHASES = ("setup", "call", "teardown")
-_LINES, _CHARACTERS = 200, 32_768  # of one section
+_LINES, _CHARACTERS = 200, 32_768  # at most, for one section
 _TEXT_LIMIT = 8_000_000  # characters of all sections together
-_ALWAYS_KEPT = ("console of ", "exporter log of ")
-_WORST = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "retried", "failed", "error", "device error")
+_ALWAYS_KEPT = ("console of ", "exporter log of ")  # the titles of sections that are kept for every test
+_BY_SEVERITY = ("", "passed", "skipped", "xfailed", "xpassed", "rerun", "retried", "failed", "error", "device error")
 
 
 class RunRecord:
     """
-    Takes in reports and leases, in any order, and sums them up.
+    Collects reports and leases, in any order.
 
     Attributes:
-        leases: Each lease as last heard of, by its key.
+        leases: The latest news of each lease, by its key.
     """
 
     def __init__(self) -> None:
@@ -44,12 +44,12 @@ class RunRecord:
 
     def add(self, report: pytest.TestReport, record: Record | None, category: str) -> None:
         """
-        Take in the report of one phase.
+        Add the report of one phase.
 
         Args:
-            report: Of a test, with or without devices.
-            record: What ours is in it; None if there is nothing.
-            category: What pytest counts it as: `passed`, `failed`, `rerun`, …; empty if it does not count.
+            report: A test's report, with or without devices.
+            record: Our record on the report; None if it has none.
+            category: The category that pytest counts it in: `passed`, `failed`, `rerun`, …; empty if it is not counted.
         """
         worker = record["worker"] if record is not None else _worker(report)
         key = (worker, report.nodeid)
@@ -67,16 +67,16 @@ class RunRecord:
             test["artifacts"] = record.get("artifacts") or test["artifacts"]
             self.add_leases(record.get("leases", []))
         self._add_text(test, report, record, category)
-        if report.when not in _PHASES[:2]:  # xdist says "???" for a test whose worker died
+        if report.when not in _PHASES[:2]:  # the teardown, or xdist's "???" for a test whose worker died
             del self._open[key]
 
     def add_leases(self, leases: Iterable[LeaseTimes]) -> None:
-        """Take in news of leases."""
+        """Add the latest news of leases."""
         for lease in leases:
             self.leases[lease["key"]] = lease
 
     def exporters(self) -> list[ExporterData]:
-        """Return what each exporter did in this run, by name; waits that came to nothing are under no name, last."""
+        """Return what each exporter did in this run, by name; waits without success are last, under an empty name."""
         tests: Counter[str] = Counter()
         faults: Counter[str] = Counter()
         for test in self._tests:
@@ -98,7 +98,7 @@ class RunRecord:
         ]
 
     def as_data(self, *, exit_code: int, versions: dict[str, str], origin: dict[str, str]) -> RunData:
-        """Return all of it, as `run_schema.json` says."""
+        """Return everything, in the form that `run_schema.json` describes."""
         exporters = self.exporters()
         phases = [phase for test in self._tests for phase in test["phases"].values()]
         return {
@@ -135,7 +135,7 @@ class RunRecord:
                 self._add_section(test, title, text)
 
     def _add_section(self, test: TestData, title: str, text: str) -> None:
-        """Keep the end of a text, as far as there is room."""
+        """Keep the last lines of a text, unless all texts together are too long."""
         kept = "\n".join(clean(text[-_CHARACTERS:]).splitlines()[-_LINES:])
         kept = kept if len(kept) <= self._text_left else "(left out: the texts of this run are too long)"
         self._text_left -= len(kept)
@@ -158,7 +158,7 @@ def _new_test(node_id: str, worker: str, attempt: int) -> TestData:
 
 
 def _busy(lease: LeaseTimes, tests: list[TestData], now: float) -> float:
-    """Return how long tests ran on a lease once its device was prepared, which the first setup waits for."""
+    """Return how long tests ran on a lease; the preparation of its device, during the first setup, does not count."""
     start, stop = lease["prepared"] or lease["ready"] or now, lease["released"] or now
     phases = [phase for test in tests for phase in test["phases"].values()]
     return float(sum(max(0.0, min(each["stop"], stop) - max(each["start"], start)) for each in phases))
@@ -184,17 +184,18 @@ def _exporter(
 
 
 def _worker(report: pytest.TestReport) -> str:
-    """Return the xdist worker that a report comes from, or is about if that died."""
+    """Return the xdist worker that sent a report, or that died in this test; `main` without xdist."""
     node = getattr(report, "node", None)
     return getattr(report, "worker_id", None) or (node.gateway.id if node is not None else "main")
 
 
 def _rank(category: str) -> int:
-    return _WORST.index(category) if category in _WORST else len(_WORST)
+    """Return how bad a category is; one of another plugin is the worst."""
+    return _BY_SEVERITY.index(category) if category in _BY_SEVERITY else len(_BY_SEVERITY)
 
 
 def _reason(report: pytest.TestReport, record: Record | None) -> str:
-    """Return the first line of why a test went wrong."""
+    """Return the first line of the reason why a test failed."""
     crash = getattr(report.longrepr, "reprcrash", None)
     if record is not None and "device_error" in record:
         text = record["device_error"]["reason"]

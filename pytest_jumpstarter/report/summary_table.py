@@ -1,10 +1,9 @@
-"""In the process that prints: keeps the ledger of a run with devices, and shows its end in a short table."""
+"""In the process that prints: fills the `RunRecord` of a run with devices, and shows a short table at the end."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
@@ -18,37 +17,37 @@ from pytest_jumpstarter.report.part import ReportPart
 from pytest_jumpstarter.report.run_data import ExporterData
 from pytest_jumpstarter.report.run_record import RunRecord
 
-_NAME = 30  # characters of an exporter's name, so that the table fits into 80
-_HEAD = ("exporter", "tests", "device errors", "queued", "held", "busy")
+_NAME = 30  # characters of an exporter's name at most, so that the table fits into 80 columns
+_HEADER = ("exporter", "tests", "device errors", "queued", "held", "busy")
 
 
 class SummaryTable(ReportPart):
     """
-    Takes in what the reports tell of devices.
+    Collects what the reports say about devices.
 
     Attributes:
-        ledger: What is known.
-        origin: Where the run comes from.
+        run_record: What happened so far.
+        origin: Commit, build and job of the run.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
-        self.ledger = RunRecord()
+        self.run_record = RunRecord()
         self._kept: list[Kept] = []
         self.origin = Origin.of(os.environ, config.rootpath)
 
     def add(self, report: pytest.TestReport, record: Record | None) -> None:
-        """Take in the report of a test that uses a device."""
+        """Add the report of a test that uses a device."""
         status = self._config.hook.pytest_report_teststatus(report=report, config=self._config)
         category = status[0] if status else _category(report)
-        self.ledger.add(report, record, category)
+        self.run_record.add(report, record, category)
         if record is not None and "artifacts" in record:
             self._kept.append(record["artifacts"])
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take in the last word of an xdist worker; one that crashed has none."""
-        self.ledger.add_leases(getattr(node, "workeroutput", {}).get(LEASES, []))
+    def pytest_testnodedown(self, node: object) -> None:
+        """Add what an xdist worker sent at its end; a worker that crashed sent nothing."""
+        self.run_record.add_leases(getattr(node, "workeroutput", {}).get(LEASES, []))
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:  # noqa: ARG002 - for heirs
@@ -58,16 +57,16 @@ class SummaryTable(ReportPart):
                 pytest_private.junit_suite_property(self._config, f"jumpstarter.{name}", value)
         result = yield
         if (lease_times := self._config.stash.get(LEASE_TIMES, None)) is not None:
-            self.ledger.add_leases(lease_times.take_news())
+            self.run_record.add_leases(lease_times.take_news())
         return result
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show how much each exporter did; nothing in a run without devices, or with `-q`."""
-        exporters = self.ledger.exporters()
+        """Show what each exporter did; nothing in a run without devices, or with `-q`."""
+        exporters = self.run_record.exporters()
         if not exporters or self._config.get_verbosity() < 0:
             return
-        rows = [_HEAD, *(_row(each) for each in exporters)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+        rows = [_HEADER, *(_row(each) for each in exporters)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
         terminalreporter.section("jumpstarter")
         for name, *numbers in rows:
             cells = (cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
@@ -90,5 +89,5 @@ def _row(each: ExporterData) -> tuple[str, ...]:
 
 
 def _category(report: pytest.TestReport) -> str:
-    """Return what the terminal would call the report, where there is no terminal."""
+    """Return the category that pytest's terminal gives the report, for a run without terminal (`-p no:terminal`)."""
     return "error" if report.failed and report.when != "call" else report.outcome

@@ -1,4 +1,4 @@
-"""Lines while a lease is waited for, and what is left to do by hand at the end."""
+"""Lines during a wait for a lease, and at the end of the run what must be done by hand."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_jumpstarter.masking import mask
 
 class Terminal:
     """
-    The terminal, past pytest's capture: a wait that nobody sees looks like a hang.
+    Writes to the terminal in spite of pytest's capture, because a wait without output looks like a hang.
 
     Args:
-        elsewhere: Told what there is to show where another process has the terminal, as of xdist's workers.
+        elsewhere: Called with everything to show if another process has the terminal, as in a worker of xdist.
 
     Attributes:
         failures: What a person must do by hand, shown at the end of the run.
-        hook_failures: Which afterLease hooks failed, shown likewise.
+        hook_failures: The afterLease hooks that failed, shown at the end of the run.
     """
 
     def __init__(self, config: pytest.Config, *, elsewhere: Callable[[str, str], None] | None = None) -> None:
@@ -42,12 +42,12 @@ class Terminal:
             self._elsewhere(kind, text)
 
     def say(self, line: str) -> None:
-        """Show a line at once; with neither a terminal of its own nor one elsewhere the process says nothing."""
+        """Show a line at once; nothing is shown if no process has a terminal reporter."""
         line = mask(line)
         if self._elsewhere is not None:
             self._elsewhere("say", line)
             return
-        reporter = self._plugins.getplugin("terminalreporter")  # which may come later than we do
+        reporter = self._plugins.getplugin("terminalreporter")  # it may be registered after this object
         capture = self._plugins.getplugin("capturemanager")
         if reporter is not None:
             with nullcontext() if capture is None else capture.global_and_fixture_disabled():
@@ -56,7 +56,7 @@ class Terminal:
                 reporter.flush()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show what could not be given back, with the command that would do it, and what could not clean up."""
+        """Show the leases that were not released, with the commands that release them, and the hooks that failed."""
         for title, failures in (
             ("jumpstarter: not released", self.failures),
             ("jumpstarter: afterLease hook failed", self.hook_failures),

@@ -1,4 +1,4 @@
-"""The timeline of a report: boards downwards, time to the right, as bars to be drawn."""
+"""The timeline of a report: one row of bars for each board, with time from left to right."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pytest_jumpstarter.evidence.record import LeaseTimes
 from pytest_jumpstarter.report.run_data import RunData, TestData
 
 WIDTH = 1000
-"""Units of the whole time, whatever it is in seconds."""
+"""The width of the whole run, in units of the picture."""
 
-_NARROWEST = 0.6
-_WORDS = {"call": "test", "setup": "setup", "teardown": "teardown"}
+_MIN_WIDTH = 0.6
+_KINDS = {"call": "test", "setup": "setup", "teardown": "teardown"}
 
 
 class Bar(NamedTuple):
@@ -22,10 +22,10 @@ class Bar(NamedTuple):
 
     Attributes:
         kind: queue, idle, connect, setup, test or teardown.
-        x: Where it begins, in units from the left.
-        width: In units; never too narrow to be seen.
-        title: What it stands for, in words.
-        is_bad: Whether what it stands for went wrong.
+        x: Its left end, in units.
+        width: Its width in units, at least `_MIN_WIDTH`, so that it is visible.
+        title: The text of its tooltip.
+        is_bad: Whether it stands for something that failed.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Bar(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The bars of one exporter; `name` is empty for waits that came to nothing."""
+    """The bars of one exporter; `name` is empty for waits without success."""
 
     name: str
     bars: list[Bar]
@@ -44,11 +44,14 @@ class Row(NamedTuple):
 
 class Timeline:
     """
-    Lays out what `RunRecord.as_data` returned.
+    The layout of the timeline.
+
+    Args:
+        data: The run, from `RunRecord.as_data`.
 
     Attributes:
-        rows: One for each exporter.
-        ticks: Marks on the time axis: where, and the words.
+        rows: One row for each exporter.
+        ticks: The marks of the time axis, each with its position and its text.
     """
 
     def __init__(self, data: RunData) -> None:
@@ -70,7 +73,7 @@ class Timeline:
         who = f"{lease['role']} of {lease['worker']}" + (f", lease {lease['lease']}" if lease["lease"] else "")
         end = lease["released"] or self._stop
         if not lease["ready"]:
-            return [self._bar("queue", lease["asked"], end, f"waited, got none: {who}", is_bad=True)]
+            return [self._bar("queue", lease["asked"], end, f"queue, not acquired: {who}", is_bad=True)]
         connected = lease["prepared"] or lease["connected"] or end
         return [
             self._bar("queue", lease["asked"], lease["ready"], f"queue: {who}"),
@@ -79,12 +82,12 @@ class Timeline:
         ]
 
     def _test_bars(self, test: TestData, lease: LeaseTimes) -> list[Bar]:
-        """Return a bar for each phase, as far as it fell into the time when the board was ready."""
+        """Return a bar for each phase; only the part after the preparation and before the release of the board."""
         begin, end = lease["prepared"] or lease["ready"] or self._stop, lease["released"] or self._stop
         is_bad = test["outcome"] in ("failed", "error", "device error", "rerun")
         title = f"{test['id']} ({test['outcome'] or 'not ended'}, {test['worker']})"
         phases = test["phases"].items()
-        spans = [(_WORDS[name], max(each["start"], begin), min(each["stop"], end)) for name, each in phases]
+        spans = [(_KINDS[name], max(each["start"], begin), min(each["stop"], end)) for name, each in phases]
         return [
             self._bar(kind, start, stop, f"{kind}: {title}", is_bad=is_bad)
             for kind, start, stop in spans
@@ -93,7 +96,7 @@ class Timeline:
 
     def _bar(self, kind: str, start: float, stop: float, title: str, *, is_bad: bool = False) -> Bar:
         when = f"{format_duration(max(0.0, stop - start))} from +{format_duration(start - self._start)}"
-        width = max(_NARROWEST, (stop - start) * self._scale)
+        width = max(_MIN_WIDTH, (stop - start) * self._scale)
         return Bar(kind, round(self._x(start), 2), round(width, 2), f"{title}\n{when}", is_bad)
 
     @property
