@@ -1,5 +1,5 @@
 """
-The pytest entry point: options, fixtures, hook calls.
+The pytest entry point: options, hooks, and what is registered on demand.
 
 A suite that uses no device only loads the option table. Everything that knows leases, gRPC or Jumpstarter is imported
 by the `jumpstarter` fixture, when the first test requests a device.

@@ -1,7 +1,8 @@
-"""README tells all there is: every public name, fixture, hook, option and message."""
+"""README has every public name, fixture, hook, option and message; docs/architecture.md matches the code."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -26,6 +27,8 @@ INTERNAL = {
     "supports",
 }  # fmt: skip
 README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has to write it
+PACKAGE = Path(pytest_jumpstarter.__file__).parent
+MAP, _, WALKS = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Six walks\n")
 
 
 @pytest.mark.parametrize("name", pytest_jumpstarter.__all__)
@@ -165,3 +168,40 @@ def test_exit_codes_are_documented() -> None:
     """README has the table of exit codes, in the order in which they decide."""
     rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES)
     assert f"| exit code | what happened |\n| --- | --- |\n{rows}" in README
+
+
+def summary(path: Path) -> str:
+    """Return the first paragraph of a module's docstring."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def functions_in(path: Path) -> set[str]:
+    """Return the functions of a module, methods with the name of their class."""
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef | ast.Module)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {
+        f"{node.name}.{each.name}" if isinstance(node, ast.ClassDef) else each.name
+        for node in nodes
+        for each in node.body
+        if isinstance(each, kinds)
+    }
+
+
+def test_map_is_that_of_the_code() -> None:
+    """The map lists every room and every module outside of rooms, each with the first words of its docstring."""
+    rooms = {str(path.parent.relative_to(PACKAGE)): summary(path) for path in PACKAGE.rglob("*/__init__.py")}
+    modules = {path.name: summary(path) for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    assert dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", MAP, re.MULTILINE)) == rooms | modules
+
+
+@pytest.mark.parametrize("walk", WALKS.split("\n### ")[1:], ids=lambda walk: walk.partition("\n")[0])
+def test_walk_is_that_of_the_code(walk: str) -> None:
+    """Every file of a walk exists, and every function is in the file of its line; other methods are in the package."""
+    steps = re.findall(r"^\d+\. `([^`]+)` (.*?): (.*)$", walk, re.MULTILINE)
+    assert 5 <= len(steps) == len(re.findall(r"^\d+\.", walk, re.MULTILINE)) <= 12
+    for file, functions, words in steps:
+        named = set(re.findall(r"`([^`]+)`", functions))
+        assert named
+        assert named - functions_in(PACKAGE / file) == set(), file
+        methods = set(re.findall(r"`([A-Z]\w+\.[a-z_]+)`", words))
+        assert methods - {name for path in PACKAGE.rglob("*.py") for name in functions_in(path)} == set()
