@@ -292,13 +292,25 @@ def test_exporter_killed_during_a_call(boards: FaultyLab, pytester: pytest.Pytes
 
 
 def test_exporter_killed_after_the_last_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
-    """An exporter that dies when a test has all it wanted harms nobody."""
+    """A board that is lost before a test ends makes it a device error, although its last call went well."""
     pytester.makepyfile(STEP + "\ndef test_it(dut):\n    dut.counter.call('count', 'it', 0)\n    step('HOLDING')\n")
+
+    def is_restarted() -> bool:
+        try:
+            return boards.exporter_process("board-1") != killed
+        except AssertionError:  # none serves it now
+            return False
+
     with running(pytester) as process:
         wait_for(process.stdout, "HOLDING")
-        os.kill(boards.exporter_process("board-1"), signal.SIGKILL)
+        killed = boards.exporter_process("board-1")
+        os.kill(killed, signal.SIGKILL)
+        until(is_restarted, timeout=30)
         output = process.communicate("go\n", timeout=60)[0]
-    assert process.returncode == 0, output
+    assert process.returncode == 8, output
+    assert "device error on board-1 " in output
+    assert "the test itself ended with: passed" in output
+    assert boards.calls == ["it"]
     assert boards.leases() == []
 
 
