@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +24,14 @@ from benchmarks import side, suites, table
 from benchmarks.bench import Bench, document, write_image
 
 BOARD = "bench"
+IMPORT_HYPOTHESIS = """\
+import gc, time, pytest
+gc.collect()
+start = time.perf_counter()
+import _hypothesis_pytestplugin
+print("SPENT", (time.perf_counter() - start) * 1000)
+"""
+"""Measures the import of a plugin that many suites have installed and few of their tests use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +64,14 @@ class Figures:
 
 
 @contextmanager
-def served_drivers(config: Path) -> Iterator[str]:
-    """Serve an exporter's drivers without a lab, and yield the socket."""
+def served_drivers(config: Path) -> Iterator[tuple[str, str]]:
+    """Serve an exporter's drivers without a lab; yield the path of the socket, and `HOST:PORT`."""
     command = [sys.executable, "-m", "benchmarks.direct", str(config)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        yield process.stdout.readline().strip()
+        socket, address = process.stdout.readline().split()
+        yield socket, address
         process.stdin.close()
 
 
@@ -89,12 +98,13 @@ class SideProcess:
         if self._process.returncode and kind is None:
             raise RuntimeError(f"the process of {self.name} failed")
 
-    def figures(self, order: str = "") -> dict[str, float]:
-        """Give an order, if any; return what comes of it, once the board is free again."""
+    def figures(self, order: str = "", *, after: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Give an order, if any, then do `after`; return what comes of it, once the board is free again."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if order:
             print(order, file=self._process.stdin, flush=True)
+        after()
         for line in self._process.stdout:
             word, _, rest = line.partition(" ")
             if word == side.WORD:
@@ -110,17 +120,41 @@ def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> N
     What is short is measured several times a round, so that a machine which is slow for a while is so for all sides.
     """
     image = write_image(folder / "image", size.image_mib)
-    with served_drivers(bench.config_dir / "exporters" / f"{BOARD}.yaml") as path:
-        places = {"ours": str(bench.config), "theirs": str(bench.config), "direct": path}
+    with served_drivers(bench.config_dir / "exporters" / f"{BOARD}.yaml") as (socket, address):
         for _ in range(size.rounds):
             with ExitStack() as stack:
-                sides = []
-                for name, place in places.items():
-                    sides.append(stack.enter_context(SideProcess(name, place, image, size, bench)))
-                    figures.add(name, **sides[-1].figures())
-                for order in ["calls"] * (size.turns - 1) + ["all"]:
-                    for process in sides:
-                        figures.add(process.name, **process.figures(order))
+                leasing = [
+                    stack.enter_context(SideProcess(name, str(bench.config), image, size, bench))
+                    for name in ("ours", "theirs")
+                ]
+                for process in leasing:
+                    figures.add(process.name, cold=process.figures()["cold"])
+                for turn in range(size.turns):
+                    for process in leasing:
+                        order = "all" if turn == size.turns - 1 else "calls"
+                        found = process.figures(order)
+                        figures.add(process.name, free=found.pop("first"), **found)
+                        with bench.held(BOARD) as hand_over:
+                            figures.add(process.name, handed=process.figures("first", after=hand_over)["first"])
+            measure_without_lab(bench, (socket, address), image, size, figures)
+
+
+def measure_without_lab(bench: Bench, places: tuple[str, str], image: Path, size: Size, figures: Figures) -> None:
+    """Measure the same without a lab: in a shell, and directly; Jumpstarter's client on a socket is the limit."""
+    with ExitStack() as stack:
+        processes = [
+            (how, name, stack.enter_context(SideProcess(f"{name} {how}", place, image, size, bench)))
+            for how, place in zip(("in a shell", "directly"), places, strict=True)
+            for name in ("ours", "theirs")
+        ]
+        for _, _, process in processes:
+            process.figures()
+        for _ in range(size.turns):
+            for how, name, process in processes:
+                figures.add(name, **{f"call {how}": process.figures("calls")["call"]})
+        limit = next(process for how, name, process in processes if (how, name) == ("in a shell", "theirs"))
+        found = limit.figures("all")
+        figures.add("direct", flash=found["flash"], echo=found["echo"])
 
 
 def measure_ends(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
@@ -153,9 +187,12 @@ def measure_starts(folder: Path, size: Size, figures: Figures) -> None:
     script = Path(__file__).with_name("unused.py")
     environ = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for _ in range(size.rounds):
-        command = [sys.executable, str(script), "-s", str(unused)]
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ).stdout
-        figures.add("ours", unused=float(output.partition("SPENT ")[2]))
+        for name, command in (
+            ("ours", [sys.executable, str(script), "-s", str(unused)]),
+            ("hypothesis", [sys.executable, "-c", IMPORT_HYPOTHESIS]),
+        ):
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ).stdout
+            figures.add(name, unused=float(output.partition("SPENT ")[2]))
         moments = suites.cold_lab(folder, lab_file)
         figures.stages.append(moments)
         figures.add("ours", body=moments["first test body"])

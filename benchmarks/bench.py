@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.lab import Lab
 
-ASSIGN_DELAY = 0.1
-"""Seconds for which each new lease is held back, as a busy lab controller does."""
+PATIENCE = 60.0
+"""Seconds for anything that the lab is expected to do."""
 
 EXPORT = """\
 export:
@@ -53,6 +54,7 @@ class Bench:
         self.config_dir = lab.config_dir
         self.config = lab.client_config
         self._client = client
+        self._numbers = itertools.count()
 
     @classmethod
     @contextmanager
@@ -60,16 +62,26 @@ class Bench:
         """Serve the lab, with its file in `folder`, for as long as the context is open."""
         file = folder / "lab.yaml"
         file.write_text("---\n".join(map(document, exporters)))
-        with Lab([file], assign_delay=ASSIGN_DELAY) as lab, Client.from_config(lab.client_config) as client:
+        with Lab([file]) as lab, Client.from_config(lab.client_config) as client:
             yield cls(lab, client)
 
     def wait_until_free(self) -> None:
         """Wait until every exporter has cleaned up after its last lease, which is not what is measured."""
-        deadline = time.monotonic() + 60.0
-        while not self.is_free:
-            if time.monotonic() > deadline:
-                raise TimeoutError("an exporter did not become available again")
-            time.sleep(0.05)
+        _until(lambda: self.is_free, "an exporter did not become available again")
+
+    @contextmanager
+    def held(self, board: str) -> Iterator[Callable[[], None]]:
+        """Lease a board until what this yields is called; it waits until somebody else asks for the board."""
+        lease = self._client.create_lease(
+            lease_id=f"bench-holder-{next(self._numbers)}", selector=f"board={board}", duration=600.0
+        )
+        _until(lambda: self._client.get_lease(lease.name).is_ready, f"{board} was not leased")
+
+        def hand_over() -> None:
+            _until(lambda: len(list(self._client.list_leases())) > 1, f"nobody asked for {board}")
+            self._client.delete_lease(lease.name)
+
+        yield hand_over
 
     @property
     def is_free(self) -> bool:
@@ -77,3 +89,11 @@ class Bench:
         return not list(self._client.list_leases()) and all(
             exporter.status == "AVAILABLE" for exporter in self._client.list_exporters()
         )
+
+
+def _until(is_so: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.05)

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script
 
 from benchmarks.side import ours
 from benchmarks.talker import LINE_BYTES, numbered
+from pytest_jumpstarter.device.device import connected
 from pytest_jumpstarter.durations import parse_duration
 from pytest_jumpstarter.lab import Lab
 
@@ -65,7 +66,7 @@ def memory_bytes() -> int:
 def talk(dut: Any, duration: float, rate: int) -> int:
     """Let the board talk for so long, and return how many lines it will say."""
     lines = int(duration * rate / LINE_BYTES)
-    dut.record()
+    connected(dut).record()
     with dut.drivers["console"].stream() as port:
         port.send(str(lines).encode())
     return lines
@@ -78,7 +79,7 @@ def measure_loss(lab: Lab, duration: float) -> bool:
         before = most = memory_bytes()
         start = time.monotonic()
         lines = talk(dut, duration, RATE)
-        recording, has_rebooted = dut.serial_ports[0].recording, False
+        recording, has_rebooted = connected(dut).serial_ports[0].recording, False
         while recording.end < lines * LINE_BYTES and time.monotonic() < start + 2 * duration + 10:
             if not has_rebooted and time.monotonic() > start + duration / 2:
                 with dut.drivers["console"].stream() as port:
@@ -133,11 +134,11 @@ def measure_round(lab: Lab, calls: int) -> dict[str, Cost]:
     with ours(str(lab.client_config), "slow") as dut:
         Cost.of(dut, calls // 2)  # until all is warm
         found = {"no console": Cost.of(dut, calls)}
-        dut.record()
+        connected(dut).record()
         found["silent, recorded"] = Cost.of(dut, calls)
         talk(dut, 600.0, SLOW_RATE)
         found["talking, recorded"] = Cost.of(dut, calls)
-        assert dut.serial_ports[0].recording.end, "the board said nothing"
+        assert connected(dut).serial_ports[0].recording.end, "the board said nothing"
     with ours(str(lab.client_config), "slow") as dut:
         Cost.of(dut, calls // 2)
         read_unrecorded(dut)

@@ -4,7 +4,7 @@ Many leases at once on a lab of many exporters: what acquire and release take, a
 The exporters have no drivers and live in one process (`standin.py`); so this is the way of a lease from the request to
 an exporter that is ready, and back, without a connection to its drivers. All leases are asked for at the same moment,
 by threads of one process with one channel. While they are held as many again wait for the same exporters, to count what
-waiting costs.
+waiting costs: in all, and with a queue of two minutes or more the calls a second in each minute.
 
     python benchmarks/scale.py [--exporters 200] [--leases 1,10,50,200] [--queue 10]
 """
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.leasing.acquire import Member, obtain_all
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy
+from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease import ManagedLease
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms, Wanted
@@ -40,6 +41,8 @@ from pytest_jumpstarter.leasing.leases import Leases
 T = TypeVar("T")
 FEW = 100
 """How many leases are measured for each row at least, one after another where not that many at once."""
+POOL = "lease"
+"""How the names of the threads begin that acquire, wait and release."""
 
 EXTERNAL = """\
 apiVersion: jumpstarter.dev/v1alpha1
@@ -53,11 +56,19 @@ class CountingClient(Client):
 
     calls = 0
     _lock = threading.Lock()
+    _times: list[float] = []  # noqa: RUF012  (there is one client)
+
+    def rates(self, since: float, until: float) -> list[float]:
+        """Return the calls a second in each minute that threads of the pool made; not those of held leases' watches."""
+        minutes = Counter(int((moment - since) // 60) for moment in self._times if since <= moment < until)
+        return [minutes[number] / 60 for number in range(int((until - since) // 60))]
 
     def send(self, request: Request) -> Response:
         """Count, then send."""
         with self._lock:
             self.calls += 1
+            if threading.current_thread().name.startswith(POOL):
+                self._times.append(time.monotonic())
         return super().send(request)
 
 
@@ -70,6 +81,7 @@ class Row:
     release: list[float] = field(default_factory=list)
     calls: dict[str, list[float]] = field(default_factory=dict)  # for each lease
     memory_mib: float = 0.0
+    rates: list[float] = field(default_factory=list)  # of the queue, calls a second in each minute
 
 
 @contextmanager
@@ -96,19 +108,21 @@ class Scale:
         self._client = client
         events = Events()
         policy = DriverPolicy(source="nobody: nothing is connected")
-        self._connector = Connector(policy=policy, consoles=ConsolePolicy(), events=events, healths={})
+        self._connector = Connector(policy=policy, settings=DeviceSettings(), events=events, healths={})
         self._leases = Leases(
-            client, events=events, ids=LeaseIds(), terms=Terms(), healths={}, connector=self._connector
+            client, events=events, ids=LeaseIds(), terms=Terms(ttl=3600.0), healths={}, connector=self._connector
         )
 
     def measure(self, leases: int, queue: float) -> Row:
         """Take that many leases at once and give them back, over and over if they are few; let as many wait once."""
         row = Row(leases=leases)
-        with ThreadPoolExecutor(leases) as pool:
+        with ThreadPoolExecutor(leases, thread_name_prefix=POOL) as pool:
             for is_last in [False] * (FEW // leases - 1) + [True]:
                 held = self._all(pool, [self._acquire] * leases, row, "to acquire", row.acquire)
                 waiting = [partial(self._wait, str(each.exporter and each.exporter.name), queue) for each in held]
+                began = time.monotonic()
                 self._all(pool, waiting if is_last else [], row, "in the queue", [])
+                row.rates = self._client.rates(began, began + queue)
                 self._all(pool, [partial(self._release, each) for each in held], row, "to release", row.release)
         row.memory_mib = resident_mib(self._lab.pid)
         return row
@@ -194,6 +208,10 @@ def main() -> None:
             rows = [scale.measure(int(leases), args.queue) for leases in args.leases.split(",")]
             scale.close()
     print("\n".join(table(rows, args.queue)))
+    for row in rows:
+        if row.rates:
+            rates = ", ".join(f"{rate:.1f}" for rate in row.rates)
+            print(f"\n{row.leases} waiting leases ask so many times a second, minute by minute: {rates}")
     print(f"\nThe lab with {args.exporters} idle exporters: {idle:.0f} MiB.")
 
 

@@ -2,17 +2,18 @@
 A process that does as one side does: lease, call, flash, echo; started by the command, and measured in its own process.
 
 It prints `FIGURES` with what it measured, in JSON: first `cold`, the seconds from the start of this process until the
-first driver call has returned; then for each line on standard input, `calls` or `all`, what one more lease is good for:
+first driver call has returned; then for each line on standard input what one more lease is good for:
 
-- `warm`: the seconds from the request for a lease until the first driver call, with everything imported;
-- `call`: a driver call's round trip;
-- with `all` the flash and the echo too.
+- `first`: `first`, the seconds from the request for a lease until the first driver call, with everything imported;
+- `calls`: also `call`, a driver call's round trip;
+- `all`: also the flash and the echo.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import sys
@@ -44,6 +45,39 @@ def ours(config_path: str, board: str) -> Iterator[Any]:
 
 
 @contextmanager
+def ours_in_shell(socket_path: str, _board: str) -> Iterator[Any]:
+    """Connect as the plugin does inside a `jmp shell`."""
+    from pytest_jumpstarter.leasing.in_shell import ShellExporter
+
+    os.environ |= {"JUMPSTARTER_HOST": socket_path, "JMP_DRIVERS_ALLOW": "UNSAFE"}
+    with _given(ShellExporter(os.environ)) as dut:
+        yield dut
+
+
+@contextmanager
+def ours_directly(address: str, _board: str) -> Iterator[Any]:
+    """Connect as the plugin does with `--jmp-direct`."""
+    from pytest_jumpstarter.leasing.direct import PLAIN_TEXT, DirectExporter
+
+    with _given(DirectExporter(f"{PLAIN_TEXT}{address}", ca=None, source="the benchmark", environ={})) as dut:
+        yield dut
+
+
+@contextmanager
+def _given(exporter: Any) -> Iterator[Any]:
+    from pytest_jumpstarter.leasing import Wanted
+    from pytest_jumpstarter.leasing.connect import DeviceSettings
+    from pytest_jumpstarter.leasing.events import Events
+    from pytest_jumpstarter.leasing.without_lease import GivenSource
+
+    source = GivenSource(exporter, events=Events(), healths={}, settings=DeviceSettings())
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        devices = stack.enter_context(source.devices([Wanted(role="dut")]))
+        yield devices["dut"]
+
+
+@contextmanager
 def theirs(config_path: str, board: str) -> Iterator[Any]:
     """Lease and connect as Jumpstarter's documentation does."""
     from jumpstarter.config.client import ClientConfigV1Alpha1
@@ -54,21 +88,24 @@ def theirs(config_path: str, board: str) -> Iterator[Any]:
 
 
 @contextmanager
-def direct(socket_path: str, _board: str) -> Iterator[Any]:
-    """Connect to a socket on which another process serves the drivers."""
+def without_lab(place: str, _board: str) -> Iterator[Any]:
+    """Connect with Jumpstarter's client to a socket, or `HOST:PORT`, at which another process serves the drivers."""
     from anyio.from_thread import start_blocking_portal
     from jumpstarter.client import client_from_path
 
     with ExitStack() as stack:
         portal = stack.enter_context(start_blocking_portal())
-        manager = client_from_path(socket_path, portal, stack, allow=[], unsafe=True)
+        manager = client_from_path(place, portal, stack, allow=[], unsafe=True, insecure=True)
         yield stack.enter_context(portal.wrap_async_context_manager(manager))
 
 
 SIDES: dict[str, Callable[[str, str], AbstractContextManager[Any]]] = {
     "ours": ours,
     "theirs": theirs,
-    "direct": direct,
+    "ours in a shell": ours_in_shell,
+    "theirs in a shell": without_lab,
+    "ours directly": ours_directly,
+    "theirs directly": without_lab,
 }
 
 
@@ -131,8 +168,10 @@ def main() -> None:
         start = time.monotonic()
         with connect(args.place, args.board) as dut:
             dut.power.on()
-            figures = {"warm": time.monotonic() - start, "call": measure_call(dut, args.calls)}
-            if line.strip() == "all":
+            order, figures = line.strip(), {"first": time.monotonic() - start}
+            if order != "first":
+                figures["call"] = measure_call(dut, args.calls)
+            if order == "all":
                 figures |= measure_flash(dut, args.image)
                 figures["echo"] = measure_echo(dut, args.blocks)
             report(**figures)

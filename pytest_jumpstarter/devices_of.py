@@ -2,27 +2,44 @@
 `DevicesOf`: the devices of a test. Verdicts, evidence, properties, retries, schedule and reports all use it.
 
 Before a test runs, its devices are read from its signature, its fixtures and its markers (`planned`). While it runs,
-each lookup of a device fixture is added (`note`), whether the fixture is set up for it or existed before.
+each lookup of a device fixture is added (`note`), whether the fixture is set up for it or existed before. `Needs` is
+what each of them must have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Literal
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_jumpstarter.errors import DeviceError
-from pytest_jumpstarter.roles import Wish, roles_of
+from pytest_jumpstarter.errors import ConfigError, DeviceError, OptionError, SelectorError
+from pytest_jumpstarter.options import DEFAULT_ROLE
+from pytest_jumpstarter.roles import ROLES, Wish, roles_of, wanted_of
+from pytest_jumpstarter.settings import Settings, split_role
+
+if TYPE_CHECKING:
+    from pytest_jumpstarter.leasing import Wanted
 
 UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
 """The text for a test whose devices are not all known before it runs."""
 
-RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
-"""Identifies the record on a report (evidence/record.py). It is here because every run needs it."""
-
 _DEVICES = pytest.StashKey["DevicesOf"]()
+
+
+class Needs(NamedTuple):
+    """
+    What the leased device must have for a test; otherwise the test is skipped.
+
+    Attributes:
+        requires: Dotted paths of drivers.
+        labels: Selectors that the labels of the exporter must all match.
+    """
+
+    requires: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class DevicesOf:
@@ -31,17 +48,25 @@ class DevicesOf:
 
     Attributes:
         failure: Why the test did not get a device that it requested; None if it got all.
+        states: The board states that the test has stood on so far, by role.
+        planned: What the test requests by its signature, its fixtures and its markers: wishes by role.
     """
 
     def __init__(self, item: pytest.Item) -> None:
+        self.planned: Mapping[str, Wish] = roles_of(item)
         self.failure: DeviceError | None = None
+        self.states: dict[str, str] = {}
         self._item = item
         self._used: dict[str, Wish] = {}
 
-    @cached_property
-    def planned(self) -> Mapping[str, Wish]:
-        """What the test requests by its signature, its fixtures and its markers: wishes by role."""
-        return roles_of(self._item)
+    @property
+    def wanted(self) -> dict[str, Wanted]:
+        """What the test wants for each planned role, without invalid requests: their fixtures raise the error."""
+        found = {}
+        for role, wish in self.planned.items():
+            with suppress(ConfigError):
+                found[role] = wanted_of(self._item, role, wish)
+        return found
 
     @property
     def roles(self) -> list[str]:
@@ -65,13 +90,19 @@ class DevicesOf:
 
         return uses_request(self._item)
 
+    def has(self, role: str) -> bool:
+        """Return whether the device of `role` is one of them."""
+        return role in self._used or role in self.planned
+
     def note(self, role: str, wish: Wish) -> None:
         """Note that the test looked up the device of `role`, whose fixture has the arguments `wish`."""
         self._used[role] = wish
 
     def begin(self) -> None:
-        """Forget all lookups, because the test starts, perhaps for another attempt."""
+        """Forget all lookups, because the test starts, perhaps again; hooks may have changed its fixtures."""
+        self.planned = roles_of(self._item)
         self._used.clear()
+        self.states.clear()
         self.failure = None
 
 
@@ -80,3 +111,81 @@ def devices_of(item: pytest.Item) -> DevicesOf:
     if (found := item.stash.get(_DEVICES, None)) is None:
         found = item.stash[_DEVICES] = DevicesOf(item)
     return found
+
+
+def needs_of(item: pytest.Item, wishes: Mapping[str, Wish]) -> dict[str, Needs]:
+    """
+    Return what each device of a test must have: first the needs of its fixture, then those of markers, outermost first.
+
+    Args:
+        item: The test.
+        wishes: The wishes of the fixtures of its devices, by role.
+
+    Raises:
+        OptionError: A marker is invalid; the message names it and the test.
+    """
+    needs = {role: Needs(requires=wish.requires) for role, wish in wishes.items()}
+    for mark in reversed(list(item.iter_markers("jumpstarter")) if needs else []):
+        for kind, role, value in _marked(item, mark, wishes):
+            if role in needs:
+                values = getattr(needs[role], kind)
+                needs[role] = needs[role]._replace(**{kind: (*values, value)})
+    return needs
+
+
+def _marked(item: pytest.Item, mark: pytest.Mark, roles: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind of need, role, value) of one marker; a value without a role is for `dut`, or for the only role."""
+    default = next(iter(roles)) if len(roles) == 1 else DEFAULT_ROLE
+    where = f"@pytest.mark.jumpstarter of {item.nodeid}"
+    if mark.args or mark.kwargs.keys() - {"requires", "labels", "spoils"}:
+        raise OptionError(
+            f"{where}: the only arguments are requires=[DRIVER, …], labels=SELECTOR and spoils=True|False"
+        )
+    if not isinstance(mark.kwargs.get("spoils", True), bool):
+        raise OptionError(f"{where}: spoils is True or False, not {mark.kwargs['spoils']!r}")
+    for kind in ("requires", "labels"):
+        given = mark.kwargs.get(kind, ())
+        for text in (given,) if isinstance(given, str) else given:
+            role, value = split_role(str(text), default)
+            if role not in item.config.stash[ROLES]:
+                raise OptionError(f"{where}: no device fixture is named {role!r} (in {kind}={text!r})")
+            yield kind, role, _checked(kind, value, where)
+
+
+def _checked(kind: str, value: str, where: str) -> str:
+    if kind == "labels":
+        from pytest_jumpstarter.selector import Selector
+
+        try:
+            Selector.parse(value)
+        except SelectorError as exc:
+            raise OptionError(f"{where}: {exc}") from exc
+    elif not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", value):
+        raise OptionError(f"{where}: {value!r} is not the name or dotted path of a driver")
+    return value
+
+
+def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> None:
+    """
+    Check that several roles or workers do not request the same single device: of a lease, a shell or `--jmp-direct`.
+
+    Args:
+        settings: The settings, which name the source of devices.
+        roles: The roles that the tests request.
+        workers: How many processes run tests.
+
+    Raises:
+        OptionError: They do; the message names the roles.
+    """
+    leases = {role: found for role in roles if (found := settings.find("lease", role)) is not None}
+    devices = {role: f"lease {lease.text} ({lease.source})" for role, lease in leases.items()}
+    if settings.mode == "shell":
+        devices = dict.fromkeys(roles, "the exporter of the jmp shell")
+    elif settings.mode == "direct":
+        devices = dict.fromkeys(roles[:1], f"{settings['direct'].text} ({settings['direct'].source})")
+    for device in devices.values():
+        same = [role for role in devices if devices[role] == device]
+        if workers > 1:
+            raise OptionError(f"{device} is one device, but {workers} workers request it: use no -n, or -n 1")
+        if len(same) > 1:
+            raise OptionError(f"{device} is one device, but the tests request several: {', '.join(same)}")

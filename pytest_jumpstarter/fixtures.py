@@ -1,14 +1,17 @@
 """
-The fixtures `jumpstarter` and `console`, and `device_fixture`, which makes device fixtures.
+The fixtures `jumpstarter`, `console` and `record_metric`, and `device_fixture`, which makes device fixtures.
 
-`plugin` imports them, and pytest finds them there. This module is not a plugin, so `-p no:jumpstarter` removes them.
+`plugin` imports them, and pytest finds them there; it also makes `dut`, unless another plugin has one. This module is
+not a plugin, so `-p no:jumpstarter` removes them.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import pytest
 
@@ -23,25 +26,65 @@ from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
+    from pytest_jumpstarter.device.board import Board
+    from pytest_jumpstarter.device.board_results import BoardResult
     from pytest_jumpstarter.device.console import Console
+    from pytest_jumpstarter.evidence.metrics import MetricRecorder
     from pytest_jumpstarter.running.run import Run
+
+_B = TypeVar("_B", bound="Board")
 
 
 @pytest.fixture(scope="session")
 def jumpstarter(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: `.client` (the v1 client), `.mode`, `.leases`, `.settings`."""
-    from pytest_jumpstarter.running.schedule import SCHEDULE
+    from pytest_jumpstarter.host.real_files import real_files
 
-    if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
-        schedule.wait_for_imports()
-    from pytest_jumpstarter.running.start import start_run
-
-    run = start_run(request.session, request.config.stash[SETTINGS])
+    with real_files():
+        run = _started_run(request)
     yield run
     run.close()
 
 
+def _started_run(request: pytest.FixtureRequest) -> Run:
+    from pytest_jumpstarter.host.grpc_import import before_grpc
+    from pytest_jumpstarter.running import SCHEDULE
+
+    if (schedule := request.config.stash.get(SCHEDULE, None)) is not None:
+        schedule.wait_for_imports()
+    before_grpc()
+    from pytest_jumpstarter.running.start import start_run
+
+    return start_run(request.session, request.config.stash[SETTINGS])
+
+
+@overload
 def device_fixture(
+    kind: type[_B],
+    /,
+    *,
+    selector: str | None = None,
+    exporter: str | None = None,
+    scope: str | None = None,
+    requires: Sequence[str] = (),
+    selectors: Sequence[str] = (),
+) -> Callable[..., _B]: ...
+
+
+@overload
+def device_fixture(
+    *,
+    selector: str | None = None,
+    exporter: str | None = None,
+    scope: str | None = None,
+    requires: Sequence[str] = (),
+    selectors: Sequence[str] = (),
+) -> Callable[..., Device]: ...
+
+
+def device_fixture(
+    kind: type[Board] | None = None,
+    /,
     *,
     selector: str | None = None,
     exporter: str | None = None,
@@ -58,6 +101,7 @@ def device_fixture(
         gateway = device_fixture(selector="kind=gateway,can", scope="module")
 
     Args:
+        kind: A class derived from `Board`, which the device is then of; the drivers that it declares are required.
         selector: Label selector of the exporter; `--jmp-selector gateway:…` overrides it.
         exporter: Name of the exporter; `--jmp-exporter gateway:…` overrides it.
         scope: session, package, module, class or function; None for `--jmp-scope`.
@@ -67,34 +111,70 @@ def device_fixture(
     Raises:
         SelectorError: A selector does not parse.
         OptionError: There is no such scope.
+        TypeError: `kind` is not such a class.
     """
     __tracebackhide__ = True  # for an error in a conftest, pytest then shows the line that called us
     check_arguments(selectors if selector is None else (selector,), scope)
-    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=tuple(requires), selectors=tuple(selectors))
+    required = (*requires, *(_required_drivers(kind) if kind is not None else ()))
+    wish = Wish(selector=selector, exporter=exporter, scope=scope, requires=required, selectors=tuple(selectors))
+    if not wish.is_empty:
+        from pytest_jumpstarter.host.grpc_import import before_grpc
+
+        before_grpc()
 
     def device(request: pytest.FixtureRequest) -> Generator[Device, None, None]:
-        """A leased, connected device; its drivers are attributes: `.power.on()`, `.console()`."""
-        yield from leased_device(request, wish)
+        """A leased, connected device. Its drivers are attributes: `dut.power.on()`."""
+        yield from leased_device(request, wish, kind)
 
+    caller = sys._getframe(1).f_globals.get("__name__", "")
+    if not caller.startswith("pytest_jumpstarter."):
+        device.__module__ = caller  # `--fixtures` shows it there; pytest cannot sort two of one name and place
     return fixture_of(device, wish)
 
 
-def leased_device(request: pytest.FixtureRequest, wish: Wish) -> Generator[Device, None, None]:
-    """Yield the device of the role that the fixture is named after; `wish` has the arguments of the fixture."""
-    from pytest_jumpstarter.running.device_fixtures import device_fixtures
-    from pytest_jumpstarter.running.schedule import SCHEDULE
+def _required_drivers(kind: type[Board]) -> list[str]:
+    """Return the drivers that a kind of board must have."""
+    __tracebackhide__ = True
+    from pytest_jumpstarter.device.board import Board, declared_drivers
+
+    if not isinstance(kind, type) or not issubclass(kind, Board):
+        hint = f"; a selector is given as selector={kind!r}" if isinstance(kind, str) else ""
+        raise TypeError(f"device_fixture: {kind!r} is not a class derived from Board{hint}")
+    return [name for name, is_required in declared_drivers(kind).items() if is_required]
+
+
+def leased_device(
+    request: pytest.FixtureRequest, wish: Wish, kind: type[Board] | None = None
+) -> Generator[Device, None, None]:
+    """
+    Yield the device of the role that the fixture is named after.
+
+    Args:
+        request: The request of the fixture.
+        wish: The arguments of the fixture.
+        kind: The class of the device; None for `Device`.
+    """
+    from pytest_jumpstarter.host.real_files import real_files
 
     role = str(request.fixturename)
-    run: Run = request.getfixturevalue("jumpstarter")
-    fixtures = device_fixtures(request.session)
-    fixtures.note_setup(request)
-    wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
-    schedule = request.config.stash.get(SCHEDULE, None)
-    together = schedule.together(wanted) if schedule is not None else [wanted]
     with ExitStack() as stack:
-        with fixtures.noting_failure(request):
-            device = stack.enter_context(run.device(wanted, together))
+        with real_files():
+            from pytest_jumpstarter.device.device import connected
+            from pytest_jumpstarter.running import SCHEDULE
+            from pytest_jumpstarter.running.device_fixtures import device_fixtures
+
+            run: Run = request.getfixturevalue("jumpstarter")
+            fixtures = device_fixtures(request.session)
+            fixtures.note_setup(request)
+            wanted = wanted_device(run.settings, role, wish, getattr(request, "param", None))
+            schedule = request.config.stash.get(SCHEDULE, None)
+            together = schedule.together(wanted) if schedule is not None else [wanted]
+            with fixtures.noting_failure(request):
+                device = stack.enter_context(run.device(wanted, together))
+                device = device if kind is None else kind(connected(device))
         yield device
+        with real_files():
+            stack.close()
 
 
 def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
@@ -111,8 +191,38 @@ def fixture_of(function: Any, wish: Wish) -> Callable[..., Device]:
 
 
 @pytest.fixture
-def console(dut: Device) -> Iterator[Console]:
-    """The serial console of `dut`, with pexpect's methods: `expect`, `expect_exact`, `sendline`, `before`, `after`."""
+def record_metric(request: pytest.FixtureRequest) -> MetricRecorder:
+    """
+    Record a number that the test measured.
+
+    For example `record_metric("boot_time", 3.2, unit="s", max=5)`; a value over `max` fails the test.
+    """
+    from pytest_jumpstarter.evidence.metrics import recorder
+
+    return recorder(request.node)
+
+
+@pytest.fixture
+def console(dut: Device, request: pytest.FixtureRequest) -> Iterator[Console]:
+    """
+    The serial console of `dut`, with pexpect's methods.
+
+    They are `expect`, `expect_exact`, `sendline`, `before`, `after` and more.
+    """
     found = dut.console()
-    yield found
+    before = found.fatal, found.timeout, found.keeps_escapes, found.spawn.searchwindowsize
+    if hasattr(pytest, "Subtests"):  # pytest 9
+        found.on_result = partial(_subtest, request)
+    yield found  # what a test sets is its own
+    found.on_result = None
+    found.fatal, found.timeout, found.keeps_escapes, found.spawn.searchwindowsize = before
     found.discard()  # so that the next test does not read output of this one
+
+
+def _subtest(request: pytest.FixtureRequest, result: BoardResult) -> None:
+    """Report the result of a test that ran on the board as that of a subtest."""
+    with request.getfixturevalue("subtests").test(result.name):
+        if result.outcome == "failed":
+            pytest.fail(result.message or "it failed on the board", pytrace=False)
+        if result.outcome == "skipped":
+            pytest.skip(result.message)

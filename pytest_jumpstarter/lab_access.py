@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing, ConfigError, LabError, NoDeviceSource
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.settings import Settings
 
 if TYPE_CHECKING:
     import pytest
 
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
+    from pytest_jumpstarter.client.v1.renewal import TokenRenewal
     from pytest_jumpstarter.lab import Lab
 
+_LOOK_INTERVAL = 1.0
 _FIVE_WAYS = """\
 no source of devices is configured. Five ways:
   pytest --jmp-lab=FILE              start a lab from this file
@@ -34,6 +37,8 @@ class LabAccess:
         own_client: Returns a client that somebody else made and closes, or None; called once, in lease mode.
         lab_elsewhere: Returns the client config of the embedded lab that another process runs; None if this process
             runs it.
+        token_elsewhere: Renews an expired token in another process, as `TokenRenewal` has it; None: in this one.
+        say: Called with each line that people should see when the embedded lab has started.
     """
 
     def __init__(
@@ -42,16 +47,22 @@ class LabAccess:
         *,
         own_client: Callable[[], Client | None],
         lab_elsewhere: Callable[[], Path] | None = None,
+        token_elsewhere: Callable[[str], Mapping[str, Any] | None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        self._say = say
         self._get_own_client = own_client
         self._own_client: Client | None = None
         self._lab_elsewhere = lab_elsewhere
+        self._token_elsewhere = token_elsewhere
         self._lock = threading.RLock()
         self._lab: Lab | None = None
         self._failure: LabError | None = None
         self._config: ClientConfig | None = None
         self._client: Client | None = None
+        self._renewal: TokenRenewal | None = None
+        self._looked = 0.0
 
     @property
     def has_lab(self) -> bool:
@@ -82,9 +93,31 @@ class LabAccess:
                 from pytest_jumpstarter.client.v1 import Client
 
                 config = self.config
-                self._client = self._own_client or Client.from_config(config)
-                self._client.renew = self._client.renew or config.read_token
+                self._client = client = self._own_client or Client.from_config(config)
+                client.renew = client.renew or (lambda: self.renewal.renew(client.token))
             return self._client
+
+    @property
+    def renewal(self) -> TokenRenewal:
+        """What renews the token of the client config. Errors as for `config`."""
+        with self._lock:
+            if self._renewal is None:
+                from pytest_jumpstarter.client.v1.renewal import TokenRenewal
+
+                self._renewal = TokenRenewal(self.config, elsewhere=self._token_elsewhere)
+            return self._renewal
+
+    def learn_tokens(self, *, is_urgent: bool = True) -> None:
+        """
+        Mask the tokens that another process has written into the client config, if this one uses it.
+
+        Args:
+            is_urgent: Whether something is about to be shown; otherwise the file is looked at once a second.
+        """
+        now = real_time.monotonic()
+        if self._client is not None and (is_urgent or now - self._looked > _LOOK_INTERVAL):
+            self._looked = now
+            self.renewal.look()
 
     def client_option(self) -> str:
         """Return the option that makes `jmp` use the client of this run; empty if it does so without one."""
@@ -133,23 +166,35 @@ class LabAccess:
     def _start_lab(self) -> Path:
         """Start the lab; if that failed before, raise the same error without another attempt."""
         from pytest_jumpstarter.lab import Lab
+        from pytest_jumpstarter.lab.documents import read_documents
+        from pytest_jumpstarter.lab.ports import shared_ports
 
         if self._failure is not None:
             raise self._failure
         setting = self._settings["lab"]
         lab = Lab([setting.value])
         try:
+            documents = read_documents([setting.value])
+            for text in shared_ports([document.config for document in documents]):  # before our exporters open them
+                self._say(text)
             lab.start()
         except LabError as exc:
             self._failure = LabError(f"{exc} (from {setting.source})")
             raise self._failure from exc
         self._lab = lab
+        for notice in (notice for document in documents for notice in document.notices):
+            self._say(notice)
         config: Path = lab.client_config
         return config
 
 
 def lab_access_of(
-    config: pytest.Config, settings: Settings, *, lab_elsewhere: Callable[[], Path] | None = None
+    config: pytest.Config,
+    settings: Settings,
+    *,
+    lab_elsewhere: Callable[[], Path] | None = None,
+    token_elsewhere: Callable[[str], Mapping[str, Any] | None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> LabAccess:
     """Return the access to the lab of a pytest run, whose hooks may provide a client."""
 
@@ -157,7 +202,9 @@ def lab_access_of(
         client: Client | None = config.hook.pytest_jumpstarter_client(config=config)
         return client
 
-    return LabAccess(settings, own_client=own_client, lab_elsewhere=lab_elsewhere)
+    return LabAccess(
+        settings, own_client=own_client, lab_elsewhere=lab_elsewhere, token_elsewhere=token_elsewhere, say=say
+    )
 
 
 def _config_of(client: Client, settings: Settings) -> ClientConfig:

@@ -20,33 +20,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
-from pytest_jumpstarter.errors import OptionError
-from pytest_jumpstarter.fixtures import console, jumpstarter
+from pytest_jumpstarter.fixtures import console, device_fixture, jumpstarter, record_metric
+from pytest_jumpstarter.option_errors import OptionError
 from pytest_jumpstarter.options import add_options
 from pytest_jumpstarter.roles import (
+    COLLECTED,
     MARKER,
+    RECORD_FORMAT,
     ROLES,
-    check_sharing,
+    STATES,
+    arguments_of,
     declared_roles,
-    needs_of,
+    roles_of,
+    uses_device,
 )
 from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
+    from pytest_jumpstarter.devices_of import Needs
     from pytest_jumpstarter.report.on_demand import ReportParts
 
-__all__ = ["console", "jumpstarter"]  # fixtures, which pytest finds here; the hooks below it finds by name
+__all__ = [
+    "console",
+    "jumpstarter",
+    "record_metric",
+]  # fixtures, which pytest finds here; the hooks below it finds by name
+
+_KEPT_ORDER = pytest.StashKey[str]()
+"""Why tests are not grouped by device; empty if they are."""
 
 _USAGE_ERROR = "jumpstarter_usage_error"  # key in xdist's `workeroutput`
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the option table."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the option table; if an option is used, prepare gRPC, before plugins and conftest files import it."""
+    if _uses_options(pluginmanager.get_plugin("pytestconfig")):
+        from pytest_jumpstarter.host.grpc_import import before_grpc
+
+        before_grpc()
     add_options(parser)
     parser.getgroup("jumpstarter").addoption(
         "--jmp-check",
@@ -54,6 +70,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Run no test; check the client config, the connection and the token, and whether every collected test "
         "can get its devices",
     )
+
+
+def _uses_options(config: pytest.Config | None) -> bool:
+    """Return whether an option of ours seems to be set; options are not parsed yet."""
+    if config is None:
+        return False
+    args = [*config.invocation_params.args, os.environ.get("PYTEST_ADDOPTS", "")]
+    if "JUMPSTARTER_HOST" in os.environ or any("--jmp-" in str(arg) for arg in args):
+        return True
+    if getattr(config, "inipath", None) is None:  # a plugin given to `pytest.main` is registered before pytest sets it
+        return False
+    from pytest_jumpstarter.pytest_private import has_ini_value
+
+    return has_ini_value(config, "jmp_")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -65,7 +95,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the settings, so that an invalid one ends the run before it starts."""
-    config.stash[ROLES] = set()
+    config.stash[ROLES], config.stash[STATES] = set(), {}
     config.addinivalue_line("markers", MARKER)
     config.pluginmanager.register(_RecordedReports(config), "jumpstarter-recorded-reports")
     try:
@@ -73,6 +103,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _register_outputs(config, config.stash[SETTINGS])
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
+    if config.stash[SETTINGS].is_any_set:
+        _watch_output(config)
     _register_dut(config, config.stash[SETTINGS])
     _start_workers_controller(config, config.stash[SETTINGS])
     _register_each_exporter(config, config.stash[SETTINGS])
@@ -88,12 +120,22 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
 
 
 def _register_dut(config: pytest.Config, settings: Settings) -> None:
-    """Register the fixture `dut`, unless another plugin has one and no setting of ours is set."""
-    others = [plugin for plugin in config.pluginmanager.get_plugins() if not _is_conftest(plugin)]
-    if settings.is_any_set or not any(callable(getattr(plugin, "dut", None)) for plugin in others):
-        from pytest_jumpstarter import dut
+    """
+    Register the fixture `dut`, unless another plugin has one.
 
-        config.pluginmanager.register(dut, "jumpstarter-dut")
+    If a setting of ours is set, only a `dut` that yields a device of ours counts, such as that of a shared plugin.
+    """
+    plugins = [plugin for plugin in config.pluginmanager.get_plugins() if not _is_conftest(plugin)]
+    found = [fixture for plugin in plugins if callable(fixture := getattr(plugin, "dut", None))]
+    overrides = [fixture for fixture in found if "dut" in arguments_of(fixture)]
+    others = [fixture for fixture in found if fixture not in overrides]
+    if any(uses_device(fixture, plugins) for fixture in others) or (others and not settings.is_any_set):
+        return
+    # Overrides are registered again, because the plugin that is registered last overrides.
+    for number, fixture in enumerate((device_fixture(), *overrides)):
+        module = ModuleType("dut")
+        module.dut = fixture  # type: ignore[attr-defined]
+        config.pluginmanager.register(module, f"jumpstarter-dut-{number}")
 
 
 def _is_conftest(plugin: object) -> bool:
@@ -106,13 +148,16 @@ def _start_workers_controller(config: pytest.Config, settings: Settings) -> None
     if not has_workers or hasattr(config, "workerinput") or config.getoption("collectonly"):
         return
     if settings.is_any_set or declared_roles(config.pluginmanager.get_plugins()):
+        from pytest_jumpstarter.host.grpc_import import before_grpc
+
+        before_grpc()
         from pytest_jumpstarter.running.start import start_workers_controller
 
         start_workers_controller(config, settings)
 
 
 def _register_each_exporter(config: pytest.Config, settings: Settings) -> None:
-    if any(setting.option.name == "each" for setting in settings.of_roles()):
+    if settings.all("each"):
         from pytest_jumpstarter.collection.parametrize import EACH, EachExporter
 
         config.stash[EACH] = each = EachExporter(config)
@@ -128,7 +173,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _register_retries(config: pytest.Config, settings: Settings) -> None:
-    if settings["retries"].value:
+    if not settings["retries"].is_default and settings["retries"].value:  # a default is not parsed in each run
         from pytest_jumpstarter.running.retries import RETRIED_PROTOCOL, RetriedProtocol
 
         config.stash[RETRIED_PROTOCOL] = protocol = RetriedProtocol()
@@ -137,11 +182,25 @@ def _register_retries(config: pytest.Config, settings: Settings) -> None:
 
 def _register_outputs(config: pytest.Config, settings: Settings) -> None:
     """Register the plugins that write files, in the process that prints, if a file is requested."""
-    is_requested = settings.all("report") or settings.find("artifacts") or config.getoption("htmlpath", default=None)
+    ours = settings.all("report") or any(settings.find(name) for name in ("artifacts", "history", "metrics"))
+    is_requested = ours or config.getoption("htmlpath", default=None)
     if is_requested and not hasattr(config, "workerinput"):
         from pytest_jumpstarter.report.files import register_outputs
 
         register_outputs(config, settings)
+
+
+def _watch_output(config: pytest.Config) -> None:
+    """Make all output of the run safe; in the process that prints also collect what no test's report tells."""
+    from pytest_jumpstarter.evidence.safe_reports import safe_reports
+    from pytest_jumpstarter.masking import learn_environment
+
+    learn_environment(os.environ)
+    safe_reports(config)
+    if not hasattr(config, "workerinput"):
+        from pytest_jumpstarter.report.run_end import run_end
+
+        run_end(config)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -151,32 +210,23 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_internalerror(excrepr: object) -> None:
-    """Mask the secrets in the traceback of an internal error."""
-    from pytest_jumpstarter.masking import learn_environment, masked
+    """Make the traceback of an internal error safe to show."""
+    from pytest_jumpstarter.masking import learn_environment
+    from pytest_jumpstarter.masking.structures import make_safe
 
     learn_environment(os.environ)
-    masked(excrepr, inside="_pytest._code")
+    make_safe(excrepr, inside=("_pytest._code",), kept=("style",))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put tests without devices first, then group by device, unless another option or plugin orders the tests."""
-    if _may_reorder(config) and any(devices_of(item).planned for item in items):
-        from pytest_jumpstarter.collection.order import grouped_by_device
-
-        items[:] = grouped_by_device(items)
-
-
-def _may_reorder(config: pytest.Config) -> bool:
-    """Return whether `--jmp-order` is on and no other option or plugin orders the tests."""
-    is_shuffled = config.pluginmanager.hasplugin("randomly") and config.getoption("randomly_reorganize", default=True)
-    is_chosen = any(config.getoption(name, default=False) for name in ("failedfirst", "newfirst", "stepwise"))
-    return config.stash[SETTINGS]["order"].value == "on" and not is_shuffled and not is_chosen
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Note the order of collection, so that another order can be told from it."""
+    item.session.stash.setdefault(COLLECTED, []).append(item)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check settings and markers, and register the plugins that the collected tests need."""
+    """Put the tests in order, check settings and markers, and register the plugins that the tests need."""
+    _arrange(session)
     try:
         _check_settings(session)
         _register_for_tests(session)
@@ -184,6 +234,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if hasattr(session.config, "workeroutput"):
             session.config.workeroutput[_USAGE_ERROR] = str(exc)
         raise
+
+
+def _arrange(session: pytest.Session) -> None:
+    """Put tests without devices first, then group by device; this is after all others that may order the tests."""
+    order = session.config.stash[SETTINGS]["order"]
+    if order.value != "off" and any(roles_of(item) for item in session.items):
+        from pytest_jumpstarter.collection.order import arrange
+
+        session.config.stash[_KEPT_ORDER] = arrange(session)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Show why tests are not grouped by device."""
+    reason = config.stash.get(_KEPT_ORDER, "")
+    is_shown = reason and config.option.verbose >= 0
+    return [f"jumpstarter: tests keep their order ({reason}), so boards may be held longer"] if is_shown else []
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -205,7 +271,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def _check_settings(session: pytest.Session) -> None:
-    """Raise a usage error for settings of unknown roles; Jumpstarter's variables may be set for another purpose."""
+    """Raise a usage error for settings of unknown roles and states; Jumpstarter's variables may be set for others."""
     roles = session.config.stash[ROLES]
     for setting in session.config.stash[SETTINGS].of_roles():
         if setting.role not in roles and setting.source != setting.option.variable:
@@ -213,26 +279,37 @@ def _check_settings(session: pytest.Session) -> None:
                 f"{setting.source}: no device fixture is named {setting.role!r} (in {setting.role}:{setting.text}); "
                 f"there are {', '.join(sorted(roles))}"
             )
+    if session.config.stash[STATES] or session.config.stash[SETTINGS].all("state"):
+        from pytest_jumpstarter.states.planned import check_states
+
+        try:
+            check_states(session.config)
+        except OptionError as exc:
+            raise pytest.UsageError(str(exc)) from exc
 
 
 def _register_for_tests(session: pytest.Session) -> None:
-    """Check the markers of the collected tests, and register the plugins that these tests need."""
-    try:
-        by_role = [need for item in session.items for need in needs_of(item, devices_of(item).planned).items()]
-        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
-        check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
-    except OptionError as exc:
-        raise pytest.UsageError(str(exc)) from exc
+    """Register the plugins that the collected tests need."""
+    _forget_last_collection(session.config)
+    by_role = _needs_by_role(session) if any(roles_of(item) for item in session.items) else []
+    if by_role:
+        _require_support(session)
     needs = [need for _, need in by_role]
     if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
         from pytest_jumpstarter.collection.requirements import Requirements
 
         session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
     if needs:
-        from pytest_jumpstarter.running.schedule import SCHEDULE, Schedule
+        _watch_output(session.config)
+        from pytest_jumpstarter.running import SCHEDULE
+        from pytest_jumpstarter.running.schedule import Schedule
 
         session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
         session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
+        if session.config.stash[STATES]:
+            from pytest_jumpstarter.states.board_states import board_states
+
+            board_states(session)  # after the schedule: states end before devices are released
     if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
         from pytest_jumpstarter.collection.collect_only import DeviceListing
 
@@ -241,6 +318,53 @@ def _register_for_tests(session: pytest.Session) -> None:
         from pytest_jumpstarter.collection.check import Check
 
         session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
+
+
+def _require_support(session: pytest.Session) -> None:
+    """Raise a usage error if tests with devices cannot run in this process."""
+    from pytest_jumpstarter.host.unsupported import reason_against_devices
+
+    with_devices = [item for item in session.items if roles_of(item)]
+    is_marked = any(item.get_closest_marker("forked") for item in with_devices)
+    is_forked = session.config.pluginmanager.hasplugin("pytest_forked") and (
+        is_marked or session.config.getoption("forked", default=False)
+    )
+    is_run = not session.config.getoption("collectonly") and not session.config.getoption("jmp_check")
+    if is_run and (reason := reason_against_devices(is_forked=is_forked)):
+        raise pytest.UsageError(reason)
+
+
+def _forget_last_collection(config: pytest.Config) -> None:
+    """Unregister what was registered for tests that were collected before, by a host that collects more than once."""
+    for name in ("requirements", "schedule", "board-states", "device-listing", "check"):
+        if (plugin := config.pluginmanager.get_plugin(f"jumpstarter-{name}")) is not None:
+            config.pluginmanager.unregister(plugin)
+            if name == "schedule":
+                from pytest_jumpstarter.running import SCHEDULE
+
+                del config.stash[SCHEDULE]
+            elif name == "board-states":
+                from pytest_jumpstarter.states.board_states import BOARD_STATES
+
+                del config.stash[BOARD_STATES]
+
+
+def _needs_by_role(session: pytest.Session) -> list[tuple[str, Needs]]:
+    """
+    Return what the device of each role must have for each test that requests one.
+
+    Raises:
+        pytest.UsageError: A marker is invalid, or several roles or workers request the same single device.
+    """
+    from pytest_jumpstarter.devices_of import check_sharing, needs_of
+
+    try:
+        by_role = [need for item in session.items for need in needs_of(item, roles_of(item)).items()]
+        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
+        check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
+    except OptionError as exc:
+        raise pytest.UsageError(str(exc)) from exc
+    return by_role
 
 
 class _RecordedReports:
@@ -256,7 +380,8 @@ class _RecordedReports:
         record = getattr(report, "jumpstarter", None)
         if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
             return (yield)
-        from pytest_jumpstarter.report.on_demand import ReportParts
+        if self._parts is None:
+            from pytest_jumpstarter.report.on_demand import ReportParts
 
-        self._parts = self._parts or ReportParts(self._config)
+            self._parts = ReportParts(self._config)
         return (yield from self._parts.show(report))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -43,6 +47,40 @@ def junit_forget(config: pytest.Config, element: Any) -> None:
     xml = config.stash.get(xml_key, None)
     if xml is not None and element in xml.node_reporters_ordered:
         xml.node_reporters_ordered.remove(element)
+
+
+def _inicfg(config: pytest.Config) -> Any:
+    return vars(config).get("_inicfg") or vars(config).get("inicfg", {})  # until pytest 9.0.0 it is the second
+
+
+def has_ini_value(config: pytest.Config, prefix: str) -> bool:
+    """
+    Return whether the ini file has a value whose name starts with `prefix`.
+
+    Reason: pytest stores each value that it is asked for, before it has read all overrides of the command line.
+    """
+    return any(str(name).startswith(prefix) for name in _inicfg(config))
+
+
+def toml_value(config: pytest.Config, name: str) -> object:
+    """
+    Return the value of an ini option as TOML has it, from `[tool.pytest]` or `pytest.toml`; None if it has none.
+
+    Reason: pytest 9 gives such a value only if it is of the one type that the option was declared with.
+    """
+    found: Any = _inicfg(config).get(name)
+    return found.value if getattr(found, "mode", "ini") == "toml" else None
+
+
+def grouped_by_parameters(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """
+    Return tests in pytest's own order: those with the same parameter of a wide scope are together.
+
+    Reason: pytest moves tests in the same hook as plugins, and does not tell which of them moved a test.
+    """
+    from _pytest.fixtures import reorder_items
+
+    return list(reorder_items(items))
 
 
 def fixture_definitions(item: pytest.Item, name: str) -> Sequence[pytest.FixtureDef[Any]]:
@@ -121,6 +159,16 @@ def item_of(request: pytest.FixtureRequest) -> pytest.Item:
     return item
 
 
+def request_of(item: pytest.Item) -> pytest.FixtureRequest:
+    """
+    Return the request of a test, which looks up fixtures.
+
+    Reason: pytest gives it to fixtures only.
+    """
+    request: pytest.FixtureRequest = item._request  # type: ignore[attr-defined]  # of functions
+    return request
+
+
 def fixturedef_of(request: pytest.FixtureRequest) -> pytest.FixtureDef[Any]:
     """
     Return the fixture that a request is for.
@@ -144,13 +192,34 @@ def on_getfixturevalue(request: pytest.FixtureRequest, on_fixture: Callable[[pyt
 
     def getfixturevalue(argname: str) -> Any:
         __tracebackhide__ = True
-        value = original(argname)
+        with _warnings_for(request, sys._getframe(1)):
+            value = original(argname)
         if argname != "request":
             on_fixture(request._get_active_fixturedef(argname))
         return value
 
     request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # for this one request
     request.jumpstarter_watched = True  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _warnings_for(request: pytest.FixtureRequest, caller: FrameType) -> Iterator[None]:
+    """
+    In a teardown, issue warnings of our call of `getfixturevalue` for the line that called us.
+
+    Reason: pytest warns of such calls, for the line that calls it. Only its private state tells the phase.
+    """
+    __tracebackhide__ = True
+    is_active: Callable[[object], bool] = getattr(request.session._setupstate, "is_node_active", lambda _: True)
+    if is_active(request.node):
+        return (yield)
+    try:
+        with warnings.catch_warnings(record=True, action="always") as caught:
+            yield
+    finally:
+        for each in caught:
+            is_ours, place = each.filename == __file__, (caller.f_code.co_filename, caller.f_lineno)
+            warnings.warn_explicit(each.message, each.category, *(place if is_ours else (each.filename, each.lineno)))
 
 
 def uses_request(item: pytest.Item) -> bool:
@@ -190,7 +259,7 @@ def forget_instance(item: pytest.Item) -> None:
 
 def junit_suite_property(config: pytest.Config, name: str, value: str) -> None:
     """
-    Add a property of the whole run to the JUnit file, if there is one.
+    Set a property of the whole run in the JUnit file, if there is one; an empty value removes it.
 
     Reason: pytest offers this by a fixture only, which does not work under xdist.
     """
@@ -198,7 +267,63 @@ def junit_suite_property(config: pytest.Config, name: str, value: str) -> None:
 
     xml = config.stash.get(xml_key, None)
     if xml is not None:
-        xml.add_global_property(name, value)
+        xml.global_properties[:] = [each for each in xml.global_properties if each[0] != name]
+        if value:
+            xml.add_global_property(name, value)
+
+
+def junit_interrupted(config: pytest.Config, test: str, reason: str) -> None:
+    """
+    Add an `<error>` to the element of a test that began and did not end.
+
+    Reason: the JUnit plugin writes an element without a name for it, which looks like a passed test.
+    """
+    from _pytest.junitxml import bin_xml_escape, mangle_test_address, xml_key
+
+    if (xml := config.stash.get(xml_key, None)) is None:
+        return
+    element = next((each for key, each in xml.node_reporters.items() if str(key[0]) == test), None)
+    element = element or xml.node_reporter(test)
+    if not any(node.tag in ("error", "failure") for node in element.nodes):
+        *names, name = mangle_test_address(test)
+        element.attrs.update(classname=".".join(filter(None, [xml.prefix, *names])), name=bin_xml_escape(name))
+        element._add_simple("error", bin_xml_escape(reason), reason)
+
+
+def junit_change(config: pytest.Config, change: Callable[[str], str]) -> None:
+    """
+    Change the properties of the run and the attributes of its tests in the JUnit file.
+
+    Reason: `record_testsuite_property` and `record_xml_attribute` write them without a hook.
+    """
+    from _pytest.junitxml import xml_key
+
+    if (xml := config.stash.get(xml_key, None)) is None:
+        return
+    xml.global_properties[:] = [(change(name), change(value)) for name, value in xml.global_properties]
+    for element in xml.node_reporters_ordered:
+        attributes = element.attrs if hasattr(element, "attrs") else element.to_xml().attrib
+        for name in attributes.keys() - {"time", "line"}:
+            attributes[name] = change(attributes[name])
+
+
+def junit_write(config: pytest.Config, replacing: Callable[[Path], AbstractContextManager[Path]]) -> None:
+    """
+    Write the JUnit file, where `replacing` says; it is written again later.
+
+    Reason: pytest writes it only once, before all teardowns, and not at once as a whole.
+    """
+    from _pytest.junitxml import xml_key
+
+    if (xml := config.stash.get(xml_key, None)) is None:
+        return
+    elements, file = xml.node_reporters_ordered, xml.logfile
+    xml.node_reporters_ordered = [each for each in elements if each.to_xml().get("name")]  # the others have not ended
+    try:
+        with replacing(Path(file)) as xml.logfile:
+            xml.pytest_sessionfinish()
+    finally:
+        xml.node_reporters_ordered, xml.logfile = elements, file
 
 
 def junit_error(config: pytest.Config, element: Any, kind: str) -> None:
@@ -236,30 +361,39 @@ def junit_output(element: Any, text: str) -> None:
 
 def log_handlers(config: pytest.Config) -> list[logging.Handler]:
     """
-    Return the log handlers by which pytest shows, captures and writes log records.
+    Return the log handlers by which pytest shows and writes log records.
 
     Reason: a filter on a logger only gets the records of this logger, and pytest has no hook for log records.
     """
     plugin = config.pluginmanager.get_plugin("logging-plugin")
-    names = ("caplog_handler", "report_handler", "log_cli_handler", "log_file_handler")
+    names = ("report_handler", "log_cli_handler", "log_file_handler")
     found = [getattr(plugin, name, None) for name in names]
     return [handler for handler in found if isinstance(handler, logging.Handler)]
 
 
-class _Loggers(dict[str, Any]):
-    """The loggers of the process; while they are gone through, another thread may add one."""
+class _ChangedFile:
+    """A file that changes each text that is written to it."""
 
-    def values(self) -> Any:
-        """Return the loggers that are there now."""
-        return list(super().values())
+    def __init__(self, file: Any, change: Callable[[str], str]) -> None:
+        self._file = file
+        self._change = change
+
+    def write(self, text: str) -> Any:
+        """Write a text."""
+        return self._file.write(self._change(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
 
 
-def let_loggers_come() -> None:
+def change_terminal(config: pytest.Config, change: Callable[[str], str]) -> None:
     """
-    Let a thread import modules, which make loggers, while tests run.
+    Call `change` with each text that is written to pytest's terminal, and write what it returns; once for each run.
 
-    Reason: pytest goes through all loggers, without a lock, whenever a phase of a test begins.
+    Reason: pytest has no hook for what it and plugins write.
     """
-    manager = logging.Logger.manager
-    if not isinstance(manager.loggerDict, _Loggers):
-        manager.loggerDict = _Loggers(manager.loggerDict)
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    writer = getattr(reporter, "_tw", None)
+    file = getattr(writer, "_file", None)
+    if writer is not None and file is not None and not isinstance(file, _ChangedFile):
+        writer._file = _ChangedFile(file, change)

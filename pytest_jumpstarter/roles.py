@@ -4,19 +4,18 @@ Roles: what a device fixture requests, and what each collected test requests.
 All of it comes from the suite itself, its markers and the settings; nothing here calls the lab.
 """
 
-# No annotations from __future__: a NamedTuple would compile each of its annotations, in every run.
+from __future__ import annotations
 
-import re
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import pytest
 
-from pytest_jumpstarter.errors import OptionError, SelectorError
-from pytest_jumpstarter.options import DEFAULT_ROLE, SCOPES, checked_selector
-from pytest_jumpstarter.settings import SETTINGS, Settings, split_role
+from pytest_jumpstarter.option_errors import OptionError, SelectorError
+from pytest_jumpstarter.options import SCOPES
+from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted
@@ -24,13 +23,23 @@ if TYPE_CHECKING:
 ROLES = pytest.StashKey[set[str]]()
 """The names of all device fixtures that pytest has found."""
 
+STATES = pytest.StashKey[dict[str, list[Any]]]()
+"""The board states that pytest has found, by the names of their fixtures (states/fixture.py)."""
+
+RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
+"""Identifies the record on a report (evidence/record.py). It is here because every run needs it."""
+
+COLLECTED = pytest.StashKey[list[pytest.Item]]()
+"""The tests of a session, in the order in which pytest collected them. It is here because every run needs it."""
+
 MARKER = (
-    "jumpstarter(requires=['[ROLE:]DRIVER', ...], labels='[ROLE:]SELECTOR'): "
-    "what the leased device must have; otherwise the test is skipped"
+    "jumpstarter(requires=['[ROLE:]DRIVER', ...], labels='[ROLE:]SELECTOR', spoils=True|False): "
+    "what the leased device must have; otherwise the test is skipped; "
+    "spoils: whether the test leaves the board in no known state"
 )
 
 
-class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run pays
+class Wish:
     """
     What a device fixture requests: the arguments of `device_fixture`.
 
@@ -43,34 +52,51 @@ class Wish(NamedTuple):  # cheaper at import than a dataclass, which every run p
         source: What messages call the source of these values; empty for `device_fixture of ROLE`.
     """
 
-    selector: str | None = None
-    exporter: str | None = None
-    scope: str | None = None
-    requires: tuple[str, ...] = ()
-    selectors: tuple[str, ...] = ()
-    source: str = ""
+    def __init__(
+        self,
+        *,
+        selector: str | None = None,
+        exporter: str | None = None,
+        scope: str | None = None,
+        requires: tuple[str, ...] = (),
+        selectors: tuple[str, ...] = (),
+        source: str = "",
+    ) -> None:
+        self.selector = selector
+        self.exporter = exporter
+        self.scope = scope
+        self.requires = requires
+        self.selectors = selectors
+        self.source = source
 
-
-class Needs(NamedTuple):
-    """
-    What the leased device must have for a test; otherwise the test is skipped.
-
-    Attributes:
-        requires: Dotted paths of drivers.
-        labels: Selectors that the labels of the exporter must all match.
-    """
-
-    requires: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    @property
+    def is_empty(self) -> bool:
+        """Whether the fixture has no arguments."""
+        return vars(self) == vars(Wish())
 
 
 class ExporterName(str):
-    """A parameter of a device fixture that is the name of an exporter; any other parameter is a selector."""
+    """
+    A parameter of a device fixture that is the name of an exporter; any other parameter is a selector.
 
-    __slots__ = ()
+    Attributes:
+        listed: The exporters from among which it was taken.
+    """
+
+    __slots__ = ("listed",)
+    listed: tuple[str, ...]
+
+    @classmethod
+    def all_of(cls, names: Sequence[str]) -> list[ExporterName]:
+        """Return one for each exporter that was listed."""
+        found = [cls(name) for name in names]
+        for each in found:
+            each.listed = tuple(names)
+        return found
 
 
 _WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
+_PLANNED = pytest.StashKey[dict[str, Wish]]()
 
 
 def remember_wish(function: object, wish: Wish) -> None:
@@ -78,12 +104,12 @@ def remember_wish(function: object, wish: Wish) -> None:
     _WISHES[_function(function)] = wish
 
 
-def wish_of(fixturedef: "pytest.FixtureDef[Any]") -> Wish | None:
+def wish_of(fixturedef: pytest.FixtureDef[Any]) -> Wish | None:
     """Return the wish of a device fixture; None for any other fixture."""
     return _WISHES.get(_function(fixturedef.func)) if is_device_fixture(fixturedef) else None
 
 
-def is_device_fixture(fixturedef: "pytest.FixtureDef[Any]") -> bool:
+def is_device_fixture(fixturedef: pytest.FixtureDef[Any]) -> bool:
     """Return whether a fixture yields a leased device; another fixture may have the same name."""
     return _function(fixturedef.func) in _WISHES
 
@@ -101,8 +127,10 @@ def check_arguments(selectors: Iterable[str], scope: str | None) -> None:
     """
     __tracebackhide__ = True
     for selector in selectors:
+        from pytest_jumpstarter.selector import Selector
+
         try:
-            checked_selector(selector)
+            Selector.parse(selector)
         except SelectorError as exc:
             raise SelectorError(f"device_fixture: {exc}") from None  # or pytest would show our code too
     if scope is not None and scope not in SCOPES:
@@ -113,14 +141,34 @@ def declared_roles(plugins: Iterable[object]) -> dict[str, Wish]:
     """Return the device fixtures that have arguments, of the plugins and conftest files that are loaded now."""
     modules = [vars(plugin) for plugin in plugins if isinstance(plugin, ModuleType)]
     named = [(name, value) for names in modules for name, value in names.items() if isinstance(value, Hashable)]
-    return {name: _WISHES[value] for name, value in named if value in _WISHES and _WISHES[value] != Wish()}
+    return {name: _WISHES[value] for name, value in named if value in _WISHES and not _WISHES[value].is_empty}
+
+
+def uses_device(fixture: object, plugins: Iterable[object]) -> bool:
+    """Return whether a fixture of a plugin yields a device of ours, itself or by a fixture that it requests."""
+    modules = [vars(plugin) for plugin in plugins if isinstance(plugin, ModuleType)]
+    requested = [names[name] for name in arguments_of(fixture) for names in modules if name in names]
+    is_device = any(isinstance(each, Hashable) and each in _WISHES for each in (fixture, *requested))
+    return is_device or "jumpstarter" in arguments_of(fixture)
+
+
+def arguments_of(fixture: object) -> tuple[str, ...]:
+    """Return the names of the fixtures that a fixture of a plugin requests."""
+    import inspect
+
+    try:
+        return tuple(inspect.signature(fixture).parameters)  # type: ignore[arg-type]  # whatever the plugin has there
+    except (TypeError, ValueError):
+        return ()
 
 
 def roles_of(item: pytest.Item) -> dict[str, Wish]:
     """Return the roles of the devices that a test requests, itself or through its fixtures."""
-    names = item.config.stash[ROLES].intersection(getattr(item, "fixturenames", ()))
-    wishes = {name: _wish_of(item, name) for name in sorted(names)}
-    return {name: wish for name, wish in wishes.items() if wish is not None}
+    if (planned := item.stash.get(_PLANNED, None)) is None:
+        names = item.config.stash[ROLES].intersection(getattr(item, "fixturenames", ()))
+        wishes = {name: _wish_of(item, name) for name in sorted(names)}
+        planned = item.stash[_PLANNED] = {name: wish for name, wish in wishes.items() if wish is not None}
+    return planned
 
 
 def _wish_of(item: pytest.Item, name: str) -> Wish | None:
@@ -135,86 +183,14 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
     return None
 
 
-def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> None:
-    """
-    Check that several roles or workers do not request the same single device: of a lease, a shell or `--jmp-direct`.
-
-    Args:
-        settings: The settings, which name the source of devices.
-        roles: The roles that the tests request.
-        workers: How many processes run tests.
-
-    Raises:
-        OptionError: They do; the message names the roles.
-    """
-    leases = {role: found for role in roles if (found := settings.find("lease", role)) is not None}
-    devices = {role: f"lease {lease.text} ({lease.source})" for role, lease in leases.items()}
-    if settings.mode == "shell":
-        devices = dict.fromkeys(roles, "the exporter of the jmp shell")
-    elif settings.mode == "direct":
-        devices = dict.fromkeys(roles[:1], f"{settings['direct'].text} ({settings['direct'].source})")
-    for device in devices.values():
-        same = [role for role in devices if devices[role] == device]
-        if workers > 1:
-            raise OptionError(f"{device} is one device, but {workers} workers request it: use no -n, or -n 1")
-        if len(same) > 1:
-            raise OptionError(f"{device} is one device, but the tests request several: {', '.join(same)}")
-
-
-def needs_of(item: pytest.Item, wishes: Mapping[str, Wish]) -> dict[str, Needs]:
-    """
-    Return what each device of a test must have: first the needs of its fixture, then those of markers, outermost first.
-
-    Args:
-        item: The test.
-        wishes: The wishes of the fixtures of its devices, by role.
-
-    Raises:
-        OptionError: A marker is invalid; the message names it and the test.
-    """
-    needs = {role: Needs(requires=wish.requires) for role, wish in wishes.items()}
-    for mark in reversed(list(item.iter_markers("jumpstarter")) if needs else []):
-        for kind, role, value in _marked(item, mark, wishes):
-            if role in needs:
-                values = getattr(needs[role], kind)
-                needs[role] = needs[role]._replace(**{kind: (*values, value)})
-    return needs
-
-
-def _marked(item: pytest.Item, mark: pytest.Mark, roles: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind of need, role, value) of one marker; a value without a role is for `dut`, or for the only role."""
-    default = next(iter(roles)) if len(roles) == 1 else DEFAULT_ROLE
-    where = f"@pytest.mark.jumpstarter of {item.nodeid}"
-    if mark.args or mark.kwargs.keys() - {"requires", "labels"}:
-        raise OptionError(f"{where}: the only arguments are requires=[DRIVER, …] and labels=SELECTOR")
-    for kind in ("requires", "labels"):
-        given = mark.kwargs.get(kind, ())
-        for text in (given,) if isinstance(given, str) else given:
-            role, value = split_role(str(text), default)
-            if role not in item.config.stash[ROLES]:
-                raise OptionError(f"{where}: no device fixture is named {role!r} (in {kind}={text!r})")
-            yield kind, role, _checked(kind, value, where)
-
-
-def _checked(kind: str, value: str, where: str) -> str:
-    if kind == "labels":
-        try:
-            checked_selector(value)
-        except SelectorError as exc:
-            raise OptionError(f"{where}: {exc}") from exc
-    elif not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", value):
-        raise OptionError(f"{where}: {value!r} is not the name or dotted path of a driver")
-    return value
-
-
-def wanted_of(item: pytest.Item, role: str, wish: Wish) -> "Wanted":
+def wanted_of(item: pytest.Item, role: str, wish: Wish) -> Wanted:
     """Return the device that a test wants for one of its roles; `wish` is that of the fixture."""
     callspec = getattr(item, "callspec", None)
     parameter = callspec.params.get(role) if callspec is not None else None
     return wanted_device(item.config.stash[SETTINGS], role, wish, parameter)
 
 
-def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> "Wanted":
+def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> Wanted:
     """
     Merge the wish of a device fixture with the settings for its role and the fixture's parameter.
 
@@ -226,15 +202,16 @@ def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object =
     from pytest_jumpstarter.leasing import Wanted
 
     selector, exporter, lease = (settings.find(name, role) for name in ("selector", "exporter", "lease"))
-    texts = {"selector": selector and selector.text, "exporter": exporter and exporter.text}
+    texts = {"selector": selector.text if selector else None, "exporter": exporter.text if exporter else None}
     sources = [setting.source for setting in (selector, exporter) if setting is not None]
     if not sources and (wish.selector or wish.exporter):  # with a setting, the fixture's arguments do not count
         texts, sources = (
             {"selector": wish.selector, "exporter": wish.exporter},
             [wish.source or f"device_fixture of {role}"],
         )
+    listed: tuple[str, ...] = ()
     if isinstance(parameter, ExporterName) and (each := settings.find("each", role)) is not None:
-        texts, sources = {"selector": each.text, "exporter": str(parameter)}, [each.source]
+        texts, sources, listed = {"selector": each.text, "exporter": str(parameter)}, [each.source], parameter.listed
     elif parameter is not None:
         kind, text = _parameter(role, parameter)
         texts[kind] = text
@@ -247,6 +224,8 @@ def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object =
         source=", ".join(sources),
         lease_source=lease.source if lease else "",
         wait=settings["wait"].value,
+        allow_disabled=settings.is_on("allow-disabled"),
+        listed=listed,
     )
 
 
@@ -256,4 +235,6 @@ def _parameter(role: str, parameter: object) -> tuple[str, str]:
         return "exporter", str(parameter)
     if not isinstance(parameter, str):
         raise OptionError(f"the parameter of {role!r} must be a label selector, not {parameter!r}")
+    from pytest_jumpstarter.option_values import checked_selector
+
     return "selector", checked_selector(parameter)

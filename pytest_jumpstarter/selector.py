@@ -2,7 +2,8 @@
 Label selectors: parse, match, and the canonical text.
 
 The grammar is that of Kubernetes' `labels.Parse`, which the lab controller uses: terms joined by commas, all of
-which must hold: `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k` (label exists), `!k` (label does not exist).
+which must hold: `k=v`, `k==v`, `k!=v`, `k in (a,b)`, `k notin (a,b)`, `k` (label exists), `!k` (label does not exist),
+`k>1`, `k<1`. The last two are only for listings: a lab controller does not lease by them.
 
 Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors
 """
@@ -10,15 +11,16 @@ Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pytest_jumpstarter.errors import SelectorError
+from pytest_jumpstarter.option_errors import SelectorError
 
-Operator = Literal["=", "in", "notin", "exists", "!exists"]
+Operator = Literal["=", "==", "!=", ">", "<", "in", "notin", "exists", "!exists"]
 
-_TOKEN = re.compile(r"\s*(?:(?P<symbol>==|!=|[=!(),])|(?P<word>[^\s=!(),]+))")
+_TOKEN = re.compile(r"\s*(?:(?P<symbol>==|!=|[=!(),<>])|(?P<word>[^\s=!(),<>]+))")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _PREFIX = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 
@@ -43,16 +45,25 @@ class Term:
     values: tuple[str, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Return whether `labels` fulfil this condition; `notin` holds for a missing label."""
+        """Return whether `labels` fulfil this condition; `notin` and `!=` hold for a missing label."""
         match self.operator:
             case "exists":
                 return self.key in labels
             case "!exists":
                 return self.key not in labels
-            case "notin":
+            case "notin" | "!=":
                 return labels.get(self.key) not in self.values
+            case ">" | "<":
+                return self._compares(labels.get(self.key, ""))
             case _:
                 return labels.get(self.key) in self.values
+
+    def _compares(self, value: str) -> bool:
+        """Return whether `value` is a number, and greater or less than ours."""
+        if not _NUMBER.fullmatch(value):
+            return False
+        number, bound = int(value), int(self.values[0])
+        return number > bound if self.operator == ">" else number < bound
 
     def __str__(self) -> str:
         match self.operator:
@@ -60,10 +71,12 @@ class Term:
                 return self.key
             case "!exists":
                 return f"!{self.key}"
-            case "=":
-                return f"{self.key}={self.values[0]}"
+            case "=" | "==" | ">" | "<":
+                return f"{self.key}{self.operator}{self.values[0]}"
+            case "!=":
+                return f"{self.key} notin ({','.join(sorted(set(self.values)))})"
             case _:
-                return f"{self.key} {self.operator} ({','.join(sorted(self.values))})"
+                return f"{self.key} {self.operator} ({','.join(sorted(set(self.values)))})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +84,9 @@ class Selector:
     """
     Conditions on an exporter's labels, all of which must hold.
 
-    `str(selector)` is the form in which the lab controller returns a selector: terms sorted by key, `!=` written as
-    `notin`, `==` as `=`. Two selectors with the same text match the same labels.
+    `str(selector)` of a parsed selector is canonical: terms sorted by key, `!=` written as `notin`, `==` as `=`. Two
+    selectors with the same text match the same labels. A lab controller leases by the canonical text only: it refuses
+    `==`.
     """
 
     terms: tuple[Term, ...]
@@ -83,9 +97,9 @@ class Selector:
         Parse a selector.
 
         Raises:
-            SelectorError: `text` is not a selector, or requires one label to have two values.
+            SelectorError: `text` is not a selector, requires one label to have two values, or compares numbers.
         """
-        return cls(_normalise(_Parser(text).terms(), text))
+        return cls(_normalise(parse_terms(text), text))
 
     @property
     def match_labels(self) -> dict[str, str]:
@@ -104,11 +118,26 @@ class Selector:
         return ",".join(map(str, self.terms))
 
 
-def _normalise(terms: Iterator[Term], text: str) -> tuple[Term, ...]:
+def parse_terms(text: str) -> tuple[Term, ...]:
+    """
+    Return the terms of a selector, as they are written.
+
+    Raises:
+        SelectorError: `text` is not a selector.
+    """
+    return tuple(_Parser(text).terms())
+
+
+def _normalise(terms: Iterable[Term], text: str) -> tuple[Term, ...]:
     """Merge repeated `=` and `notin` terms of one key into one term, and sort the terms."""
     merged: dict[tuple[str, Operator], Term] = {}
     rest: list[Term] = []
-    for term in terms:
+    for term in map(_plain, terms):
+        if term.operator in (">", "<"):
+            raise SelectorError(
+                f"selector {text!r} compares numbers with {term.operator}; a lab controller does not lease by that:"
+                f" list the values, as in {term.key} in (1,2)"
+            )
         known = merged.setdefault((term.key, term.operator), term)
         if known.values == term.values:
             continue
@@ -122,6 +151,12 @@ def _normalise(terms: Iterator[Term], text: str) -> tuple[Term, ...]:
         else:
             rest.append(term)
     return tuple(sorted([*merged.values(), *rest], key=lambda term: (term.key, str(term))))
+
+
+def _plain(term: Term) -> Term:
+    """Return `term` with `=` for `==`, and `notin` for `!=`."""
+    plain: dict[Operator, Operator] = {"==": "=", "!=": "notin"}
+    return replace(term, operator=plain.get(term.operator, term.operator))
 
 
 class _Parser:
@@ -154,18 +189,15 @@ class _Parser:
             return Term(key=self._key(), operator="!exists")
         key = self._key()
         match self._peek():
-            case "=" | "==":
+            case "=" | "==" | "!=" as operator:
                 self.position += 1
-                return Term(key=key, operator="=", values=(self._value(),))
-            case "!=":
+                return Term(key=key, operator=operator, values=(self._value(),))
+            case ">" | "<" as operator:
                 self.position += 1
-                return Term(key=key, operator="notin", values=(self._value(),))
-            case "in":
+                return Term(key=key, operator=operator, values=(self._number(),))
+            case "in" | "notin" as operator:
                 self.position += 1
-                return Term(key=key, operator="in", values=self._values())
-            case "notin":
-                self.position += 1
-                return Term(key=key, operator="notin", values=self._values())
+                return Term(key=key, operator=operator, values=self._values())
             case _:
                 return Term(key=key, operator="exists")
 
@@ -190,6 +222,12 @@ class _Parser:
         word = self._next("a value")
         if not is_label_value(word):
             raise self._error(f"{word!r} is not a label value (letters, digits, '-', '_', '.'; at most 63)")
+        return word
+
+    def _number(self) -> str:
+        word = self._next("a number")
+        if not _NUMBER.fullmatch(word):
+            raise self._error(f"{word!r} is not a whole number of at most 19 digits")
         return word
 
     def _peek(self) -> str | None:

@@ -5,26 +5,26 @@ The command line wins over the environment, the environment over the ini file, t
 for roles takes `[ROLE:]VALUE` and may be repeated; a value without a role is for `dut`.
 """
 
-# No annotations from __future__: a NamedTuple would compile each of its annotations, in every run.
+from __future__ import annotations
 
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from pytest_jumpstarter.errors import OptionError, SelectorError
+from pytest_jumpstarter.option_errors import OptionError, SelectorError
 from pytest_jumpstarter.options import DEFAULT_ROLE, OPTIONS, Option
 
 _DEFAULT = "default"
 _ROLE = r"(?s)([A-Za-z_]\w*):(.*)"
 
 
-class Setting(NamedTuple):
+class Setting:
     """
     One value in force.
 
@@ -35,15 +35,16 @@ class Setting(NamedTuple):
         role: The role that it is for; empty if the option is not for roles.
     """
 
-    text: str
-    source: str
-    option: Option
-    role: str = ""
+    def __init__(self, *, text: str, source: str, option: Option, role: str) -> None:
+        self.text = text
+        self.source = source
+        self.option = option
+        self.role = role
 
     @property
     def value(self) -> Any:
         """The parsed value; it is parsed on first use, because most runs use few of them."""
-        return _parsed(self.option.parse, self.text)
+        return _parsed(self.option, self.text)
 
     @property
     def is_default(self) -> bool:
@@ -61,8 +62,8 @@ class Setting(NamedTuple):
 
 
 @cache
-def _parsed(parse: Callable[[str], Any], text: str) -> Any:
-    return parse(text)
+def _parsed(option: Option, text: str) -> Any:
+    return option.parse(text)
 
 
 class Settings:
@@ -72,15 +73,16 @@ class Settings:
     `settings["wait"]` is a `Setting`; `settings.find("selector", role)` is a `Setting` or None.
     """
 
-    def __init__(self, settings: list[Setting], environ: Mapping[str, str]) -> None:
+    def __init__(self, settings: list[Setting], environ: Mapping[str, str], folder: Path) -> None:
         self._settings = {
             (setting.option.name, setting.text if setting.option.is_repeatable else setting.role): setting
             for setting in settings
         }
         self.environ = environ
+        self._folder = folder
 
     @classmethod
-    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> "Settings":
+    def of(cls, config: pytest.Config, environ: Mapping[str, str] = os.environ) -> Settings:
         """
         Read command line, environment and ini.
 
@@ -91,9 +93,11 @@ class Settings:
         # JMP_LEASE is not a lease of the embedded lab or of --jmp-direct; inside a shell it is the shell's own lease.
         if environ.get("JUMPSTARTER_HOST") or any(setting.option.name in ("lab", "direct") for setting in found):
             found = [setting for setting in found if setting.source != setting.option.variable]
-        settings = cls(list(reversed(found)), environ)  # the first one wins, so it is added last
+        # The first one found wins, so it is added last.
+        settings = cls(list(reversed(found)), environ, config.invocation_params.dir)
         _check_hold(settings, has_workers=bool(config.getoption("tx", default=None)))
         _check_direct(settings)
+        _check_history(settings)
         return settings
 
     def __getitem__(self, name: str) -> Setting:
@@ -104,12 +108,26 @@ class Settings:
         return self._settings.get((name, role))
 
     def all(self, name: str) -> list[Setting]:
-        """Return all settings of the repeatable option called `name`."""
+        """Return all settings of the option called `name`: one for each of its values, or for each role."""
         return [setting for setting in self._settings.values() if setting.option.name == name]
+
+    def path(self, name: str) -> Path | None:
+        """Return the path that the option called `name` names; None if it is not set."""
+        setting = self.find(name)
+        return self._folder / setting.value if setting is not None else None
+
+    def is_on(self, name: str) -> bool:
+        """Return whether the switch called `name` is on; it is off if nothing set it."""
+        setting = self.find(name)
+        return setting is not None and setting.value == "on"
 
     def of_roles(self) -> list[Setting]:
         """Return the settings that are for roles."""
         return [setting for setting in self._settings.values() if setting.role]
+
+    def choosing_devices(self) -> list[Setting]:
+        """Return the settings that say which device a role gets."""
+        return [setting for setting in self.of_roles() if setting.option.name != "state"]
 
     @property
     def mode(self) -> str:
@@ -117,7 +135,7 @@ class Settings:
         for mode in ("lab", "direct"):
             if self.find(mode):
                 return mode
-        overrides = any(setting.is_on_command_line for setting in self.of_roles())
+        overrides = any(setting.is_on_command_line for setting in self.choosing_devices())
         if self.environ.get("JUMPSTARTER_HOST") and not overrides:
             return "shell"
         return "lease"
@@ -134,12 +152,12 @@ class Settings:
         shell = self.environ.get("JUMPSTARTER_HOST")
         if not self.is_any_set:
             return []
-        from pytest_jumpstarter.masking import learn_environment, mask
+        from pytest_jumpstarter.masking import learn_environment, safe
 
         learn_environment(self.environ)
         values = [f"{self.mode} mode", *([f"JUMPSTARTER_HOST={shell}"] if shell else []), *map(str, settings)]
         return textwrap.wrap(
-            mask(f"jumpstarter: {', '.join(values)}"),
+            safe(f"jumpstarter: {', '.join(values)}"),
             79,
             subsequent_indent="  ",
             break_on_hyphens=False,
@@ -182,6 +200,15 @@ def _check_direct(settings: Settings) -> None:
             raise OptionError(f"{setting.source}: with --jmp-direct there is no lab controller, and so no lease")
 
 
+def _check_history(settings: Settings) -> None:
+    """Raise an error for an option of the history without a history."""
+    if settings.find("history") is not None:
+        return
+    for name, value in (("avoid-unhealthy", "on"), ("order", "longest")):
+        if (setting := settings.find(name)) is not None and setting.value == value:
+            raise OptionError(f"{setting.source}: {value} needs --jmp-history, which is not set")
+
+
 SETTINGS = pytest.StashKey[Settings]()
 """The key of the settings in force, in a config's stash."""
 
@@ -215,12 +242,45 @@ def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]
         yield text, option.flag
     if option.variable and environ.get(option.variable):
         yield environ[option.variable], option.variable
-    if ini := config.getini(option.ini):
-        for text in ini if isinstance(ini, list) else [ini]:
-            value = str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text
-            yield value, f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
+    source = f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
+    for text in _ini_texts(option, config, source):
+        yield str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text, source
     if option.default is not None:
         yield option.default, _DEFAULT
+
+
+def _ini_texts(option: Option, config: pytest.Config, source: str) -> list[str]:
+    """
+    Return the values of `option` in the ini file as text.
+
+    Raises:
+        OptionError: TOML has a value of a type that the option does not take.
+    """
+    value: object = None
+    if config.inipath is not None and config.inipath.suffix == ".toml":
+        from pytest_jumpstarter.pytest_private import toml_value
+
+        value = toml_value(config, option.ini)
+    if value is None:
+        value = config.getini(option.ini)
+    if value is None or value == "":
+        return []
+    if isinstance(value, list) and not option.takes_many:
+        raise OptionError(f"{source}: {value!r} is a list; write one value")
+    if isinstance(value, str) and option.takes_many:
+        value = [line.strip() for line in value.splitlines() if line.strip()]
+    return [_toml_text(option, each, source) for each in (value if isinstance(value, list) else [value])]
+
+
+def _toml_text(option: Option, value: object, source: str) -> str:
+    """Return a value of TOML as it would be written on the command line."""
+    from datetime import time  # the type of 00:15:00
+
+    if isinstance(value, bool) and option.is_switch:
+        return "on" if value else "off"
+    if isinstance(value, bool) or not isinstance(value, str | int | float | time):
+        raise OptionError(f"{source}: {value!r} is not a value for {option.flag} {option.metavar}")
+    return str(value)
 
 
 def split_role(text: str, default: str = DEFAULT_ROLE) -> tuple[str, str]:

@@ -2,7 +2,8 @@
 Stop a run in order after SIGINT, SIGTERM or SIGHUP: its leases are released first, then pytest ends the run.
 
 A CI system waits about ten seconds between its signal and SIGKILL. So a separate thread releases the leases at once,
-while the main thread leaves the test. A second signal waits for that thread, then ends the process.
+while the main thread leaves the test. A second signal writes the reports, waits for that thread, then ends the process.
+The signals may be so close that the second interrupts the handler of the first, so nothing here waits for a lock.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -18,9 +20,13 @@ from typing import Any
 
 import pytest
 
+from pytest_jumpstarter.host import real_time
+
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RELEASE_TIMEOUT = 5.0
 """Seconds for releasing all leases after a signal."""
+
+_LOOK_INTERVAL = 0.01
 
 
 class OrderlyStop:
@@ -33,14 +39,18 @@ class OrderlyStop:
 
     Attributes:
         received: The signal that ends the run; 0 if there was none.
+        before_end: Called after a second signal, before it ends the process: writes what would be lost.
     """
 
     def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
         self.received = 0
+        self.before_end: list[Callable[[], None]] = []
         self._release = release
         self._on_hangup = on_hangup
         self._former: dict[int, Any] = {}
-        self._thread: threading.Thread | None = None
+        self._is_starting = False
+        self._is_releasing = False
+        self._second = 0
         self._pid = os.getpid()
 
     def install(self) -> None:
@@ -61,8 +71,19 @@ class OrderlyStop:
 
     def wait_released(self) -> None:
         """Wait until the thread that releases the leases has ended, if a signal started it."""
-        if self._thread is not None:
-            self._thread.join(RELEASE_TIMEOUT)
+        deadline = real_time.monotonic() + RELEASE_TIMEOUT
+        while self._is_releasing and real_time.monotonic() < deadline:
+            real_time.sleep(_LOOK_INTERVAL)  # not `join`: a second signal may come in the middle of it
+
+    def require_none(self) -> None:
+        """
+        End the run if a signal came, although the test caught what the handler raised, or the interpreter dropped it.
+
+        Raises:
+            pytest.exit.Exception: A signal came.
+        """
+        if self.received:
+            raise self._exit()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         __tracebackhide__ = True  # pytest then shows the line at which the signal came
@@ -71,18 +92,47 @@ class OrderlyStop:
         if number == signal.SIGHUP and self._on_hangup is not None:
             self._on_hangup()
             return
+        if self._is_starting:
+            self._second = number
+            return
         if self.received:
-            self.wait_released()
-            self._end_as(number)
-        self.received = number
-        thread = threading.Thread(target=self._release, name="jumpstarter-release", daemon=True)
-        with suppress(RuntimeError):  # there are no more threads: the leases go back as the run unwinds
-            thread.start()
-            self._thread = thread
+            self._end_after_release(number)
+        self._start_release(number)
+        if self._second:
+            self._end_after_release(self._second)
         former = self._former.get(number)
         if callable(former):
             former(number, frame)  # Python's own for SIGINT raises KeyboardInterrupt
-        raise pytest.exit.Exception(f"{signal.Signals(number).name} received", returncode=128 + number)
+        raise self._exit()
+
+    def _start_release(self, number: int) -> None:
+        """Start the thread that releases the leases; a signal that comes meanwhile is noted as the second."""
+        self._is_starting = True
+        try:
+            self.received = number
+            self._is_releasing = True
+            start_new_thread(self._run_release, ())  # `Thread.start` would wait for locks
+        except RuntimeError:  # there are no more threads: the leases are released as the run ends
+            self._is_releasing = False
+        finally:
+            self._is_starting = False
+
+    def _run_release(self) -> None:
+        try:
+            self._release()
+        finally:
+            self._is_releasing = False
+
+    def _exit(self) -> BaseException:
+        name = signal.Signals(self.received).name
+        return pytest.exit.Exception(f"{name} received", returncode=128 + self.received)
+
+    def _end_after_release(self, number: int) -> None:
+        while self.before_end:  # meanwhile the leases are released in their thread
+            with suppress(Exception):  # the process ends in any case
+                self.before_end.pop()()
+        self.wait_released()
+        self._end_as(number)
 
     def _end_as(self, number: int) -> None:
         """End the process by the signal itself, with its default handler."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from faulty import FaultyLab, counting, faulty_lab, prepare
 from runs import environ_of, exporting, until
 
-from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.exporter_connection import warm_up
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.masking import known
+
+if TYPE_CHECKING:
+    from report_browser import Reader
+    from selenium.webdriver import Chrome
 
 # pytester takes back what an inner run imported, and these cannot be imported twice in one process.
 warm_up()
@@ -37,6 +42,17 @@ def exporter_document(name: str, labels: str, export: str | None = VIRTUAL_BOARD
     head = "apiVersion: jumpstarter.dev/v1alpha1\nkind: ExporterConfig\n"
     body = f"metadata:\n  name: {name}\n  labels: {{{labels}}}\n"
     return head + body + (f"export:\n{export}" if export else "") + more
+
+
+@contextmanager
+def serve_test_drivers(folder: Path, *documents: str) -> Iterator[Lab]:
+    """Serve exporters whose drivers may be modules of this folder; the lab file is written to `folder`."""
+    file = folder / "lab.yaml"
+    file.write_text("---\n".join(documents))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with Lab([file]) as lab:
+            yield lab
 
 
 HOOKS = """\
@@ -77,7 +93,10 @@ def _no_lab_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
 @pytest.fixture(autouse=True)
 def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget after each test what it gave out as secret, which may be a word of the next one's."""
-    monkeypatch.setattr(masking, "_known", list(masking._known))
+    ours = known.Secrets()
+    for secret in known._secrets.values:
+        ours.learn(secret)
+    monkeypatch.setattr(known, "_secrets", ours)
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +119,15 @@ def client(lab: Lab) -> Iterator[Client]:
 def active_leases(client: Client) -> Callable[[], list[Lease]]:
     """Return what lists the leases that are active or pending."""
     return lambda: list(client.list_leases())
+
+
+@pytest.fixture
+def held(client: Client, active_leases: Callable[[], list[Lease]]) -> Iterator[Callable[[], list[Lease]]]:
+    """Return what lists the leases that are active, and release them in the end, as people would."""
+    yield active_leases
+    for lease in active_leases():
+        client.delete_lease(lease.name)
+    until(lambda: client.get_exporter("board-1").status == "AVAILABLE", timeout=30)
 
 
 @pytest.fixture
@@ -128,6 +156,26 @@ def boards(own_exporters: FaultyLab, pytester: pytest.Pytester) -> Iterator[Faul
     own_exporters.forget_calls()
     yield own_exporters
     until(lambda: own_exporters.leases() == [] and own_exporters.status("board-1") == "AVAILABLE", timeout=60)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Start a headless Chromium with a profile of its own."""
+    from report_browser import chromium
+
+    with chromium(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+@pytest.fixture
+def reader(browser: Chrome, tmp_path: Path) -> Iterator[Reader]:
+    """Return a reader of pages; the page must not have complained in the end."""
+    from report_browser import Reader
+
+    reader = Reader(browser, tmp_path)
+    reader.emulate(1280)
+    yield reader
+    assert reader.errors() == []
 
 
 @pytest.fixture
@@ -167,3 +215,8 @@ def peer_environ(jmp: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def running_exporter(jmp: Path, peer_environ: dict[str, str]) -> Callable[..., AbstractContextManager[None]]:
     """Return what runs a real `jmp run`; see `exporting`."""
     return partial(exporting, jmp, peer_environ)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add an option for tests that take long."""
+    parser.addoption("--full", action="store_true", help="Also run what takes long, such as all of docs/neighbours.md")

@@ -30,6 +30,11 @@ class Counting(MockPower):
         return name
 
     @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    def fail(self, size: float) -> None:
+        """Raise an error of `size` characters, and then its reason."""
+        raise RuntimeError("e" * int(size) + " THE REASON")
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
     async def read_slowly(self, duration: float) -> AsyncGenerator[str, None]:
         """Yield a word, and another one `duration` seconds later."""
         yield "first"
@@ -76,3 +81,22 @@ class Flooding(_Port):
                 group.start_soon(print_on)
                 yield StapledObjectStream(typed, heard)
                 group.cancel_scope.cancel()
+
+
+@dataclass(kw_only=True)
+class Hesitant(_Port):
+    """A serial port that is not opened as long as `file` exists, and then says one line."""
+
+    file: str
+
+    @exportstream  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[ObjectStream[bytes], None]:
+        """Open the port."""
+        while Path(self.file).exists():
+            await sleep(0.1)
+        typed, read = create_memory_object_stream[bytes](1)
+        said, heard = create_memory_object_stream[bytes](1)
+        said.send_nowait(b"at last\r\n")
+        with typed, read, said, heard:
+            yield StapledObjectStream(typed, heard)

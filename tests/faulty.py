@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.lab.faults import order
 from pytest_jumpstarter.lab.weather import WATCHER
 
+_starting = threading.Lock()  # a start changes the environment for its processes
+
 
 class FaultyLab:
     """
@@ -29,9 +32,10 @@ class FaultyLab:
         calls: The names of the driver calls that were begun.
     """
 
-    def __init__(self, file: Path, folder: Path) -> None:
+    def __init__(self, file: Path, folder: Path, *, clients: Sequence[str] = ()) -> None:
         self._file = file
         self._folder = folder
+        self._clients = clients
         self._lab = self._new()
         self.config = folder / "config" / "clients" / "default.yaml"
         self._watcher = folder / "config" / "clients" / f"{WATCHER}.yaml"
@@ -39,7 +43,7 @@ class FaultyLab:
     def start(self) -> None:
         """Start it, on the same port and with the same leases if it was killed."""
         self._lab = self._new()
-        with pytest.MonkeyPatch.context() as patch:
+        with _starting, pytest.MonkeyPatch.context() as patch:
             patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where lab_snapshot is
             self._lab.start()
 
@@ -94,6 +98,11 @@ class FaultyLab:
         (lease,) = self.leases()
         return lease
 
+    def exporters(self) -> list[str]:
+        """Return the names of all exporters."""
+        with Client.from_config(self._watcher) as client:
+            return [each.name for each in client.list_exporters()]
+
     def status(self, exporter: str) -> str:
         """Return the status of an exporter."""
         with Client.from_config(self._watcher) as client:
@@ -121,17 +130,21 @@ class FaultyLab:
         new.replace(self.config)
 
     def _new(self) -> Lab:
-        arguments = ["--faults", str(self._folder), "--snapshot", "lab_snapshot"]
-        return Lab([self._file], config_dir=self._folder / "config", clients=[WATCHER], arguments=arguments)
+        return Lab(
+            [self._file],
+            config_dir=self._folder / "config",
+            clients=[WATCHER, *self._clients],
+            arguments=["--faults", str(self._folder), "--snapshot", "lab_snapshot"],
+        )
 
 
 @contextmanager
-def faulty_lab(document: Callable[[str], str]) -> Iterator[tuple[FaultyLab, Path]]:
+def faulty_lab(document: Callable[[str], str], *, clients: Sequence[str] = ()) -> Iterator[tuple[FaultyLab, Path]]:
     """Serve a lab from what `document` makes of its counting driver; yield its folder too."""
     with tempfile.TemporaryDirectory(prefix="pj-") as name:  # short enough for a socket's path
         folder = Path(name)
         (folder / "lab.yaml").write_text(document(str(folder / "calls")))
-        lab = FaultyLab(folder / "lab.yaml", folder)
+        lab = FaultyLab(folder / "lab.yaml", folder, clients=clients)
         lab.start()
         try:
             yield lab, folder

@@ -26,6 +26,7 @@ def occupied(client: Client) -> Iterator[Lease]:
     """Let somebody else hold the board that the suite wants."""
     other = client.create_lease(lease_id=f"other-{secrets.token_hex(4)}", selector="kind=dut", duration=120)
     try:
+        until(lambda: client.get_lease(other.name).is_ready, timeout=30)  # else a later lease may be first
         yield other
     finally:
         with suppress(AlreadyReleased):
@@ -40,27 +41,41 @@ for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
+HEEDING_SIGNALS = (sys.executable, "-S", "-c", _HEED_SIGNALS)
+"""What a command begins with that gets signals of a test."""
 
 
 @contextmanager
 def running(
-    suite: pytest.Pytester, *args: str, wrapper: Sequence[str] = (), python: str = sys.executable
+    suite: pytest.Pytester,
+    *args: str,
+    wrapper: Sequence[str] = (),
+    python: str = sys.executable,
+    stdout: IO[str] | int = subprocess.PIPE,
+    is_group: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run the suite in a process of its own; it is killed in the end if it has not ended by itself."""
-    heeding = [sys.executable, "-S", "-c", _HEED_SIGNALS]
-    command = [*heeding, *wrapper, python, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
+    """
+    Run the suite in a process of its own; it is killed in the end if it has not ended by itself.
+
+    With `is_group` it leads a process group, as in a job of a CI system, and the whole group is killed.
+    """
+    command = [*HEEDING_SIGNALS, *wrapper, python, "-m", "pytest", "-s", "-p", "no:cacheprovider", *args]
     with subprocess.Popen(
         command,
         cwd=suite.path,
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=is_group,
     ) as process:
         try:
             yield process
         finally:
             process.kill()
+            if is_group:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(stream: IO[str] | None, word: str) -> str:
@@ -81,6 +96,22 @@ def until(holds: Callable[[], bool], *, timeout: float) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not so after {timeout:g}s")
         time.sleep(0.05)
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Let a signal handler raise KeyboardInterrupt in this thread, as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def test_what_is_kept(suite: pytest.Pytester) -> None:
     assert "test_it.py-test_passes" not in kept
     tests = {test["id"].partition("::")[2]: test for test in json.loads((suite.path / "run.json").read_text())["tests"]}
     assert tests["test_setup"]["artifacts"]["files"] == sorted(setup)
-    assert 'href="out/test_it.py-test_setup/console.log"' in suite.path.joinpath("run.html").read_text()
+    assert '"out/test_it.py-test_setup/console.log"' in suite.path.joinpath("run.html").read_text()
 
 
 def test_policy_and_attempts(suite: pytest.Pytester) -> None:
@@ -250,3 +250,34 @@ def test_names_of_folders(tmp_path: Path, test: str, name: str) -> None:
     assert re.fullmatch(re.escape(name) + ("[0-9a-f]{8}" if name.endswith("-") else ""), found)
     assert new_folder(tmp_path, test, 1) != new_folder(tmp_path, test, 1)
     assert slug(test + "\x01") != slug(test + "\x02")
+
+
+def test_hooks_overwrite_nothing(suite: pytest.Pytester) -> None:
+    """A file of a hook that has the name of another file, of ours or of a hook, gets a name of its own."""
+    suite.makeconftest(
+        """
+        NAMES = ["test.json", "console.log", "CONSOLE.LOG", "notes.txt", "exporter.jsonl", "a.txt", "a.txt", "A.TXT"]
+        NAMES += ["a-2.txt", "../a.txt", "x" * 300, "", "power.json"]
+        def pytest_jumpstarter_collect_evidence(folder):
+            for number, name in enumerate(NAMES):
+                folder.add(name, f"hook {number}")
+            raise RuntimeError("a note")
+        """
+    )
+    suite.makepyfile(
+        """
+        def test_it(dut, console):
+            dut.power.on()
+            console.expect("login: ")
+            assert dut is None
+        """
+    )
+    suite.runpytest_subprocess("--jmp-artifacts=out").assert_outcomes(failed=1)
+    [files] = folders(suite).values()
+    of_hook = [int(text.removeprefix("hook ")) for text in files.values() if text.startswith("hook ")]
+    assert sorted(of_hook) == list(range(13))
+    assert json.loads(files["test.json"])["outcome"] == "failed"
+    assert "Boot ROM" in files["console.log"]
+    assert "RuntimeError: a note" in files["notes.txt"]
+    assert "power on" in files["exporter.jsonl"]
+    assert any("voltage" in text for text in files.values())

@@ -6,7 +6,7 @@ import itertools
 import random
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from runs import until
 
 from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Request, Response
 from pytest_jumpstarter.collection.auto_workers import number_of_workers
+from pytest_jumpstarter.errors import AlreadyReleased
 from pytest_jumpstarter.lab import Lab
-from pytest_jumpstarter.leasing import Wanted
+from pytest_jumpstarter.leasing import Wanted, availability
 from pytest_jumpstarter.leasing.availability import (
     Availability,
     ListedExporter,
@@ -83,7 +84,8 @@ def bench_client(bench: Lab) -> Iterator[Client]:
     with Client.from_config(bench.client_config) as client:
         yield client
         for each in client.list_leases():
-            client.delete_lease(each.name)
+            with suppress(AlreadyReleased):  # it is listed until it has ended
+                client.delete_lease(each.name)
         until(lambda: {each.status for each in client.list_exporters(filter="board=x")} == {"AVAILABLE"}, timeout=30)
 
 
@@ -99,6 +101,19 @@ def take(client: Client, exporter: str) -> None:
     """Lease an exporter, and wait until it is ours."""
     made = client.create_lease(lease_id=f"taken-{secrets.token_hex(4)}", exporter_name=exporter, duration=120)
     until(lambda: client.get_lease(made.name).is_ready, timeout=20)
+
+
+def note_requests(client: Client, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list to which the method of each later request of a client is added."""
+    asked: list[str] = []
+    send = client.send
+
+    def noting(request: Request) -> Response:
+        asked.append(request.method)
+        return send(request)
+
+    monkeypatch.setattr(client, "send", noting)
+    return asked
 
 
 class TestOneReading:
@@ -298,6 +313,20 @@ class TestDisabled:
         says = "*--jmp-each: no exporter that matches board=off is enabled: 2 disabled (off-1, off-2); ask *"
         (result.stderr if args else result.stdout).fnmatch_lines([says])
 
+    def test_is_leased_on_demand(self, benched: pytest.Pytester) -> None:
+        """One that is named can be leased with `--jmp-allow-disabled`, and the error without it says so."""
+        named = "--jmp-exporter=off-1"
+        result = benched.runpytest(named)
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*(ExporterDisabled); --jmp-allow-disabled leases it as it is"])
+        result = benched.runpytest(named, "--jmp-check")
+        result.stdout.fnmatch_lines(
+            ["dut: exporter off-1 * is not enabled: 1 disabled (off-1); *", "--jmp-allow-disabled"]
+        )
+        benched.runpytest(named, "--jmp-allow-disabled", "--jmp-check").stdout.fnmatch_lines(["*all can get theirs"])
+        benched.runpytest(named, "--jmp-allow-disabled").assert_outcomes(passed=1)
+        benched.runpytest("--jmp-selector=board=off", "--jmp-allow-disabled").assert_outcomes(errors=1)
+
     def test_is_told_before_it_is_needed(self, benched: pytest.Pytester) -> None:
         """While other tests run, a selector that only disabled exporters match is found out and told."""
         benched.makepyfile(
@@ -362,14 +391,7 @@ class TestOldExporters:
 
     def test_status_is_enough(self, bench_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where status tells all, leases are listed only for who asks for holders; no selector is asked for twice."""
-        asked = []
-        send = bench_client.send
-
-        def noting(request: Request) -> Response:
-            asked.append(request.method)
-            return send(request)
-
-        monkeypatch.setattr(bench_client, "send", noting)
+        asked = note_requests(bench_client, monkeypatch)
         Availability.ask(bench_client, [X], with_leases=False)
         assert asked == ["ListExporters"]
         Availability.ask(bench_client, [X, OFF, X])
@@ -385,3 +407,17 @@ def test_nobody_tells(bench: Lab, dead: str, tmp_path: Path) -> None:
     with Client.from_config(config) as client:
         assert describe_candidates(client, X).startswith("their states are unknown: ")
         assert hint_for(client, X) == ""
+
+
+def test_many_leases(bench_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line during a wait costs two requests, however many leases are waiting."""
+    monkeypatch.setattr(availability, "_PAGE", 2)
+    names = [f"many-{secrets.token_hex(4)}" for _ in range(3)]
+    for name in names:
+        bench_client.create_lease(lease_id=name, exporter_name="plain", duration=60)
+    asked = note_requests(bench_client, monkeypatch)
+    rich = Wanted(role="dut", selector="board=x,lin=true")
+    assert describe_candidates(bench_client, rich) == "1 match, 0 leased, 0 offline"
+    assert asked == ["ListExporters", "ListLeases"]
+    for name in names:
+        bench_client.delete_lease(name)

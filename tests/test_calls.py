@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 from anyio.from_thread import start_blocking_portal
+from drivers_for_faults import Counting
 from faulty import FaultyLab
-from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2, jumpstarter_pb2_grpc
+from jumpstarter_protocol import jumpstarter_pb2, jumpstarter_pb2_grpc
 from runs import running, until, wait_for
+from standalone import served, serving_drivers
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.device import blocking_calls
 from pytest_jumpstarter.device.blocking_calls import DriverPortal
 from pytest_jumpstarter.device.call_window import was_never_sent
+from pytest_jumpstarter.device.socket_end import new_folder
 
 SUITE = """
     def test_it(dut):
@@ -46,9 +50,9 @@ def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
                 return type(exc), str(exc), repr(exc.__cause__ and exc.__cause__.code())
 
         def test_it(dut):
-            assert dut.power.portal is not dut._portal
+            assert dut.power.portal is not dut._connected._portal
             def in_loop(driver, *args):
-                return dut._portal.call(driver.call_async, *args)
+                return dut._connected._portal.call(driver.call_async, *args)
             for driver, *args in [
                 (dut.power, "on"),
                 (dut.power, "read_back", 1, "two"),
@@ -65,12 +69,23 @@ def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
             async def call():
                 dut.power.on()
             with pytest.raises(RuntimeError, match="cannot be called from the event loop thread"):
-                dut._portal.call(call)
+                dut._connected._portal.call(call)
         """
     )
     result = suite.runpytest_subprocess("-s", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["*OUTCOME None", "*OUTCOME (<class '*DriverMethodNotImplemented'>*", "*OUTCOME (*"])
+
+
+def test_first_call_is_not_connected_first(tmp_path: Path) -> None:
+    """The first plain call goes over the connection that the drivers were asked for on; it opens none."""
+    with served(cast(Any, Counting)(file=str(tmp_path / "calls"))) as drivers:
+        address = cast(Any, drivers.root.portal)._new_channel.__self__.address
+        hidden = Path(address.removeprefix("unix:"))
+        hidden.rename(hidden.with_suffix(".hidden"))  # nobody can connect any more
+        cast(Any, drivers.root).call("count", "first", 0)
+        hidden.with_suffix(".hidden").rename(hidden)
+    assert (tmp_path / "calls").read_text().split() == ["first"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
@@ -132,13 +147,24 @@ def test_nothing_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             sent_in_loop.append(request)
 
     with start_blocking_portal() as loop, grpc.insecure_channel("unix:/nowhere") as channel:
-        portal = DriverPortal(loop, channel)
+        portal = DriverPortal(loop, lambda: channel)
         portal._driver_call = send  # type: ignore[assignment]  # here messages are words
         assert portal.call(Driver(LoopStub(), waits_first=True).call_async, "one") == "one"
         assert (sent, sent_in_loop) == ([], ["one"])
         with pytest.raises(RuntimeError, match="waits for something, and there is no event loop"):
             portal.call(Driver(LoopStub(), waits_first=False).call_async, "two")
         assert (sent, sent_in_loop) == (["two"], ["one"])
+
+
+def test_made_here_without_a_tunnel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Over a channel straight to the exporter, as in a shell, a plain call is made in the waiting thread, too."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the call was made in the loop")
+
+    with served(cast(Any, Counting)(file=str(tmp_path / "calls"))) as drivers:
+        monkeypatch.setattr(DriverPortal, "_call_in_loop", refuse)
+        assert cast(Any, drivers.root).call("count", "here", 0) == "here"
 
 
 class Power(jumpstarter_pb2_grpc.ExporterServiceServicer):
@@ -166,9 +192,10 @@ class Method:
 
 @pytest.fixture
 def socket() -> Iterator[str]:
-    """Return a path like that of a tunnel's socket, where nobody listens."""
-    with tempfile.TemporaryDirectory(prefix="pj-") as folder:
-        yield f"unix:{folder}/device"
+    """Return a path as a tunnel's socket has it, where nobody listens."""
+    folder = new_folder()
+    yield f"unix:{folder}/device"
+    shutil.rmtree(folder)
 
 
 def test_waits_for_the_connection(monkeypatch: pytest.MonkeyPatch, socket: str) -> None:
@@ -183,7 +210,7 @@ def test_waits_for_the_connection(monkeypatch: pytest.MonkeyPatch, socket: str) 
 
     monkeypatch.setattr(blocking_calls, "was_never_sent", look)
     with start_blocking_portal() as loop, grpc.insecure_channel(socket) as channel, ThreadPoolExecutor(2) as pool:
-        call = pool.submit(DriverPortal(loop, channel).call, Method().call_async, "on")
+        call = pool.submit(DriverPortal(loop, lambda: channel).call, Method().call_async, "on")
         assert has_failed.wait(30)
         server = grpc.server(pool)
         jumpstarter_pb2_grpc.add_ExporterServiceServicer_to_server(power, server)
@@ -198,7 +225,55 @@ def test_gives_up_with_the_tunnel(monkeypatch: pytest.MonkeyPatch, socket: str) 
     """A call that could not be sent ends at once where there will be no other connection."""
     monkeypatch.setattr(blocking_calls, "_CALL", Method.call_async)
     with start_blocking_portal() as loop, grpc.insecure_channel(socket) as channel:
-        portal = DriverPortal(loop, channel, lambda: False)
+        portal = DriverPortal(loop, lambda: channel, lambda: False)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             portal.call(Method().call_async, "on")
     assert was_never_sent(caught.value)
+
+
+LONG = """
+    import pytest
+
+    @pytest.mark.parametrize("size", [4_000, 9_000, 15_000, 20_000, 400_000])
+    def test_long_error(dut, size):
+        driver = getattr(dut, "counter", dut.client)
+        for way in (driver.call, lambda *args: dut._connected._portal.call(driver.call_async, *args)):
+            with pytest.raises(Exception) as caught:
+                way("fail", size)
+            assert "e" * size + " THE REASON" in str(caught.value)
+"""
+
+
+def test_long_error_through_a_tunnel(pytester: pytest.Pytester, boards: FaultyLab) -> None:
+    """An error of a driver comes whole, however long it is: gRPC drops long ones by default."""
+    pytester.makepyfile(LONG)
+    pytester.runpytest().assert_outcomes(passed=5)
+
+
+def test_long_error_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """So it does over a socket that somebody else opened."""
+    counting: Any = Counting
+    pytester.makepyfile(LONG)
+    with serving_drivers(counting(file=str(tmp_path / "calls"))) as path:
+        monkeypatch.setenv("JUMPSTARTER_HOST", path)
+        monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
+        pytester.runpytest().assert_outcomes(passed=5)
+
+
+def test_shell_without_an_allow_list(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In a shell that names no driver clients to allow, the current client config does, as it does for `jmp`."""
+    pytester.makepyfile("def test_it(dut): dut.client.on()")
+    home, counting = tmp_path / "home", cast(Any, Counting)
+    (home / "clients").mkdir(parents=True)
+    (home / "config.yaml").write_text("kind: UserConfig\nconfig: {current-client: me}\n")
+    fields = "kind: ClientConfig\nmetadata: {namespace: lab, name: me}\nendpoint: lab:1\ntoken: a-token\n"
+    with serving_drivers(counting(file=str(tmp_path / "calls"))) as path:
+        monkeypatch.setenv("JUMPSTARTER_HOST", path)
+        monkeypatch.setenv("JMP_CLIENT_CONFIG_HOME", str(home))
+        for drivers, outcome in (("jumpstarter_driver_power.*", {"passed": 1}), ("other.*", {"errors": 1})):
+            (home / "clients" / "me.yaml").write_text(f"{fields}drivers: {{allow: ['{drivers}']}}\n")
+            result = pytester.runpytest()
+            result.assert_outcomes(**outcome)
+        result.stdout.fnmatch_lines([f"*which drivers.allow of client config {home}/clients/me.yaml *does not allow*"])

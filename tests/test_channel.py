@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import until
+from runs import interrupted_after, until
 
 from pytest_jumpstarter.workers.channel import ControllerEnd, Message, WorkerEnd
 
@@ -41,6 +41,30 @@ def worker_end(controller_end: ControllerEnd) -> Iterator[WorkerEnd]:
     yield end
     controller_end.close()
     end.tell("say", "")  # gets no answer, and closes the socket
+
+
+def test_answer_after_an_interruption() -> None:
+    """An answer that a worker did not wait for, because of a signal, is not taken for that to its next message."""
+    is_over = threading.Event()
+
+    def answer(message: Message) -> Message:
+        if message["do"] == "token":
+            is_over.wait(20)
+            return {"token": "late"}
+        return {"exporters": ["b-1"]}
+
+    end = ControllerEnd(answer)
+    worker_end = WorkerEnd(end.address, "gw0")
+    try:
+        with interrupted_after(0.2), pytest.raises(KeyboardInterrupt):
+            worker_end.token("old")
+        is_over.set()
+        assert worker_end.refused_exporters() == ["b-1"]
+        assert worker_end.token("old") == {"token": "late"}
+    finally:
+        is_over.set()
+        end.close()
+        worker_end.tell("say", "")  # gets no answer, and closes the socket
 
 
 def raw(end: ControllerEnd, data: bytes) -> socket.socket:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from importlib.metadata import version
 
 import pytest
 from runs import occupied
 from standalone import RunningExporter, serving
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.collection import check_machine
 from pytest_jumpstarter.lab import Lab
 
 SUITE = """
@@ -35,11 +38,16 @@ def test_all_is_well(suite: pytest.Pytester, client: Client, active_leases: Call
     result.assert_outcomes()
     result.stdout.fnmatch_lines(
         [
+            "python    3.*, *python*",
             "versions  pytest-jumpstarter *, jumpstarter *, pytest *",
+            "drivers   installed: *",
+            "jmp       *",
             "client    default in namespace lab, from client config*",
             "lab       127.0.0.1:*, without a proxy",
             "TLS       trusts tls.ca",
             "token     valid until * (36? days)",
+            "clock     20??-??-?? ??:?? *",
+            "policies  cannot be seen: the lab may refuse this client a board that it lists",
             "answer    7 exporters; two calls took * ms",
             "",
             "role     requests      match  online  free  leased by",
@@ -48,6 +56,41 @@ def test_all_is_well(suite: pytest.Pytester, client: Client, active_leases: Call
             "",
             "tests that need devices: 2; all can get theirs",
         ]
+    )
+
+
+def test_machine(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, lab: Lab) -> None:
+    """A package of a wrong version, a port that is not there and a mock are told, in this order, with what to do."""
+    suite.makeini("[pytest]\njmp_selector = kind=dut\njmp_lab = own-lab.yaml\n")
+    suite.path.joinpath("own-lab.yaml").write_text(
+        "metadata: {name: own-1, labels: {kind: dut}}\nexport:\n"
+        "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
+        "  serial: {type: jumpstarter_driver_pyserial.driver.PySerial, config: {url: /dev/ttyBOARD}}\n"
+    )
+    suite.makepyfile("def test_one(dut): pass")
+    found = {"jumpstarter": "0.10.1"}
+    monkeypatch.setattr(check_machine, "version", lambda name: found.get(name) or version(name))
+    monkeypatch.setattr(check_machine, "requires", lambda _: ["jumpstarter<0.10,>=0.8", "nonesuch>=2; extra == 'lab'"])
+    result = suite.runpytest("--jmp-check")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    words = re.sub(r"\s+", " ", result.stdout.str())
+    assert (
+        "packages ✗ jumpstarter 0.10.1 is installed, but jumpstarter<0.10,>=0.8 is needed; pip install 'jump" in words
+    )
+    assert "packages ✗ nonesuch is not installed; pip install 'nonesuch>=2' drivers " in words
+    assert ": power of own-1 is a mock (jumpstarter_driver_power.driver.MockPower) port " in words
+    assert "port ✗ own-1: /dev/ttyBOARD does not exist; serial ports of this machine: " in words
+    assert "exporter own-1 does not start: driver 'serial' " in words.partition(" error ✗ ")[2]
+
+
+def test_bad_facts_end_in_exit_code_1(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If all tests could get their devices, a ✗ is still a reason not to start; a clock that is behind is one."""
+    suite.makepyfile("def test_one(dut): pass")
+    monkeypatch.setattr(check_machine, "_CLOCK_TOLERANCE", timedelta(days=-3))
+    result = suite.runpytest("--jmp-check")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["clock     ✗ * behind the one that issued the*", "*; all can get theirs; but see what is marked ✗"]
     )
 
 

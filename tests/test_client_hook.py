@@ -46,7 +46,7 @@ def test_own_client(suite: pytest.Pytester, lab: Lab, monkeypatch: pytest.Monkey
     suite.makepyfile(TESTS)
     result = suite.runpytest("-s")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["MADE 1 CALLED True RENEWED BY <bound method *"])
+    result.stdout.fnmatch_lines(["MADE 1 CALLED True RENEWED BY <function LabAccess.*"])
     result = suite.runpytest("-s", "--jmp-check")
     result.stdout.fnmatch_lines(["client    default in namespace lab, from client config*", "*1; all can get theirs"])
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import xmlschema
-from conftest import exporter_document
+from conftest import exporter_document, serve_test_drivers
 
 from pytest_jumpstarter.lab import Lab
 
@@ -45,13 +45,9 @@ UBOOT = """\
 @pytest.fixture(scope="module")
 def uboot_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Serve two boards with U-Boot on their serial ports."""
-    file = tmp_path_factory.mktemp("lab") / "lab.yaml"
-    names = ("uboot-1", "uboot-2")
-    file.write_text("---\n".join(exporter_document(name, "board: uboot", UBOOT) for name in names))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the driver is
-        with Lab([file]) as lab:
-            yield lab
+    boards = (exporter_document(name, "board: uboot", UBOOT) for name in ("uboot-1", "uboot-2"))
+    with serve_test_drivers(tmp_path_factory.mktemp("lab"), *boards) as lab:
+        yield lab
 
 
 @pytest.fixture
@@ -89,7 +85,7 @@ def test_panic_in_setup_is_in_every_file(suite: pytest.Pytester) -> None:
     shown = [
         "console of dut (board-1)",
         f"lease {lease}",
-        "--- setup",
+        "-- setup",
         r"\d\d:\d\d:\d\d\.\d\d\d Boot ROM 1.0, board serial 0001",
         r"\d\d:\d\d:\d\d\.\d\d\d board login: " + re.escape(PANIC),
     ]
@@ -97,7 +93,7 @@ def test_panic_in_setup_is_in_every_file(suite: pytest.Pytester) -> None:
     section = tests["test_first"]["sections"][shown[0]]
     assert [line for line in shown[1:] if not re.search(rf"^{line}$", section, re.MULTILINE)] == []
     assert re.search(
-        r"--- setup\n(.*\n)*.* INFO power on$", tests["test_first"]["sections"]["exporter log of dut (board-1)"]
+        r"-- setup\n(.*\n)*.* INFO power on$", tests["test_first"]["sections"]["exporter log of dut (board-1)"]
     )
     assert "nothing during this test; before it" in tests["test_second"]["sections"][shown[0]]
     assert "Boot ROM" not in tests["test_other"]["sections"][shown[0]]
@@ -179,9 +175,10 @@ def test_flood_that_nobody_reads(uboots: pytest.Pytester) -> None:
     uboots.makepyfile(
         """
         import time
+        from pytest_jumpstarter.device.device import connected
         def test_it(dut, console):
             console.sendline("flood 256")
-            line = dut.serial_ports[0]
+            line = connected(dut).serial_ports[0]
             deadline = time.monotonic() + 60
             while not line.recording.tail(0, 10)[1].endswith(b"=> ") and time.monotonic() < deadline:
                 dut.power.on()
@@ -230,5 +227,56 @@ def test_hook_output_is_marked(suite: pytest.Pytester) -> None:
     suite.runpytest_subprocess("--jmp-report=run.json", "--jmp-selector=board=hooked").assert_outcomes(failed=1)
     log = told_by(suite)["test_it"]["sections"]["exporter log of dut (hook-1)"]
     assert re.search(
-        r"--- setup\n(.*\n)*.* INFO beforeLease hook: preparing the bench\n.*: the relay card is stuck", log
+        r"-- setup\n(.*\n)*.* INFO beforeLease hook: preparing the bench\n.*: the relay card is stuck", log
     )
+
+
+KUNIT = """
+    import time, pytest
+    from pytest_jumpstarter.masking import learn
+
+    def type_in(console, lines):  # the board echoes what is typed
+        console.timeout = 20
+        for line in lines:
+            console.sendline(line)
+
+    def test_results(dut, console):
+        dut.power.on()
+        console.expect("login: ", timeout=20)
+        console.sendline("")
+        type_in(console, ["TEST(G, first) PASS", "a b:2:two:FAIL: no", "a b:3:three:IGNORE: later"])
+        console.sendline("3 Tests 1 Failures 1 Ignored")
+        console.expect_results("unity")
+    def test_defaults(console):
+        assert (console.timeout, console.spawn.timeout, console.keeps_escapes) == (7, 7, False)
+    def test_live(dut, console, caplog):
+        caplog.set_level("INFO", "jumpstarter.console.dut")
+        learn("hush-hush")
+        console.sendline("red hush-hush ##[error]")
+        console.sendline("last of all")
+        console.expect("not found.*last of all.*not found", timeout=20)
+        deadline = time.monotonic() + 20
+        while not any("last of all" in message for message in caplog.messages) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        said = [message for message in caplog.messages if "red" in message]
+        assert said and "hush" not in str(said) and "##[" not in str(said), caplog.messages
+"""
+
+
+def test_results_and_lines_of_a_board(suite: pytest.Pytester) -> None:
+    """Results of tests on the board are in each report; its lines are shown and logged at once, without secrets."""
+    suite.makepyfile(KUNIT)
+    options = ("--jmp-report=run.json", "--junitxml=report.xml", "--jmp-console-live")
+    result = suite.runpytest_subprocess(*options, "--jmp-console-timeout=7", "--jmp-console-escapes=strip", "-rA")
+    outcomes = {test["id"].partition("::")[2]: test["outcome"] for test in told_by(suite).values()}
+    assert outcomes == {"test_results": "failed", "test_defaults": "passed", "test_live": "passed"}, result.outlines
+    result.stdout.re_match_lines(
+        [r"dut\| Boot ROM 1\.0, board serial 0001", r"dut\| .*\*\*\*", ".*1 of 3 tests failed"]
+    )
+    result.stdout.no_re_match_line(r"dut\| .*(hush|##\[)")
+    sections = told_by(suite)["test_results"]["sections"]
+    assert sections["tests on dut (board-1)"] == "G.first passed\ntwo failed: no\nthree skipped: later"
+    text = suite.path.joinpath("report.xml").read_text()
+    assert '<property name="jumpstarter.test.two" value="failed"' in text
+    if hasattr(pytest, "Subtests"):
+        result.stdout.re_match_lines([r"SUBFAILED\[two\] .*test_results"])

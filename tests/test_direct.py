@@ -57,7 +57,8 @@ def refused(suite: pytest.Pytester, message: str, *args: str) -> None:
     result = suite.runpytest(*args)
     result.assert_outcomes(errors=1)
     start = next(i for i, line in enumerate(result.outlines) if "ERROR at setup" in line)
-    said, end = result.outlines[start + 1 : start + 3]
+    shown = [line for line in result.outlines[start + 1 :] if not line.startswith("jumpstarter: exit code")]
+    said, end = shown[:2]
     assert fnmatchcase(said, message), said
     assert end.startswith(("===", "---"))
     assert PASSPHRASE not in result.stdout.str() + result.stderr.str()
@@ -142,7 +143,7 @@ def test_nobody_listens(here: pytest.Pytester, dead: str) -> None:
     """An exporter that is not there is a device error, since it may come back."""
     result = here.runpytest(f"--jmp-direct={dead}")
     assert result.ret == 8
-    result.stdout.fnmatch_lines([f"*device error: the exporter at {dead} (--jmp-direct) does not answer: *refused*"])
+    result.stdout.fnmatch_lines([f"*device error*: the exporter at {dead} (--jmp-direct) does not answer: *refused*"])
 
 
 def test_labels_that_contradict(here: pytest.Pytester, plain: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,3 +226,13 @@ def test_exporter_that_goes_away(here: pytest.Pytester, running_exporter: Runnin
     assert process.returncode == 8, output
     assert "2 device errors" in output
     assert f"exporter {address} does not answer" in output
+
+
+@pytest.mark.parametrize("passphrase", ["two\nlines", "sésame", "tab\t"])
+def test_passphrase_that_cannot_be_sent(
+    here: pytest.Pytester, plain: str, monkeypatch: pytest.MonkeyPatch, passphrase: str
+) -> None:
+    """A passphrase that gRPC cannot send is a configuration error that names the variable."""
+    monkeypatch.setenv("JMP_GRPC_PASSPHRASE", passphrase)
+    message = "JMP_GRPC_PASSPHRASE must be printable ASCII, in one line: gRPC sends nothing else"
+    refused(here, message, f"--jmp-direct=grpc://{plain}")

@@ -1,41 +1,33 @@
-"""README has every public name, fixture, hook, option and message; docs/architecture.md matches the code."""
+"""The pages in `docs/` match the code and what is tested; tests/test_site.py asks the site that is built of them."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
+import itertools
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import pytest_jumpstarter
-from pytest_jumpstarter import Console, Device, LeaseRequest, client, errors, hooks
+from pytest_jumpstarter import client, errors
 from pytest_jumpstarter.client import v1
-from pytest_jumpstarter.client.v1 import Client, Response
-from pytest_jumpstarter.lab.documents import read_documents
-from pytest_jumpstarter.options import OPTIONS, Option
-from pytest_jumpstarter.running.exit_code import EXIT_CODES
 
 ROOT = Path(__file__).parent.parent
-# Members that the parts of this package call on each other.
-INTERNAL = {
-    "close", "error", "is_open", "leaves_open", "log", "lose", "record", "release", "renew", "serial_ports", "source",
-    "supports",
-}  # fmt: skip
-README = (ROOT / "README.md").read_text().replace("\\|", "|")  # as a table has to write it
+DOCS = ROOT / "docs"
+PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]}
 PACKAGE = Path(pytest_jumpstarter.__file__).parent
 MAP, _, WALKS = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Six walks\n")
 
 
 @pytest.mark.parametrize("name", pytest_jumpstarter.__all__)
 def test_public_name_is_there_and_documented(name: str) -> None:
-    """Every public name can be imported, and README has it."""
+    """Every public name can be imported, and a page has it in its text, beside the list in the reference."""
     assert getattr(pytest_jumpstarter, name).__doc__
-    assert re.search(rf"`{name}\b", README)
+    assert any(re.search(rf"[`~.]{name}\b", text) for text in PAGES.values())
 
 
 def test_public_names_are_all() -> None:
@@ -44,62 +36,34 @@ def test_public_names_are_all() -> None:
     assert not hasattr(pytest_jumpstarter, "nonsense")
 
 
-@pytest.mark.parametrize("name", ["dut", "console", "jumpstarter"])
-def test_fixture_is_documented(pytester: pytest.Pytester, name: str) -> None:
-    """README has every fixture, and `pytest --fixtures` a docstring for it."""
-    assert f"| `{name}` |" in README
+@pytest.mark.parametrize("name", ["dut", "console", "jumpstarter", "record_metric"])
+def test_fixture_has_a_docstring(pytester: pytest.Pytester, name: str) -> None:
+    """`pytest --fixtures` shows a docstring for every fixture."""
     shown = pytester.runpytest("--fixtures").outlines
     ours = shown[next(i for i, line in enumerate(shown) if "pytest_jumpstarter.fixtures ---" in line) :]
     start = next(i for i, line in enumerate(ours) if re.match(rf"{name}\b", line))
     assert "no docstring available" not in ours[start + 1]
 
 
+def test_fixtures_fit(pytester: pytest.Pytester) -> None:
+    """What `pytest --fixtures` shows of each fixture fits into 80 columns."""
+    shown = pytester.runpytest("--fixtures").outlines
+    ours = shown[next(i for i, line in enumerate(shown) if "pytest_jumpstarter.fixtures ---" in line) + 1 :]
+    docs = [line for line in itertools.takewhile(lambda line: "---" not in line, ours) if line.startswith(" ")]
+    assert len(docs) >= 4
+    assert [line for line in docs if len(line) > 80] == []
+
+
 def test_every_fixture_is_tested_here(pytester: pytest.Pytester) -> None:
     """The list of fixtures above is complete."""
     shown = "\n".join(pytester.runpytest("--fixtures").outlines)
     section = shown.split("pytest_jumpstarter.fixtures ---")[1].split("\n---")[0]
-    assert sorted(re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE)) == ["console", "dut", "jumpstarter"]
-
-
-@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_option_is_documented(option: Option) -> None:
-    """README has every option with its metavar, its ini name, its variable and its default."""
-    row = next(line for line in README.splitlines() if line.startswith(f"| `{option.flag} {option.metavar}`"))
-    assert f"`{option.ini}`" in row
-    assert option.variable in row
-    assert (option.default or "") in row
-
-
-@pytest.mark.parametrize("name", [name for name in vars(hooks) if name.startswith("pytest_")])
-def test_hook_is_documented(name: str) -> None:
-    """README has every hook with its arguments, and the hook a docstring."""
-    signature = ", ".join(inspect.signature(getattr(hooks, name)).parameters)
-    assert f"| `{name}({signature})` |" in README
-    assert getattr(hooks, name).__doc__
-
-
-def test_lab_options_are_documented() -> None:
-    """README has every option of the lab's command line that is meant for people."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "pytest_jumpstarter.lab", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    flags = set(re.findall(r"(--[a-z-]+)", shown)) - {"--help"}
-    assert flags
-    assert [flag for flag in sorted(flags) if f"`{flag}" not in README] == []
-
-
-@pytest.mark.parametrize("name", v1.__all__)
-def test_client_name_is_documented(name: str) -> None:
-    """README has every public name of the client."""
-    assert re.search(rf"`{name}\b", README)
-
-
-@pytest.mark.parametrize("kind", [Client, Response, Device, Console, LeaseRequest], ids=lambda kind: kind.__name__)
-def test_members_are_documented(kind: type) -> None:
-    """README has every public member of what a test or hook is given, but for those that only this package calls."""
-    members = {name for name in vars(kind) if not name.startswith("_")} - INTERNAL
-    assert members
-    assert [name for name in sorted(members) if not re.search(rf"`\.?(\w+\.)?{name}\b", README)] == []
+    assert sorted(re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE)) == [
+        "console",
+        "dut",
+        "jumpstarter",
+        "record_metric",
+    ]
 
 
 def test_client_names_have_docstrings() -> None:
@@ -109,42 +73,32 @@ def test_client_names_have_docstrings() -> None:
     assert [name for name, value in vars(errors).items() if inspect.isclass(value) and not value.__doc__] == []
 
 
-def test_python_blocks_compile() -> None:
-    """Every Python block of README is Python."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 3
-    for block in blocks:
-        compile(block, "README.md", "exec")
+def test_messages_are_those_of_the_code() -> None:
+    """Every message that the page about messages explains is in the code, but for what others say in it."""
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text in several lines
+    rows = re.findall(r"^\| (.+?) \| ", PAGES["docs/reference/messages.md"], re.MULTILINE)
+    shown = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    parts = {part.strip(" ,()") for each in shown for part in re.split(r"…|: |'\w+'|jumpstarter_\S+|\d\S*|\(by", each)}
+    assert len(parts) > 20
+    assert {part for part in parts if part not in code} == {"invalid or missing passphrase"}
 
 
-def test_own_project(pytester: pytest.Pytester) -> None:
-    """The test, the lab file and the ini file of README are a project that passes."""
-    test = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
-    own = README.partition("## Your own project")[2].partition("\n## ")[0]
-    [lab], [ini] = (re.findall(rf"```{kind}\n(.*?)```", own, re.DOTALL) for kind in ("yaml", "ini"))
-    pytester.makepyfile(test_board=test)
-    pytester.path.joinpath("lab.yaml").write_text(lab)
-    pytester.path.joinpath("pytest.ini").write_text(ini)
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
-
-
-def test_bench_file_is_a_lab_file(tmp_path: Path) -> None:
-    """The lab knows every key of README's own lab files."""
-    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "ExporterConfig" in block]
-    assert len(blocks) == 2
-    for block in blocks:
-        file = tmp_path / "lab.yaml"
-        file.write_text(block)
-        [document] = read_documents([file])
-        assert document.driver_types
+def test_readme_is_short() -> None:
+    """README has 200 lines at most, and each of its links leads to a file."""
+    text = PAGES["README.md"]
+    assert len(text.splitlines()) <= 200
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_versions_are_those_that_are_tested() -> None:
-    """README's table of versions names what `.ci/versions` makes environments of, and what the project asks for."""
+    """The table of versions names what `.ci/versions` makes environments of, and what the project asks for."""
     script = (ROOT / ".ci" / "versions").read_text()
     lists = {name: found.split() for name, found in re.findall(r"^(\w+)=\(([^)]*)\)", script, re.MULTILINE)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    rows = dict(re.findall(r"^\| (.*?) \| (.*) \|$", README.partition("## Versions")[2], re.MULTILINE))
+    rows = dict(re.findall(r"^\| (.*?) \| (.*) \|$", PAGES["docs/project/versions.md"], re.MULTILINE))
     pythons, oldest_pytest = rows["Python"].split(", "), rows["pytest"].partition(".0,")[0]
     assert set(pythons) <= set(lists["pythons"])
     assert project["requires-python"] == f">={pythons[0]}"
@@ -153,6 +107,8 @@ def test_versions_are_those_that_are_tested() -> None:
     assert sorted(re.findall(r"0\.\d\.\d", rows["exporters"])) == lists["exporters"]
     for row in ("jumpstarter beside the plugin", "`jmp` with the embedded lab"):
         assert set(re.findall(r"0\.\d\.\d", rows[row])) == {*lists["peers"], lists["exporters"][-1]}
+    oldest, newest = ([int(part) for part in each[0].split(".")] for each in (lists["peers"], lists["exporters"][-1:]))
+    assert f"jumpstarter>={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}" in project["dependencies"]
 
 
 def test_wheel_has_what_it_needs() -> None:
@@ -164,17 +120,12 @@ def test_wheel_has_what_it_needs() -> None:
     assert (ROOT / "LICENSE").read_text().lstrip().startswith("Apache License")
 
 
-def test_exit_codes_are_documented() -> None:
-    """README has the table of exit codes, in the order in which they decide."""
-    rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES)
-    assert f"| exit code | what happened |\n| --- | --- |\n{rows}" in README
-
-
 def summary(path: Path) -> str:
     """Return the first paragraph of a module's docstring."""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n\n")[0].replace("\n", " ")
 
 
+@functools.cache
 def functions_in(path: Path) -> set[str]:
     """Return the functions of a module, methods with the name of their class."""
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef | ast.Module)]
@@ -205,3 +156,15 @@ def test_walk_is_that_of_the_code(walk: str) -> None:
         assert named - functions_in(PACKAGE / file) == set(), file
         methods = set(re.findall(r"`([A-Z]\w+\.[a-z_]+)`", words))
         assert methods - {name for path in PACKAGE.rglob("*.py") for name in functions_in(path)} == set()
+
+
+def test_every_example_is_run_and_shown() -> None:
+    """Each folder of examples is in the table of its page, and `.ci/run` runs its tests alone."""
+    script = (ROOT / ".ci" / "run").read_text()
+    folders = [path for path in (ROOT / "examples").iterdir() if path.is_dir() and not path.name.startswith((".", "_"))]
+    assert len(folders) >= 3
+    for folder in folders:
+        assert f"examples/{folder.name}/" in PAGES["docs/howto/examples.md"]
+        if list(folder.glob("test_*.py")):
+            assert f'examples/{folder.name}" && ' in script
+            assert (folder / "pytest.ini").exists()

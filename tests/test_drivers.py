@@ -27,7 +27,7 @@ from pytest_jumpstarter.leasing.from_controller import ControllerSource
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
 
 PATIENCE = 30.0
-QEMU_EXAMPLE = Path(__file__).parent.parent / "examples" / "qemu"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 LAB_FILE = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
@@ -210,14 +210,15 @@ def test_error_of_a_driver(bench: Device) -> None:
         bench.files.stat("nothing-here")
 
 
-def test_qemu_example_says_what_is_missing(tmp_path: Path) -> None:
-    """Where there is no QEMU, the tests of examples/qemu are skipped, and the reason names it and the cure."""
+@pytest.mark.parametrize(("example", "count"), [("qemu", 6), ("linux", 12)])
+def test_qemu_example_says_what_is_missing(tmp_path: Path, example: str, count: int) -> None:
+    """Where there is no QEMU, the tests of these examples are skipped, and the reason names it and the cure."""
     (tmp_path / "bin").mkdir()
     command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider"]
     environ = os.environ | {"PATH": str(tmp_path / "bin")}
     shown = subprocess.run(
-        command, cwd=QEMU_EXAMPLE, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=EXAMPLES / example, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
     ).stdout
     assert "qemu-system-aarch64, qemu-img" in shown
     assert "apt install" in shown
-    assert re.search(r"^=+ 6 skipped in", shown, re.MULTILINE)
+    assert re.search(rf"^=+ {count} skipped in", shown, re.MULTILINE)

@@ -6,7 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,15 +23,6 @@ FAIL = """
     def test_it(dut): assert dut.power.on() is ...
     def test_later(dut): pass
 """
-
-
-@pytest.fixture
-def held(client: Client, active_leases: ActiveLeases) -> Iterator[ActiveLeases]:
-    """Return what lists the leases that are active, and release them in the end, as people would."""
-    yield active_leases
-    for lease in active_leases():
-        client.delete_lease(lease.name)
-    until(lambda: client.get_exporter("board-1").status == "AVAILABLE", timeout=30)
 
 
 def lines_of(output: str) -> tuple[str, str]:

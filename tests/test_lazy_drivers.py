@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
-import grpc
 import pytest
 from jumpstarter.client import DriverClient
 from jumpstarter_driver_composite.driver import Composite
 from jumpstarter_driver_network.driver import EchoNetwork
 from jumpstarter_driver_power.driver import MockPower
 from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport
-from standalone import serving_drivers
+from standalone import served, serving_drivers
 
-from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder, LazyChildren, _tree
-from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers, MissingDriver
-from pytest_jumpstarter.device.exporter_connection import ExporterConnection, TlsAdvice
-from pytest_jumpstarter.device.portal import Portal
+from pytest_jumpstarter.device.driver_builder import BadDriverReport, _tree
+from pytest_jumpstarter.device.drivers import Drivers
+from pytest_jumpstarter.device.missing_driver import MissingDriver
 from pytest_jumpstarter.errors import ConfigError, DriverMissing
 
 LAB_FILE = """\
@@ -73,9 +71,9 @@ def test_nothing_is_imported_that_is_not_touched(own: pytest.Pytester) -> None:
             assert list(dut.drivers) == [
                 "power", "echo", "broken", "rack", "rack.shelf", "rack.shelf.power", "rack.shelf.echo"
             ]
-            assert "echo" in dut.drivers and "echo" in dir(dut) and "echo" in dut.client.children
+            assert "echo" in dut.drivers and "echo" in dir(dut) and "echo" in repr(dut.client)
             assert "echo" in repr(dut)
-            assert len(dut.drivers) == 7 and len(dut.client.children) == 4
+            assert len(dut.drivers) == 7
             assert not imported()
         """
     )
@@ -253,23 +251,6 @@ def _not_slow() -> None:
     Slow.go_on.set()
 
 
-@contextmanager
-def served(root: Any) -> Iterator[Drivers]:
-    """Serve a driver as exporters do, and yield what there is for whoever connects."""
-    with serving_drivers(root) as path, ExitStack() as stack:
-        portal = Portal()
-        stack.callback(portal.stop)
-        connection = ExporterConnection(portal, DriverPolicy(unsafe=True, source="the test"))
-        stack.callback(connection.close)
-        yield connection.open_channel(
-            lambda: grpc.aio.secure_channel(
-                f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-            ),
-            exporter="it",
-            advice=TlsAdvice(plain_text="", authority=""),
-        )
-
-
 def rack() -> Any:
     """Return a rack with a power driver."""
     return cast(Any, Rack)(children={"power": cast(Any, MockPower)()})
@@ -323,9 +304,10 @@ def look_up_in_the_loop_meanwhile(drivers: Drivers, slow: str) -> None:
     thread = threading.Thread(target=lambda: drivers[slow])
     thread.start()
     assert Slow.building.wait(30)
-    found = cast(Any, drivers.root).portal.start_task_soon(look)
-    Slow.go_on.set()
-    assert found.result(30) is drivers["rack.power"]
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(cast(Any, drivers.root).portal.call, look)
+        Slow.go_on.set()
+        assert found.result(30) is drivers["rack.power"]
     thread.join(30)
     assert slow in drivers.built
 
@@ -437,33 +419,31 @@ def test_in_a_shell(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_two_threads_get_the_same_client() -> None:
-    """Who asks while another builds waits for it."""
-    building, go_on, built = threading.Event(), threading.Event(), []
-
-    class Waiting:
-        lock = threading.RLock()
-
-        def build(self, _node: object) -> object:
-            building.set()
-            assert go_on.wait(30)
-            built.append(object())
-            return built[-1]
-
-    children = LazyChildren(cast(DriverBuilder, Waiting()), cast(Any, {"power": SimpleNamespace()}))
-    got: list[object] = []
-    threads = [threading.Thread(target=lambda: got.append(children["power"])) for _ in range(2)]
-    threads[0].start()
-    assert building.wait(30)
-    threads[1].start()
-    go_on.set()
-    for thread in threads:
-        thread.join(30)
-    assert got == [built[0], built[0]]
+    """Who asks while another builds waits for it, and the constructor runs once."""
+    with served(cast(Any, Composite)(children={"slow": cast(Any, Slow)()})) as drivers:
+        Slow.building.clear()
+        Slow.go_on.clear()
+        got: list[object] = []
+        threads = [threading.Thread(target=lambda: got.append(drivers["slow"])) for _ in range(2)]
+        threads[0].start()
+        assert Slow.building.wait(30)
+        Slow.building.clear()
+        threads[1].start()
+        Slow.go_on.set()
+        for thread in threads:
+            thread.join(30)
+        assert got == [drivers["slow"]] * 2
+        assert not Slow.building.is_set()
 
 
 def report(uuid: str, parent: str, name: str) -> DriverInstanceReport:
-    """Return what an exporter reports of a driver."""
-    return DriverInstanceReport(uuid=uuid, parent_uuid=parent, labels={"jumpstarter.dev/name": name})
+    """Return what an exporter reports of a driver; the UUIDs are made of letters."""
+    return DriverInstanceReport(uuid=made(uuid), parent_uuid=made(parent), labels={"jumpstarter.dev/name": name})
+
+
+def made(letter: str) -> str:
+    """Return a UUID; what is longer than a letter is returned unchanged."""
+    return str(UUID(int=ord(letter))) if len(letter) == 1 else letter
 
 
 def test_tree_of_reports() -> None:
@@ -478,12 +458,12 @@ def test_tree_of_reports() -> None:
         ]
     )
     assert [(path, place.parent, place.name, place.uuid) for path, place in root.places()] == [
-        ("a", "", "a", "a"),
-        ("a.b", "a", "b", "b"),
-        ("c", "", "c", "a"),
-        ("c.b", "c", "b", "b"),
+        ("a", "", "a", made("a")),
+        ("a.b", "a", "b", made("b")),
+        ("c", "", "c", made("a")),
+        ("c.b", "c", "b", made("b")),
     ]
-    assert [each.report.uuid for each in root.children["c"].walk()] == ["a", "b"]
+    assert [each.report.uuid for each in root.children["c"].walk()] == [made("a"), made("b")]
 
 
 @pytest.mark.parametrize(
@@ -491,8 +471,15 @@ def test_tree_of_reports() -> None:
     [
         ([], "it reports no drivers"),
         ([report("r", "", ""), report("x", "?", "lost")], "it reports driver 'lost' without its parent before it"),
+        ([report("no-uuid", "", "")], "it reports driver '' with 'no-uuid', which is no UUID"),
+        ([report("r", "", ""), report("", "r", "x")], "it reports driver 'x' with '', which is no UUID"),
+        ([report("r", "", ""), report("x", "r", "")], r"it reports a driver without a name \(uuid "),
+        (
+            [report("a", "", ""), *(report(chr(97 + n), chr(96 + n), "below") for n in range(1, 5000))],
+            "it reports drivers that are nested more than 100 deep",
+        ),
     ],
-    ids=["nothing", "an orphan"],
+    ids=["nothing", "an orphan", "no uuid", "no uuid below", "no name", "5,000 levels"],
 )
 def test_reports_that_are_no_tree(reports: list[DriverInstanceReport], words: str) -> None:
     """An exporter that reports nonsense is told from one that is away."""

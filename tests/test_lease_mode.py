@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import exporter_document
+from faulty import FaultyLab
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 
@@ -251,4 +253,47 @@ def test_after_lease_hook(pytester: pytest.Pytester, command: str, is_well: bool
     result = pytester.runpytest("--jmp-lab=lab.yaml", "--jmp-selector=board=cleaned")
     result.assert_outcomes(passed=1)
     assert (pytester.path / "cleaned").exists()
-    assert ("jumpstarter: afterLease hook failed" in result.stdout.str()) is not is_well
+    assert ("jumpstarter: hooks that failed" in result.stdout.str()) is not is_well
+
+
+def test_too_many_tags(pytester: pytest.Pytester, boards: FaultyLab) -> None:
+    """A lab that allows few tags still leases: ours are left out for the rest of the run, those of hooks stay."""
+    pytester.makeini(f"[pytest]\njmp_client = {boards.config}\njmp_selector = kind=dut\njmp_scope = function\n")
+    pytester.makeconftest("def pytest_jumpstarter_lease_request(request): request.tags['purpose'] = 'x'")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(dut, number, jumpstarter):
+            (lease,) = jumpstarter.leases
+            assert dict(jumpstarter.client.get_lease(lease.name).tags) == {"purpose": "x"}
+        """
+    )
+    boards.order('fail CreateLease INVALID_ARGUMENT "invalid lease tags: too many tags: 7 (maximum 3)" times 1')
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=2)
+    said = [line for line in result.outlines if "leases have no tags of ours" in line]
+    assert len(said) == 1
+    assert "too many tags: 7 (maximum 3)" in said[0]
+
+
+def test_tags_of_a_hook_that_are_refused(pytester: pytest.Pytester, boards: FaultyLab) -> None:
+    """What is still refused without ours is an error that says so."""
+    pytester.makeconftest("def pytest_jumpstarter_lease_request(request): request.tags['a/b'] = 'x'")
+    pytester.makepyfile("def test_it(dut): pass")
+    result = pytester.runpytest()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(['*invalid lease tags: tag key "a/b" must not contain*'])
+
+
+def test_scheduled_lease(suite: pytest.Pytester, client: Client) -> None:
+    """A lease that begins later is waited for with its time, and so says the error in the end."""
+    begins = datetime.now(UTC) + timedelta(hours=1)
+    lease = client.create_lease(lease_id="for-later", selector="kind=dut", duration=60, begin_time=begins)
+    suite.makepyfile("def test_it(dut): pass")
+    result = suite.runpytest(f"--jmp-lease={lease.name}", "--jmp-wait=2s", "-o", "jmp_selector=")
+    client.delete_lease(lease.name)
+    assert result.ret == 8
+    when = f"lease for-later begins on {begins.astimezone():%Y-%m-%d at %H:%M:%S}"
+    result.stdout.fnmatch_lines([f"*waiting 1* for lease for-later: {when}", f"*no exporter for lease *: {when}"])

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from pytest_jumpstarter import masking
 from pytest_jumpstarter.client.v1.secret import Secret, Token
-from pytest_jumpstarter.masking import learn, mask, mask_bytes, masked, masked_chunks
+from pytest_jumpstarter.masking import known, learn, mask, mask_bytes, masked_chunks, safe
+from pytest_jumpstarter.masking.structures import safe_data
 
 KNOWN = f"known{secrets.token_hex(16)}"
 JWT = f"eyJhbGciOi.{secrets.token_hex(12)}.{secrets.token_hex(12)}"
@@ -65,7 +65,7 @@ def test_a_line_too_long_to_be_held() -> None:
 
 def test_much_text_and_many_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A word of many characters, and a token for each of many leases, hold up nobody for minutes."""
-    monkeypatch.setattr(masking, "_known", [])
+    monkeypatch.setattr(known, "_secrets", known.Secrets())
     start = time.monotonic()
     text = "... " + "A" * 200_000
     assert mask(text) == text
@@ -78,4 +78,12 @@ def test_much_text_and_many_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_data() -> None:
     """Lists, tuples and tables keep their form."""
     learn(KNOWN)
-    assert masked([{"a": (KNOWN, 1)}, None]) == [{"a": ("***", 1)}, None]
+    assert safe_data([{"a": (KNOWN, 1)}, None]) == [{"a": ("***", 1)}, None]
+
+
+def test_a_secret_learned_later() -> None:
+    """Text that was safe before is masked as soon as a secret in it is learned, although results are kept."""
+    text = "the password of the board is hunter-2-later"
+    assert safe(text) == text
+    learn("hunter-2-later")
+    assert safe(text) == "the password of the board is ***"

@@ -35,7 +35,7 @@ def test_busy_is_skipped(suite: pytest.Pytester, client: Client, active_leases: 
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(
         [
-            "2 tests were skipped because no device could be had: nothing was tested on kind=dut",
+            "2 tests were skipped because no device was available: nothing was tested on kind=dut",
             "SKIPPED ?1? test_busy_is_skipped.py:1: no exporter for kind=dut within 1.0s *1 match, 1 leased*",
         ]
     )
@@ -58,7 +58,8 @@ def test_skipped_under_xdist(suite: pytest.Pytester, client: Client) -> None:
     with occupied(client):
         result = suite.runpytest("--jmp-no-device=skip", "--jmp-wait=1s", "-n1")
     result.assert_outcomes(passed=1, skipped=2)
-    result.stdout.fnmatch_lines(["2 tests were skipped because no device could be had: nothing was tested on kind=dut"])
+    words = "2 tests were skipped because no device was available: nothing was tested on kind=dut"
+    result.stdout.fnmatch_lines([words])
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_last_one_wins(pytester: pytest.Pytester) -> None:
     ("args", "message"),
     [
         (("--jmp-wait=5x",), "--jmp-wait: '5x' is not a duration; write 90, 90s, 15m, 1h30m or HH:MM:SS"),
-        (("--jmp-scope=world",), "--jmp-scope: 'world' is not a scope; choose from session"),
+        (("--jmp-scope=world",), "--jmp-scope: 'world' is not one of session, package, module, class and function"),
         (("--jmp-selector=a b",), "--jmp-selector: selector 'a b' does not parse: ',' expected before 'b'"),
         (("--jmp-exporter=../x",), "--jmp-exporter: '../x' is not a valid name in a lab"),
         (("--jmp-client=",), "--jmp-client: the value is empty"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.leasing.lease_request import lease_context, lease_tags
+from pytest_jumpstarter.leasing.origin import Origin
 
 GITHUB = {
     "GITHUB_ACTIONS": "true",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from pytest_jumpstarter.device import recording
 from pytest_jumpstarter.device.recording import Recording
+from pytest_jumpstarter.host import real_files, real_time
 
 
 def everything(recorded: Recording, position: int = 0) -> bytes:
@@ -45,7 +44,7 @@ def test_what_goes_in_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_are_those_of_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte has the time at which it came; of very many times, half are dropped again and again."""
     now = 1000.0
-    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(real_time, "time", lambda: now)
     monkeypatch.setattr(recording, "_STAMPS", 8)
     recorded = Recording()
     for number in range(8):
@@ -70,7 +69,7 @@ def test_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             raise OSError("no room for a file at all")
         return open("/dev/full" if len(opened) == 1 else tmp_path / str(len(opened)), "w+b", buffering=0)
 
-    monkeypatch.setattr(tempfile, "TemporaryFile", temporary_file)
+    monkeypatch.setattr(real_files, "unnamed_file", temporary_file)
     monkeypatch.setattr(recording, "_SEGMENT_BYTES_IN_MEMORY", 10)
     recorded = Recording()
     recorded.append(b"0123456789abcdefghijABCDEFGHIJ")

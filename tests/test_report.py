@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -16,7 +17,7 @@ from runs import running, wait_for
 
 import pytest_jumpstarter
 from pytest_jumpstarter.client.v1 import Client
-from pytest_jumpstarter.evidence.record import DeviceErrorFacts, DeviceFacts, Kept, LeaseTimes
+from pytest_jumpstarter.evidence.record import DeviceErrorFacts, Kept, LeaseTimes, Metric
 from pytest_jumpstarter.report import run_data
 
 SCHEMA = json.loads((Path(pytest_jumpstarter.__file__).parent / "report" / "run_schema.json").read_text())
@@ -95,7 +96,7 @@ def test_junit_is_valid_with_garbage_on_the_console(suite: pytest.Pytester) -> N
         def test_it(dut, console):
             dut.power.cycle()
             console.expect("login:")
-            os.write(console.spawn.child_fd, GARBAGE)
+            console.spawn.send(GARBAGE)
             console.sendline("")
             with pytest.raises(Exception):
                 console.expect("never to be seen", timeout=2)
@@ -178,6 +179,39 @@ def test_pytest_html_has_our_columns(suite: pytest.Pytester) -> None:
     assert '"name": "device dut"' in page
 
 
+def test_pytest_html_has_subtests_and_no_secret_ids(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of a test that failed has the errors of all its subtests; no id and no file name shows a secret."""
+    monkeypatch.setenv("JMP_GRPC_PASSPHRASE", "s3cret-of-the-lab")
+    suite.makepyfile(
+        """
+        import os, pytest
+        def test_parts(dut, subtests):
+            for side in ("left", "right"):
+                with subtests.test(side, number=7): assert dut is None, f"no {side}"
+            with subtests.test("all"): pass
+        TOKEN = os.environ["JMP_GRPC_PASSPHRASE"]
+        @pytest.mark.parametrize("token", [TOKEN], ids=[f"<{TOKEN}>"])
+        def test_id(dut, token): assert token == "x"
+        """
+    )
+    suite.runpytest_subprocess("--html=page.html", "--jmp-artifacts=out", "-p", "no:cacheprovider")
+    text = (suite.path / "page.html").read_text()
+    found = re.search(r'data-jsonblob="(.*?)"></div>', text, re.DOTALL)
+    assert found is not None
+    tests = json.loads(html.unescape(found[1]))["tests"]
+    ((name, rows), (other, _)) = tests.items()
+    assert other.endswith("::test_id[<***>]")
+    by_result = {row["resultsTableRow"][0]: row for row in rows}
+    failed, passed = (next(row for cell, row in by_result.items() if each in cell) for each in ("Failed", "Passed"))
+    assert f"{name}</td>" in failed["resultsTableRow"][1]
+    assert f"{name} [all]</td>" in passed["resultsTableRow"][1]
+    for words in ("[left] (number=7)", "no left", "[right] (number=7)", "no right"):
+        assert words in failed["log"]
+    files = [path for path in suite.path.rglob("*") if path.suffix not in (".py", ".pyc")]
+    assert not [path for path in files if re.search("s3cret.of.the.lab", path.name)]
+    assert not [path for path in files if path.is_file() and "s3cret-of-the-lab" in path.read_text()]
+
+
 def test_the_last_of_two_devices_did_not_queue_for_the_first(suite: pytest.Pytester) -> None:
     """The wait for two devices together ends for both at once, however long the first takes to be prepared."""
     suite.makeconftest(
@@ -205,15 +239,14 @@ def test_a_worker_that_died_costs_no_report(suite: pytest.Pytester) -> None:
         def test_dies(dut): os._exit(1)
         """
     )
-    files = ("--jmp-report=run.json", "--jmp-report=run.html")
-    suite.runpytest_subprocess("-n1", "--max-worker-restart=0", "--jmp-ttl=5s", *files)
+    suite.runpytest_subprocess("-n1", "--max-worker-restart=0", "--jmp-ttl=5s", "--jmp-report=run.json")
     data = data_of(suite)
     assert {test["id"].partition("::")[2]: test["outcome"] for test in data["tests"]} == {
         "test_before": "passed",
         "test_dies": "failed",
     }
     assert [test["devices"][0]["exporter"] for test in data["tests"]] == ["board-1", "board-1"]
-    assert "end not seen" in suite.path.joinpath("run.html").read_text()
+    assert [lease["released"] for lease in data["leases"]] == [None]
 
 
 def test_files_of_the_ini_file(pytester: pytest.Pytester) -> None:
@@ -236,14 +269,16 @@ def test_types_and_schema_of_the_file_agree() -> None:
     tests = items["tests"]
     pairs = [
         (run_data.RunData, tops),
-        (run_data.Run, tops["run"]["properties"]),
+        (run_data.RunFacts, tops["run"]["properties"]),
         (run_data.Summary, tops["summary"]["properties"]),
         (run_data.ExporterData, items["exporters"]),
         (LeaseTimes, items["leases"]),
         (run_data.TestData, tests),
-        (DeviceFacts, tests["devices"]["items"]["properties"]),
+        (run_data.DeviceOfTest, tests["devices"]["items"]["properties"]),
         (DeviceErrorFacts, tests["device_error"]["properties"]),
         (Kept, tests["artifacts"]["properties"]),
+        (Metric, tests["metrics"]["items"]["properties"]),
+        (run_data.Property, tests["properties"]["items"]["properties"]),
     ]
     for kind, properties in pairs:
         assert set(kind.__annotations__) == set(properties), kind

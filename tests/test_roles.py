@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pytest_jumpstarter.client.v1 import Lease
-from pytest_jumpstarter.roles import ExporterName, Needs, needs_of, roles_of, wanted_of
+from pytest_jumpstarter.devices_of import Needs, needs_of
+from pytest_jumpstarter.roles import ExporterName, roles_of, wanted_of
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -120,10 +121,11 @@ def test_markers_add_up(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("'console'", "the only arguments are requires=[[]DRIVER, …] and labels=SELECTOR"),
-        ("needs=['console']", "the only arguments are requires=[[]DRIVER, …] and labels=SELECTOR"),
+        ("'console'", "the only arguments are requires=[[]DRIVER, …], labels=SELECTOR and spoils=True|False"),
+        ("needs=['console']", "the only arguments are requires=[[]DRIVER, …], labels=SELECTOR and spoils=True|False"),
         ("labels='a b'", "selector 'a b' does not parse: ',' expected before 'b'"),
         ("requires=['a..b']", "'a..b' is not the name or dotted path of a driver"),
+        ("spoils='no'", "spoils is True or False, not 'no'"),
         ("requires=['gatway:power']", "no device fixture is named 'gatway' (in requires='gatway:power')"),
     ],
 )

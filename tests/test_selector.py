@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_jumpstarter.errors import SelectorError
-from pytest_jumpstarter.selector import Selector, is_label_key, is_label_value
+from pytest_jumpstarter.selector import Selector, is_label_key, is_label_value, parse_terms
 
 RPI = {"board": "rpi4", "can": "true", "jumpstarter.dev/name": "a"}
 X86 = {"board": "x86", "empty": ""}
@@ -39,6 +39,7 @@ X86 = {"board": "x86", "empty": ""}
         ("board=in", "board=in", False, False),
         ("empty in (x,)", "empty in (,x)", False, True),
         ("empty in (,x)", "empty in (,x)", False, True),
+        ("board in (x86,x86)", "board in (x86)", False, True),
     ],
 )
 def test_grammar(text: str, canonical: str, rpi: bool, x86: bool) -> None:
@@ -90,6 +91,30 @@ def test_refuses(text: str) -> None:
     with pytest.raises(SelectorError) as caught:
         Selector.parse(text)
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("operator", [">", "<"])
+def test_numbers_are_not_leased_by(operator: str) -> None:
+    """A comparison of numbers parses, but no lab controller leases by it: the message says what to write instead."""
+    with pytest.raises(SelectorError, match=r"does not lease by that: list the values, as in slot in \(1,2\)"):
+        Selector.parse(f"board=rpi4,slot{operator}1")
+
+
+@pytest.mark.parametrize(
+    ("text", "matching"), [("n>1", ["2", "10"]), ("n<2", ["1"]), ("n<10", ["1", "2"]), ("n!=1", ["2", "10", "x", ""])]
+)
+def test_terms_of_a_listing(text: str, matching: list[str]) -> None:
+    """Numbers compare as numbers; a value that is none matches neither way."""
+    (term,) = parse_terms(text)
+    assert [value for value in ("1", "2", "10", "x", "") if term.matches({"n": value})] == matching
+    assert term.matches({}) is (text == "n!=1")
+
+
+@pytest.mark.parametrize("text", ["n>", "n>x", "n>-1", "n<1.5", "n>" + "9" * 5000])
+def test_no_number(text: str) -> None:
+    """A bound that is no number of at most 19 digits is refused."""
+    with pytest.raises(SelectorError, match="number"):
+        parse_terms(text)
 
 
 def test_two_values_for_one_label() -> None:

@@ -18,7 +18,7 @@ CAUSES = {
     "several, one the lab's": ("raise ExceptionGroup('x', [ValueError(), errors.LeaseLost('x')])", DEVICE_ERROR),
     "stream error, lease gone": ("lose(dut, jumpstarter); raise pexpect.EOF('x')", DEVICE_ERROR),
     "driver error, lease gone": ("lose(dut, jumpstarter); call_until_it_fails(dut)", DEVICE_ERROR),
-    "call that never left": ("never_sent('unix:/tmp/pj-x1/device')", DEVICE_ERROR),
+    "call that never left": ("never_sent(socket_of_a_tunnel())", DEVICE_ERROR),
     "product out of reach": ("never_sent('ipv4:192.0.2.1:443')", TEST_FAILURE),
     "assertion": ("assert dut is None", TEST_FAILURE),
     "assertion over a lab's error": ("raise AssertionError('x') from errors.LeaseLost('x')", TEST_FAILURE),
@@ -30,8 +30,9 @@ CAUSES = {
 }
 
 PRELUDE = """
-import grpc, grpc.aio, pexpect, pytest
+import grpc, grpc.aio, os, pexpect, pytest
 from pytest_jumpstarter import errors
+from pytest_jumpstarter.device.socket_end import new_folder
 
 def lose(dut, jumpstarter):
     jumpstarter.client.delete_lease(dut.lease.name)
@@ -41,6 +42,11 @@ def lose(dut, jumpstarter):
 def never_sent(address):
     nothing, details = grpc.aio.Metadata(), f"failed to connect to all addresses; last error: UNKNOWN: {address}: no"
     raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)
+
+def socket_of_a_tunnel():
+    folder = new_folder()
+    os.rmdir(folder)
+    return f"unix:{folder}/device"
 
 def swallow(dut, jumpstarter):
     lose(dut, jumpstarter)

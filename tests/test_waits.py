@@ -27,22 +27,28 @@ BLOCKING = {
         "create_connection",
         "read_nonblocking",
         "fdspawn",
+        "poll",
         "readline",
     ),
 }
 NO_WAIT = {
-    "options.py:SHORTEST_TTL",  # a limit of an option
+    "option_values.py:SHORTEST_TTL",  # a limit of an option
     "client/v1/rules.py:_LONGEST",  # of a message
     "device/recording.py:_RESOLUTION",
     "report/timeline.py:_MIN_WIDTH",
     "leasing/lease_request.py:DEFAULT_DURATION",  # of a lease
+    *(f"history/verdicts.py:{name}" for name in ("LEVEL", "TOLERATED", "_STILL_FAILS", "_SLOWEST", "_SLOWER")),
+    "history/verdicts.py:_SLOWER_SECONDS",  # of a test
+    "workers/refusals.py:_KEPT",  # of what was learned
+    *(f"report/drafts.py:{name}" for name in ("_CREDIT", "_AGE")),  # how often drafts are written
+    *(f"history/board_health.py:{name}" for name in ("_LEVEL", "_SLOW")),
 }
 """Constants with a number that is no time to wait."""
 
 SOURCES = [
     path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if (name := path.relative_to(PACKAGE).as_posix()) != "running/waits.py"
+    if (name := path.relative_to(PACKAGE).as_posix()) not in ("running/waits.py", "host/real_time.py")
     and (not name.startswith("lab/") or name in OF_THE_LAB)
 ]
 

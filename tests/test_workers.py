@@ -18,9 +18,9 @@ from runs import running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.collection.auto_workers import number_of_workers
+from pytest_jumpstarter.devices_of import check_sharing
 from pytest_jumpstarter.errors import OptionError
 from pytest_jumpstarter.lab import Lab
-from pytest_jumpstarter.roles import check_sharing
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.workers import NOTE
 from pytest_jumpstarter.workers.channel import ControllerEnd
@@ -263,8 +263,8 @@ def test_auto_without_devices(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     assert number_of_workers(pytester.parseconfig()) is None
     assert number_of_workers(pytester.parseconfig("--jmp-selector=board=rack")) is None  # and no lab at all
     args = ("--tx=2*popen", "--dist=load")
-    crews = [pytester.parseconfigure(*args, *more).pluginmanager.has_plugin("jumpstarter-crew") for more in ASKED]
-    assert crews == [False, True]
+    configs = [pytester.parseconfigure(*args, *more) for more in ASKED]
+    assert [each.pluginmanager.has_plugin("jumpstarter-workers") for each in configs] == [False, True]
     monkeypatch.setenv("PYTEST_XDIST_AUTO_NUM_WORKERS", "2")
     assert workers_of(pytester.runpytest("-nauto", "--jmp-selector=board=rack", "--jmp-lab=nowhere.yaml")) == 2
 
@@ -430,7 +430,7 @@ def test_ended_by_a_failure_without_a_terminal(racked: pytest.Pytester, rack_cli
     assert list(rack_client.list_leases()) == []
 
 
-def test_the_hub_ends_without_its_folder() -> None:
+def test_the_channel_ends_without_its_folder() -> None:
     """Where something has cleared the folder for temporary files meanwhile, the run still comes to its end."""
     controller_end = ControllerEnd(lambda _: {})
     shutil.rmtree(Path(controller_end.address).parent)

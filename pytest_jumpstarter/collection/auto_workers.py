@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,12 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.lab_access import LabAccess, lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability
+from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
+from pytest_jumpstarter.masking import safe
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.workers import NOTE
+from pytest_jumpstarter.workers.refusals import Refusals
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing import Wanted
@@ -48,31 +52,33 @@ def number_of_workers(config: pytest.Config) -> int | None:
         roles = dict(_roles(settings, declared_roles(config.pluginmanager.get_plugins())))
         if not roles:
             return None
-        if settings.mode == "lab":
-            availability = _of_lab_file(settings)
-        else:
-            availability = _of_lab_controller(lab_access_of(config, settings), roles.values())
+        availability, left_out = _availability(config, settings, roles.values())
         number = max(1, availability.complete_sets(roles.values()))
         free = ", ".join(f"{role} {len(availability.free_for(wanted))}" for role, wanted in roles.items())
     except NoDeviceSource:
         return None
     except (ConfigError, AuthenticationError, PermissionDenied) as exc:
-        raise pytest.UsageError(f"-n auto: {exc}") from exc
+        raise pytest.UsageError(safe(f"-n auto: {exc}")) from exc
     except RequestError as exc:
         config.stash[NOTE] = f"jumpstarter: -n auto is 1, because the free exporters are unknown: {exc}"
         return 1
     config.stash[NOTE] = f"jumpstarter: -n auto is {number}; free devices: {free}"
+    if left_out:
+        config.stash[NOTE] += (
+            f"; not counted, because an access policy refused them in the last day: {', '.join(sorted(left_out))} "
+            "(--cache-clear counts them again)"
+        )
     return number
 
 
 def is_one_device(settings: Settings) -> bool:
     """Return whether there is a single device, of a shell, `--jmp-direct` or `--jmp-lease`, for only one process."""
-    return settings.mode in ("shell", "direct") or any(each.option.name == "lease" for each in settings.of_roles())
+    return settings.mode in ("shell", "direct") or bool(settings.all("lease"))
 
 
 def _roles(settings: Settings, declared: Mapping[str, Wish]) -> Iterator[tuple[str, list[Wanted]]]:
     """Yield each role with what it wants: one device or, if its tests run on several, one of these."""
-    for role in dict.fromkeys([*declared, *(setting.role for setting in settings.of_roles())]):
+    for role in dict.fromkeys([*declared, *(setting.role for setting in settings.choosing_devices())]):
         wish = declared.get(role, Wish())
         each = settings.find("each", role)
         is_set = settings.find("selector", role) or settings.find("exporter", role)
@@ -80,6 +86,18 @@ def _roles(settings: Settings, declared: Mapping[str, Wish]) -> Iterator[tuple[s
         wanted = [wanted_device(settings, role, wish, kind) for kind in kinds or (None,)]
         if all(one.selector or one.exporter for one in wanted):
             yield role, wanted
+
+
+def _availability(
+    config: pytest.Config, settings: Settings, roles: Iterable[Iterable[Wanted]]
+) -> tuple[Availability, set[str]]:
+    """Return what the lab has without the exporters that an access policy refused lately, and the names of these."""
+    if settings.mode == "lab":
+        return _of_lab_file(settings), set()
+    lab_access = lab_access_of(config, settings)
+    availability = _of_lab_controller(lab_access, roles)
+    left_out = Refusals(config, lab_access).of_the_last_day() & availability.names
+    return availability.without(left_out), left_out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +127,7 @@ def _of_lab_controller(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]])
     """Return what the lab controller lists: ListExporters for each selector, ListLeases if exporters have no status."""
     wishes = [one for wanted in roles for one in wanted]
     try:
-        return Availability.ask(lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
+        ask = partial(Availability.ask, lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
+        return patiently(ask, CONTROLLER_GRACE, has_answered=False)
     finally:
         lab_access.close()

@@ -6,26 +6,28 @@ The exit code is 0 only if every collected test can get its devices, at once or 
 
 from __future__ import annotations
 
-import os
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.collection.check_sheet import CheckSheet
-from pytest_jumpstarter.devices_of import UNSEEN, devices_of
+from pytest_jumpstarter.collection.check_machine import clock_fact, machine_facts
+from pytest_jumpstarter.collection.check_sheet import CheckSheet, Fact
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of, needs_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
-from pytest_jumpstarter.evidence.versions import versions
+from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.host.grpc_import import before_grpc
 from pytest_jumpstarter.lab_access import lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability, Candidates, candidates_of_lease
-from pytest_jumpstarter.leasing.connect import ConsolePolicy
+from pytest_jumpstarter.leasing.connect import DeviceSettings
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
-from pytest_jumpstarter.roles import needs_of, wanted_of
+from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
+from pytest_jumpstarter.report.junit_run import listed
+from pytest_jumpstarter.report.run_end import run_end
+from pytest_jumpstarter.roles import wanted_of
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running.schedule import sets_of
@@ -45,7 +47,6 @@ class Check:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._sheet = CheckSheet(config.pluginmanager.getplugin("terminalreporter"))
-        self._can_all = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -59,32 +60,24 @@ class Check:
         self._show(session.items, impossible)
         return True
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Iterator[None]:
-        """Set the exit code to 1 if a test cannot get its devices."""
-        result = yield
-        if session.exitstatus == pytest.ExitCode.OK and not self._can_all:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        return result
-
     def _run(self) -> Run:
         """Return the run that `--jmp-each` started during collection, or a new one."""
         if (run := self._config.stash.get(RUN, None)) is not None:
             return run
-        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # like `start_run`
+        before_grpc()
         settings = self._config.stash[SETTINGS]
         return Run(
             settings,
             _RequestHooks(self._config),
             lab_access=lab_access_of(self._config, settings),
             ids=LeaseIds(worker="check"),
-            consoles=ConsolePolicy(),
+            device_settings=DeviceSettings(),
         )
 
     def _check(self, run: Run, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Show the state of the lab, and return the tests that can never get their devices, with the reason."""
         tests = [item for item in items if devices_of(item).planned]
-        self._sheet.row("versions", ", ".join(f"{name} {number}" for name, number in _versions()))
+        self._sheet.facts(machine_facts(self._config.stash[SETTINGS]))
         try:
             check = _LabCheck(run, self._sheet) if run.has_leases else _ExporterCheck(run, self._sheet)
         except JumpstarterError as exc:
@@ -96,10 +89,12 @@ class Check:
         """Show the tests that cannot get their devices, those that could not be checked, and the verdict."""
         count = sum(bool(devices_of(item).planned) for item in items)
         unseen = [item.nodeid for item in items if devices_of(item).may_look_up_more]
-        self._can_all = not impossible
+        for problem in self._sheet.problems if count else ():
+            run_end(self._config).add_problem("check failed", "", problem)
         for reason in filter(None, dict.fromkeys(impossible.values())):
             tests = [item.nodeid for item, why in impossible.items() if why == reason]
             self._sheet.reason(reason, tests)
+            run_end(self._config).add_problem("check failed", listed(tests), reason)
         if unseen:
             self._sheet.note(f"not checked: {UNSEEN}", unseen)
         if not count and unseen:
@@ -109,7 +104,9 @@ class Check:
         elif impossible:
             self._sheet.verdict(f"tests that need devices: {count}; {len(impossible)} cannot get theirs", is_bad=True)
         else:
-            self._sheet.verdict(f"tests that need devices: {count}; all can get theirs")
+            is_bad = bool(self._sheet.problems)
+            end = "; but see what is marked ✗" if is_bad else ""
+            self._sheet.verdict(f"tests that need devices: {count}; all can get theirs{end}", is_bad=is_bad)
 
 
 class _RequestHooks(Events):
@@ -138,13 +135,15 @@ class _LabCheck:
         self._candidates: dict[Wanted, Candidates] = {}
         self._shortages: dict[tuple[Wanted, ...], str] = {}
         config = run.lab_access.config
-        for label, text, is_bad in _access(config):
-            sheet.row(label, text, is_bad=is_bad)
+        sheet.facts(_access(config))
         self._client: Client = run.client
-        start = time.monotonic()
-        self._availability = Availability.ask(self._client)
-        elapsed = (time.monotonic() - start) * 1000
-        sheet.row("answer", f"{len(self._availability.exporters)} exporters; two calls took {elapsed:.0f} ms")
+        start = real_time.monotonic()
+        ask = partial(Availability.ask, self._client)
+        self._availability = patiently(ask, CONTROLLER_GRACE, has_answered=self._client.has_answered)
+        elapsed = (real_time.monotonic() - start) * 1000
+        sheet.row("policies", "cannot be seen: the lab may refuse this client a board that it lists")
+        number = len(self._availability.exporters)
+        sheet.row("answer", f"{number} exporter{'s' * (number != 1)}; two calls took {elapsed:.0f} ms")
         if not (config.driver_allow or config.driver_unsafe):
             raise ConfigError(
                 f"no driver client is allowed: drivers.allow of {config.source} is empty; add jumpstarter_driver_*"
@@ -152,7 +151,7 @@ class _LabCheck:
 
     def impossible(self, items: Sequence[pytest.Item]) -> dict[pytest.Item, str]:
         """Show a table of what the tests request, and return the tests that cannot get it, with the reason."""
-        by_test = {item: _wanted_by(item) for item in items}
+        by_test = {item: devices_of(item).wanted for item in items}
         for wanted in dict.fromkeys(wanted for devices in by_test.values() for wanted in devices.values()):
             self._find_candidates(wanted)
         self._sheet.table(_COLUMNS, [_row(wanted, candidates) for wanted, candidates in self._candidates.items()])
@@ -209,7 +208,7 @@ class _ExporterCheck:
         tried: dict[Wanted, str] = {}
         impossible = {}
         for item in items:
-            devices = _wanted_by(item)
+            devices = devices_of(item).wanted
             for role in devices_of(item).planned:
                 reason = _invalid(item, role) if role not in devices else ""
                 if not reason and devices[role] not in tried:
@@ -234,54 +233,45 @@ class _ExporterCheck:
             self._run.sets.end([wanted.role])
 
 
-def _versions() -> Iterator[tuple[str, str]]:
-    for name, number in versions().items():
-        yield name.removesuffix("_version").replace("plugin", "pytest-jumpstarter"), number
-
-
-def _access(config: ClientConfig) -> Iterator[tuple[str, str, bool]]:
-    """Yield rows (label, text, whether it is bad) about the client and its connection to the lab controller."""
+def _access(config: ClientConfig) -> Iterator[Fact]:
+    """Yield what is known of the client and its connection to the lab controller."""
     from pytest_jumpstarter.client.v1 import Proxy
+    from pytest_jumpstarter.client.v1.token import token_issued
 
-    yield "client", f"{config.name} in namespace {config.namespace}, from {config.source}", False
+    yield Fact("client", f"{config.name} in namespace {config.namespace}, from {config.source}")
     proxy = Proxy.in_force(config.endpoint)
-    yield "lab", f"{config.endpoint}, {f'through {proxy}' if proxy else 'without a proxy'}", False
+    yield Fact("lab", f"{config.endpoint}, {f'through {proxy}' if proxy else 'without a proxy'}")
     if config.tls.insecure:
-        yield "TLS", "trusts the first certificate that the server sends", False
+        yield Fact("TLS", "trusts the first certificate that the server sends")
     else:
-        yield "TLS", f"trusts {'tls.ca' if config.tls.ca else 'the certificate authorities of this machine'}", False
+        yield Fact("TLS", f"trusts {'tls.ca' if config.tls.ca else 'the certificate authorities of this machine'}")
     yield _token(config)
+    if (clock := clock_fact(token_issued(config.token))) is not None:
+        yield clock
 
 
-def _token(config: ClientConfig) -> tuple[str, str, bool]:
+def _token(config: ClientConfig) -> Fact:
     from datetime import UTC, datetime, timedelta
 
     from pytest_jumpstarter.client.v1.token import token_expiry
 
     expiry = token_expiry(config.token)
     if expiry is None:
-        return "token", "its expiry is unknown", False
+        return Fact("token", "its expiry is unknown")
     left = expiry - datetime.now(UTC)
     when = f"{expiry.astimezone():%Y-%m-%d %H:%M}"
+    if left <= timedelta(0) and config.refresh_token:
+        return Fact("token", f"expired on {when}; the refresh_token gets a new one")
     if left <= timedelta(0):
-        return "token", f"expired on {when}", True
+        return Fact("token", f"expired on {when}; run `jmp login`, or put a new one where it came from", is_bad=True)
     remaining = f"{left.days} days" if left.days >= 2 else f"{left.total_seconds() / 3600:.1f} hours"
-    return "token", f"valid until {when} ({remaining})", False
+    return Fact("token", f"valid until {when} ({remaining})")
 
 
 def _row(wanted: Wanted, candidates: Candidates) -> Sequence[Any]:
     by = ", ".join(f"{name} ({count})" if count > 1 else name for name, count in candidates.leased_by.items())
     counts = (len(candidates.matching), len(candidates.usable), len(candidates.free))
     return wanted.role, str(wanted), *counts, by
-
-
-def _wanted_by(item: pytest.Item) -> dict[str, Wanted]:
-    """Return what a test wants for each of its roles, without the roles whose request is invalid."""
-    found = {}
-    for role, wish in devices_of(item).planned.items():
-        with suppress(ConfigError):
-            found[role] = wanted_of(item, role, wish)
-    return found
 
 
 def _invalid(item: pytest.Item, role: str) -> str:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+
+from pytest_jumpstarter.masking import safe
 
 _WIDTH = 80
 _LABEL = 10
 _SHOWN = 10
 _WIDEST = 34
+
+
+class Fact(NamedTuple):
+    """A row of the check: its label, its text, and whether it is bad; the text of a bad one says what to do."""
+
+    label: str
+    text: str
+    is_bad: bool = False
 
 
 class CheckSheet:
@@ -21,18 +31,30 @@ class CheckSheet:
 
     Args:
         reporter: pytest's terminal; `-v` shows lists in full.
+
+    Attributes:
+        problems: The bad facts that were written.
     """
 
     def __init__(self, reporter: pytest.TerminalReporter) -> None:
         self._reporter = reporter
+        self.problems: list[str] = []
 
     def title(self, text: str) -> None:
         """Write the title."""
         self._reporter.ensure_newline()
         self._reporter.section(text, bold=True)
 
+    def facts(self, facts: Iterable[Fact]) -> None:
+        """Write a row for each fact."""
+        for each in facts:
+            self.row(each.label, each.text, is_bad=each.is_bad)
+
     def row(self, label: str, text: str, *, is_bad: bool = False) -> None:
-        """Write one fact; a label that is too long for its column gets its own line."""
+        """Write one fact, a bad one with ✗; a label that is too long for its column gets its own line."""
+        if is_bad:
+            self.problems.append(text)
+            text = f"✗ {text}"
         lines = [line for part in text.splitlines() for line in _wrapped(part, _WIDTH - _LABEL)]
         head = f"{label:<{_LABEL}}"
         if len(label) >= _LABEL:
@@ -46,7 +68,7 @@ class CheckSheet:
         """Write a table; numbers are aligned to the right, and long cells have several lines."""
         if not rows:
             return
-        texts = [[str(cell) for cell in row] for row in rows]
+        texts = [[safe(str(cell)) for cell in row] for row in rows]
         widths = [max(len(cell) for cell in column) for column in zip(columns, *texts, strict=True)]
         widths = [min(width, _WIDEST) for width in widths[:-1]]
         widths.append(max(_WIDTH - sum(widths) - 2 * len(widths), len(columns[-1])))
@@ -73,7 +95,7 @@ class CheckSheet:
                 self._write(line, is_bad=is_bad)
         shown = names if self._reporter.verbosity > 0 else names[:_SHOWN]
         for name in shown:
-            self._write(f"  {name}")
+            self._write(f"  {safe(name)}")
         if len(shown) < len(names):
             self._write(f"  and {len(names) - len(shown)} more (-v lists them)")
 
@@ -87,4 +109,4 @@ class CheckSheet:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(safe(text), width, break_long_words=False, break_on_hyphens=False)

@@ -7,11 +7,13 @@ tests.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_jumpstarter.errors import JumpstarterError
+from pytest_jumpstarter.masking import safe
 from pytest_jumpstarter.roles import ExporterName, roles_of
 from pytest_jumpstarter.settings import SETTINGS
 from pytest_jumpstarter.workers import WORKERS
@@ -34,7 +36,7 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
             continue
         if settings.find("each", role) is not None and each is not None:
             names = each.exporters(role)
-            metafunc.parametrize(role, [ExporterName(name) for name in names], indirect=True, ids=names)
+            metafunc.parametrize(role, ExporterName.all_of(names), indirect=True, ids=names)
         elif wish.selectors and not (settings.find("selector", role) or settings.find("exporter", role)):
             metafunc.parametrize(role, list(wish.selectors), indirect=True, ids=list(wish.selectors))
 
@@ -64,7 +66,7 @@ class EachExporter:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Send the names of the exporters to a worker of xdist."""
-        roles = [setting.role for setting in self._settings.of_roles() if setting.option.name == "each"]
+        roles = [setting.role for setting in self._settings.all("each")]
         node.workerinput[_WORKER_INPUT] = {role: self.exporters(role) for role in roles}
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -87,7 +89,7 @@ class EachExporter:
             try:
                 self._known[role], self._disabled[role] = exporters_of(self._client(), setting)
             except JumpstarterError as exc:
-                raise pytest.UsageError(f"{setting.source}: {exc}") from exc
+                raise pytest.UsageError(safe(f"{setting.source}: {exc}")) from exc
         return self._known[role]
 
     def _client(self) -> Client:
@@ -114,7 +116,9 @@ def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]
     """
     from pytest_jumpstarter.leasing import Wanted
     from pytest_jumpstarter.leasing.availability import look_for
+    from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
 
-    candidates = look_for(client, Wanted(role=setting.role, selector=setting.text))
+    look = partial(look_for, client, Wanted(role=setting.role, selector=setting.text))
+    candidates = patiently(look, CONTROLLER_GRACE, has_answered=client.has_answered)
     enabled = sorted(exporter.name for exporter in candidates.enabled)
     return enabled, sorted({exporter.name for exporter in candidates.matching} - set(enabled))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.devices_of import Needs, devices_of, needs_of
 from pytest_jumpstarter.pytest_private import skipped
-from pytest_jumpstarter.roles import Needs, needs_of, wanted_of, wish_of
+from pytest_jumpstarter.roles import wanted_of, wish_of
 from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.selector import Selector
 
@@ -48,6 +48,7 @@ class Requirements:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[Any]) -> Generator[None, Any, Any]:
         """Skip the test if the device that was just set up lacks what it needs; other tests can use the fixture."""
+        __tracebackhide__ = True  # for errors in the fixture
         device = yield
         role, wish = fixturedef.argname, wish_of(fixturedef)
         if self._item is not None and wish is not None:

@@ -1,9 +1,8 @@
 """
-What the error of a call tells: since when the call ran, and whether it was sent at all.
+The window of a call: when the call that raised an error began, and whether it was sent at all.
 
-Only a break of the connection during the call can be to blame for its error.
-
-The moment travels on the error itself, which a test may keep, wrap or raise again later.
+Only a break of the connection during the call can be the cause of its error. The start of the call is stored on the
+error itself, because a test may keep the error, wrap it or raise it again later.
 """
 
 from __future__ import annotations
@@ -14,25 +13,33 @@ from contextlib import suppress
 
 _ATTRIBUTE = "jumpstarter_call_began"
 
-# gRPC says so when there was no connection to send a call on; the socket is that of a tunnel of ours.
-_NEVER_SENT = re.compile(r"failed to connect to all addresses; last error: .*unix:\S*/pj-\w+/device\b")
+# The text of gRPC if there was no connection to send the call on; the socket is in a folder of `socket_end.new_folder`.
+_NEVER_SENT = re.compile(r"failed to connect to all addresses; last error: .*unix:\S*/pj-\d+-\w+/device\b")
 
 
 def was_never_sent(error: BaseException) -> bool:
-    """Tell whether this is gRPC's error for a call that never left, since the exporter was out of reach."""
+    """Return whether this is gRPC's error for a call that was not sent because there was no connection."""
     details = getattr(error, "details", None)
     return callable(details) and _NEVER_SENT.match(str(details())) is not None
 
 
+def was_answered(error: BaseException) -> bool:
+    """Return whether this is a gRPC error that the exporter answered: the error of one of its drivers."""
+    code, details = getattr(error, "code", None), getattr(error, "details", None)
+    if not (callable(code) and callable(details)):
+        return False
+    return getattr(code(), "name", "") == "UNKNOWN" and not str(details()).startswith("Stream removed")
+
+
 def mark_call(error: BaseException, began: float) -> None:
-    """Note on an error when its call began, by `time.monotonic()`; the earliest counts."""
+    """Store on an error when its call began, by `time.monotonic()`; the earliest time counts."""
     began = min(began, call_began(error) or began)
-    with suppress(AttributeError):  # of a class without room for it: the present state counts
+    with suppress(AttributeError):  # its class allows no new attributes: then only the present state counts
         setattr(error, _ATTRIBUTE, began)
 
 
 def call_began(error: BaseException) -> float | None:
-    """Return when the call that raised the error began; None if no console or driver call raised it."""
+    """Return when the console or driver call that raised the error began; None if no such call raised it."""
     began = getattr(error, _ATTRIBUTE, None)
     return began if isinstance(began, float) else None
 

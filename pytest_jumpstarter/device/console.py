@@ -1,36 +1,36 @@
 """
 `Console`: a serial console that is used like a pexpect session.
 
-pexpect reads from one end of a socket pair, in the test's thread. At the other end two tasks in the portal's loop copy
-to and from the shared port (shared_port.py), which reads the board's output whether a test reads or not.
+The shared port (shared_port.py) reads the board's output whether a test reads or not. The console's session
+(session.py) reads what it recorded, in the test's thread.
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import pexpect
-from pexpect.expect import searcher_re, searcher_string
-from pexpect.fdpexpect import fdspawn
+from anyio import EndOfStream
 
+from pytest_jumpstarter.device.board_results import READERS, BoardFailures, BoardResult
 from pytest_jumpstarter.device.call_window import mark_call
+from pytest_jumpstarter.device.console_defaults import FATAL, ConsoleDefaults
+from pytest_jumpstarter.device.quoted import SHOWN_LINE, shortened, tail, words_of
+from pytest_jumpstarter.device.searching import Search, compiled
+from pytest_jumpstarter.device.session import Session
+from pytest_jumpstarter.device.shell_language import without_escapes
 from pytest_jumpstarter.errors import ConsoleFatal, DeviceUnreachable, JumpstarterError
+from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.masking import first_characters, last_characters, safe
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
     from anyio.from_thread import BlockingPortal
 
-    from pytest_jumpstarter.device.shared_port import PortStream, SharedPort
-
-    _Searcher: TypeAlias = searcher_re[str] | searcher_string[str]
+    from pytest_jumpstarter.device.shared_port import SharedPort
 
 Exact: TypeAlias = str | type[pexpect.EOF | pexpect.TIMEOUT]
 """A pattern of `expect_exact`."""
@@ -38,24 +38,14 @@ Exact: TypeAlias = str | type[pexpect.EOF | pexpect.TIMEOUT]
 Pattern: TypeAlias = Exact | re.Pattern[str]
 """A pattern of `expect`."""
 
+Patterns: TypeAlias = Pattern | Sequence[Pattern]
+Timeout: TypeAlias = float | None
+Regexes: TypeAlias = str | Sequence[str]
+
 _Pattern = TypeVar("_Pattern", bound=Pattern)
+_Result = TypeVar("_Result")
 
-CHUNK_BYTES = 1 << 16
-FATAL = (
-    r"Kernel panic - not syncing",
-    r"Internal error: Oops|\bOops: \w+ \[#\d+\]",
-    r"\bHardFault\b|\*\*\* HARD FAULT \*\*\*",
-    r"watchdog: BUG:|\b[Ww]atchdog (?:bite|expired|reset|timed out)\b|\bTG[01]WDT_SYS_RESET\b",
-)
-"""After these messages a board prints nothing more that a test could wait for."""
-
-DEFAULT_TIMEOUT = 30.0
-DISCARD_TIMEOUT = 1.0
-"""Seconds after which `discard` stops reading, although the board goes on printing."""
-
-_SHOWN_LINES = 20
-_IS_FATAL = 1 << 30  # in place of the index of a pattern
-_OVERLAP = 256  # characters that are searched again, because a match may begin in them
+_LINE = re.compile(r"[^\n]*\n")
 
 
 class Console:
@@ -67,12 +57,15 @@ class Console:
 
     Args:
         begin: The position in the port's recording at which reading starts.
+        defaults: Its settings at first.
         calls: Where it is noted since when the `expect` of a thread runs.
 
     Attributes:
         name: The name of this console in messages.
         fatal: Regular expressions; if one matches before the pattern of an `expect`, this ends at once. May be
             assigned, for example `()` in a test that waits for a panic.
+        results: What `expect_results` has read; whoever reports it takes it away.
+        on_result: Called with each of them; None if nobody wants it.
         spawn: The pexpect session, for what is missing here (`logfile_read`, `linesep`, …).
     """
 
@@ -83,57 +76,138 @@ class Console:
         *,
         begin: int,
         name: str,
-        fatal: Sequence[str] | None = None,
+        defaults: ConsoleDefaults | None = None,
         calls: dict[int, float] | None = None,
     ) -> None:
+        defaults = defaults or ConsoleDefaults()
         self.name = name
-        self.fatal = FATAL if fatal is None else tuple(fatal)
+        self.fatal: Sequence[str] = FATAL if defaults.fatal is None else defaults.fatal
+        self.results: list[BoardResult] = []
+        self.on_result: Callable[[BoardResult], None] | None = None
         self._port = port
-        self._reasons: list[str] = []
+        self._portal = portal
         self._calls = {} if calls is None else calls
-        self._end, far = socket.socketpair()
-        try:
-            self._task: Future[None]
-            self._task, _ = portal.start_task(_copy, port, begin, far, self._reasons.append)
-        except Exception as exc:
-            self._end.close()
-            far.close()
-            if isinstance(exc, JumpstarterError):
-                raise
-            raise DeviceUnreachable(f"console {name} cannot be opened: {_words(exc)}") from exc
-        self.spawn: fdspawn[str] = fdspawn(
-            self._end.fileno(), timeout=DEFAULT_TIMEOUT, encoding="utf-8", codec_errors="replace"
-        )
+        self._refuse_if_lent()
+        self._reader = self._in_loop(port.open_reader, begin)
+        self._opened = port.opened
+        self.spawn = Session(self._reader, timeout=defaults.timeout, keeps_escapes=defaults.keeps_escapes)
 
-    def expect(self, pattern: Pattern | Sequence[Pattern], timeout: float = DEFAULT_TIMEOUT) -> int:
+    def expect(
+        self, pattern: Patterns, timeout: Timeout = -1, searchwindowsize: int | None = -1, *, not_matching: Regexes = ()
+    ) -> int:
         """
         Wait until the output matches a regular expression, or one of a list, and return its index.
 
         Args:
             pattern: A string or compiled expression, `pexpect.EOF`, `pexpect.TIMEOUT`, or a list of these.
-            timeout: Seconds.
+            timeout: Seconds; -1 for `self.timeout`, None to wait without an end.
+            searchwindowsize: How many characters that were searched before are searched again; -1 for
+                `spawn.searchwindowsize`, None for all.
+            not_matching: Regular expressions that must not match before the pattern does.
 
         Raises:
             pexpect.TIMEOUT: Nothing matched in time; the message quotes the output.
             pexpect.EOF: The console closed.
             ConsoleFatal: The board printed a message of `fatal` and will print no more.
+            AssertionError: It printed what `not_matching` says.
         """
         __tracebackhide__ = True  # pytest shows the line of the test
-        patterns = [compiled for one in _listed(pattern) for compiled in self.spawn.compile_pattern_list(one)]
-        return self._expect(searcher_re(patterns), pattern, timeout)
+        self._resume(pattern)
+        return self._expect(self._compiled(pattern), _shown(pattern), timeout, searchwindowsize, not_matching)
 
-    def expect_exact(self, pattern: Exact | Sequence[Exact], timeout: float = DEFAULT_TIMEOUT) -> int:
+    def expect_exact(
+        self,
+        pattern: Exact | Sequence[Exact],
+        timeout: Timeout = -1,
+        searchwindowsize: int | None = -1,
+        *,
+        not_matching: Regexes = (),
+    ) -> int:
         """Wait for a plain string, or one of a list, and return its index; otherwise as `expect`."""
         __tracebackhide__ = True
-        return self._expect(searcher_string(_listed(pattern)), pattern, timeout)
+        self._resume(pattern)
+        return self._expect(_listed(pattern), _shown(pattern), timeout, searchwindowsize, not_matching)
 
-    def send(self, text: str) -> int:
-        """Send `text` and return the number of bytes."""
-        return int(self.spawn.send(text))
+    def look(self, patterns: Sequence[Pattern], timeout: float, searchwindowsize: int) -> int:
+        """
+        Wait as `expect` does, in the midst of an exchange with the board.
 
-    def sendline(self, text: str = "") -> int:
+        If the exporter has closed the port since the exchange began, this raises pexpect.EOF: on a port that is opened
+        again, nobody answers.
+        """
+        __tracebackhide__ = True
+        return self._expect(self._compiled(patterns), _shown(patterns), timeout, searchwindowsize, ())
+
+    def expect_all(
+        self, patterns: Sequence[Pattern], timeout: Timeout = -1, *, not_matching: Regexes = ()
+    ) -> list[Any]:
+        """
+        Wait until each of several regular expressions has matched, in any order, and return their matches.
+
+        A pattern is searched for in what comes after the match of another one.
+
+        Args:
+            patterns: As for `expect`.
+            timeout: Seconds for all.
+            not_matching: As for `expect`.
+
+        Raises:
+            pexpect.TIMEOUT: The message names those that did not match.
+            pexpect.EOF, ConsoleFatal, AssertionError: See `expect`.
+        """
+        __tracebackhide__ = True
+        self._resume(patterns)
+        whole, deadline = self._deadline(timeout)
+        left, found = list(range(len(patterns))), [None] * len(patterns)
+        while left:
+            open_ = [patterns[each] for each in left]
+            index = self._expect(self._compiled(open_), _shown(open_), _left(deadline), -1, not_matching, whole=whole)
+            found[left.pop(index)] = self.match
+        return found
+
+    def expect_results(self, form: str, timeout: float | None = -1) -> list[BoardResult]:
+        """
+        Read the results of tests that run on the board, until the last one, and return them.
+
+        Args:
+            form: `unity`, `ztest` (of Zephyr) or `ktap` (of the kernel; also TAP).
+            timeout: Seconds for all.
+
+        Raises:
+            BoardFailures: A test on the board failed or did not end, or none ran.
+            pexpect.TIMEOUT: The last line did not come in time.
+            pexpect.EOF, ConsoleFatal: See `expect`.
+        """
+        __tracebackhide__ = True
+        if form not in READERS:
+            raise ValueError(f"{form!r} is not a form of results; choose from {', '.join(READERS)}")
+        self._resume()
+        reader, (whole, deadline) = READERS[form](), self._deadline(timeout)
+        try:
+            while not reader.is_over:
+                self._expect([_LINE], f"the end of the {form} results", _left(deadline), None, (), whole=whole)
+                reader.read(line := without_escapes(self.after).rstrip())
+                if any(pattern.search(line) for pattern in compiled(tuple(self.fatal))):
+                    raise ConsoleFatal(self._said_instead(f"the end of the {form} results"))
+        finally:
+            if not reader.is_over:
+                reader.give_up()
+            self._report(reader.results)
+        failed = [f"  {result}" for result in reader.results if result.outcome == "failed"]
+        if failed or not reader.results:
+            told = "no test ran on the board" if not failed else f"{len(failed)} of {len(reader.results)} tests failed"
+            raise BoardFailures("\n".join([f"{self.name}: {told}", *failed]), reader.results)
+        return reader.results
+
+    def send(self, text: str | bytes) -> int:
+        """Send `text`, or bytes as they are, and return the number of bytes."""
+        self._resume()
+        return self.spawn.send(text)
+
+    def sendline(self, text: str | bytes = "") -> int:
         """Send `text` and a line end, and return the number of bytes."""
-        return int(self.spawn.sendline(text))
+        self._resume()
+        return self.spawn.sendline(text)
 
     def sendcontrol(self, char: str) -> int:
         """Send the control character of `char`: `c` for Ctrl-C."""
@@ -154,132 +228,163 @@ class Console:
         """The match object of the last `expect`, or the string of the last `expect_exact`."""
         return self.spawn.match
 
+    @property
+    def time(self) -> float:
+        """
+        The Unix time at which the last character of the last match arrived, to some milliseconds.
+
+        It is the time of arrival in this process, however late the test looked.
+
+        Raises:
+            RuntimeError: Nothing has matched yet.
+        """
+        if (byte := self.spawn.last) is None:
+            raise RuntimeError(f"console {self.name}: nothing has matched yet, so nothing has arrived")
+        recording = self._port.recording
+        if byte.begin < recording.start:  # it is not kept any more
+            return recording.time_of(byte.begin)
+        data = b"" if byte.end is None else recording.between(byte.begin, byte.end)
+        return recording.time_of(byte.position(data))
+
+    @property
+    def timeout(self) -> float | None:
+        """The timeout of `expect` if it is given none; `spawn.timeout` is the same."""
+        return self.spawn.timeout
+
+    @timeout.setter
+    def timeout(self, timeout: float | None) -> None:
+        self.spawn.timeout = timeout
+
+    @property
+    def keeps_escapes(self) -> bool:
+        """Whether escape codes, such as colours, stay in the text; may be assigned, for what is read from then on."""
+        return self.spawn.bytes.keeps_escapes
+
+    @keeps_escapes.setter
+    def keeps_escapes(self, keeps_escapes: bool) -> None:
+        self.spawn.bytes.keeps_escapes = keeps_escapes
+
     def discard(self) -> str:
         """Drop the output that was not yet matched, and return it."""
-        with suppress(pexpect.TIMEOUT, pexpect.EOF):
-            deadline = time.monotonic() + DISCARD_TIMEOUT
-            while time.monotonic() < deadline:  # not for ever: a board may print faster than we read
-                self.spawn.buffer += self.spawn.read_nonblocking(CHUNK_BYTES, timeout=0)
-        dropped = str(self.spawn.buffer)
-        self.spawn.buffer = ""
-        return dropped
+        return self.spawn.skip()
 
     @property
     def is_open(self) -> bool:
         """Whether the stream to the driver is open; one that broke is never open again."""
-        return not self._reasons and not self._task.done()
+        return self._reader.is_open
+
+    def release(self) -> None:
+        """Close the port, so that others on the exporter can open it; the next `send` or `expect` opens it again."""
+        self._portal.call(self._port.park, "given back by console.release")
 
     def close(self) -> None:
-        """Close the stream to the driver; a second call does nothing."""
-        self._task.cancel()
-        self._end.close()
+        """Close the stream to the driver, and the port if nobody else uses it; a second call does nothing."""
+        self.spawn.close()
+        with suppress(RuntimeError):  # the loop has ended
+            self._portal.call(self._port.leave, self._reader.stream)
 
     def __repr__(self) -> str:
         return f"<Console {self.name}>"
 
-    def _expect(self, searcher: _Searcher, pattern: Pattern | Sequence[Pattern], timeout: float) -> int:
+    def _resume(self, wanted: Patterns = ()) -> None:
+        """Open the port again if it was given back, or if the exporter has closed it, unless its end is wanted."""
+        if self.spawn.closed or not (self._port.is_parked or self._port.is_lent or self._reader.trouble is not None):
+            return
+        if pexpect.EOF in _listed(wanted):
+            return
+        self._refuse_if_lent()
+        if self._port.is_parked:
+            self._in_loop(self._port.open)
+        elif isinstance(self._reader.trouble, EndOfStream):
+            self._in_loop(self._reader.reopen)
+            self._opened = self._port.opened
+
+    def _refuse_if_lent(self) -> None:
+        if self._port.is_lent:
+            raise RuntimeError(
+                f"console {self.name} was used while its port is free for others (port_free, or a flash)"
+            )
+
+    def _in_loop(self, function: Callable[..., Awaitable[_Result]], *args: object) -> _Result:
+        """Return the result of what opens the port."""
+        try:
+            return self._portal.call(function, *args)
+        except Exception as exc:
+            if isinstance(exc, JumpstarterError) or self._port.is_lent:
+                raise
+            raise DeviceUnreachable(f"console {self.name} cannot be opened: {words_of(exc)}") from exc
+
+    def _report(self, results: list[BoardResult]) -> None:
+        self.results += results
+        if self.on_result is not None:
+            for each in results:
+                self.on_result(each)
+
+    def _deadline(self, timeout: Timeout) -> tuple[float | None, float | None]:
+        """Return the seconds that several waits may take together, and when they are over."""
+        seconds = self.timeout if timeout == -1 else timeout
+        return seconds, None if seconds is None else real_time.monotonic() + seconds
+
+    def _compiled(self, pattern: Patterns) -> list[Any]:
+        return [each for one in _listed(pattern) for each in self.spawn.compile_pattern_list(one)]
+
+    def _expect(
+        self,
+        patterns: Sequence[Any],
+        wanted: str,
+        timeout: Timeout,
+        window: int | None,
+        not_matching: Regexes,
+        *,
+        whole: float | None = None,
+    ) -> int:
+        """Wait for patterns; `whole` is the timeout of all waits that this one is a part of."""
         __tracebackhide__ = True
-        began = time.monotonic()
+        timeout = self.timeout if timeout == -1 else timeout
+        window = self.spawn.searchwindowsize if window == -1 else window
+        forbidden = tuple(_listed(not_matching))
+        search = Search(patterns, [*compiled(tuple(self.fatal)), *compiled(forbidden)], window=window)
+        began = real_time.monotonic()
         self._calls[thread := threading.get_ident()] = began
         try:
-            watch = cast("searcher_re[str]", _Watch(searcher, self.fatal))  # it has all that pexpect uses of one
-            index = int(self.spawn.expect_loop(watch, timeout))
+            index = self.spawn.seek(search, timeout, window)
         except (pexpect.TIMEOUT, pexpect.EOF) as exc:
-            happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
-            why = f" ({self._reasons[0]})" if self._reasons and self._reasons[0] else ""
-            told = type(exc)(
-                f"console {self.name} {happened} for {_shown(pattern)}{why}\nit said:\n{_tail(self.before)}"
-            )
-            # what broke since a console that ended was opened is to blame, however long ago
-            mark_call(told, self._port.opened if isinstance(told, pexpect.EOF) else began)
-            raise told from None
+            raise self._told(exc, wanted, timeout if whole is None else whole, began) from None
         finally:
             self._calls.pop(thread, None)
-        if index == _IS_FATAL:
-            line = self.before.rpartition("\n")[2] + self.after + str(self.spawn.buffer).partition("\n")[0]
-            raise ConsoleFatal(
-                f"{self.name}: {_shown(pattern)} was waited for, and the board said {line.strip()!r}; "
-                f"seen before that:\n{_tail(self.before)}"
-            )
+        if index >= len(patterns) + len(self.fatal):
+            raise AssertionError(self._said_instead(wanted, f" without {' or '.join(map(repr, forbidden))}"))
+        if index >= len(patterns):
+            raise ConsoleFatal(self._said_instead(wanted))
         return index
 
+    def _told(
+        self, exc: pexpect.TIMEOUT | pexpect.EOF, wanted: str, timeout: float | None, began: float
+    ) -> pexpect.TIMEOUT | pexpect.EOF:
+        """Return the error of pexpect with a message that quotes the output."""
+        happened = f"waited {timeout:g}s" if isinstance(exc, pexpect.TIMEOUT) else "closed while waiting"
+        why = self._why_closed()
+        told = type(exc)(f"console {self.name} {happened} for {wanted}{why}\nit said:\n{tail(self.before)}")
+        # what broke since a console that ended was opened is to blame, however long ago
+        mark_call(told, self._opened if isinstance(told, pexpect.EOF) else began)
+        return told
 
-class _Watch:
-    """
-    Searches for the pattern of a test and for fatal messages; the first match in the text counts.
+    def _why_closed(self) -> str:
+        """Return why the stream broke, in brackets; an empty text if it did not break."""
+        trouble = self._reader.trouble
+        return f" ({safe(words_of(trouble.__cause__))})" if trouble is not None and trouble.__cause__ else ""
 
-    Args:
-        searcher: pexpect's searcher for the pattern of the test.
-        fatal: Regular expressions for fatal messages.
-    """
-
-    def __init__(self, searcher: _Searcher, fatal: Iterable[str]) -> None:
-        self._searcher = searcher
-        self._fatal = re.compile("|".join(f"(?:{pattern})" for pattern in fatal)) if fatal else None
-        self.start = self.end = 0
-        self.match: re.Match[str] | str | None = None
-
-    def search(self, buffer: str, freshlen: int, searchwindowsize: int | None = None) -> int:
-        """Return the index of the pattern that matches, -1 if none does, or _IS_FATAL."""
-        index = int(self._searcher.search(buffer, freshlen, searchwindowsize))
-        found = self._fatal.search(buffer, max(0, len(buffer) - freshlen - _OVERLAP)) if self._fatal else None
-        if found and (index < 0 or found.start() < self._searcher.start):
-            self.start, self.end, self.match = found.start(), found.end(), found
-            return _IS_FATAL
-        if index >= 0:
-            self.start, self.end, self.match = self._searcher.start, self._searcher.end, self._searcher.match
-        return index
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._searcher, name)
+    def _said_instead(self, wanted: str, otherwise: str = "") -> str:
+        rest = first_characters(self.spawn.buffer.partition("\n")[0], SHOWN_LINE)
+        line = f"{last_characters(self.before.rpartition(chr(10))[2], SHOWN_LINE)}{self.after}{rest}"
+        return (
+            f"{self.name}: {wanted} was waited for{otherwise}, and the board said {shortened(line.strip())!r}; "
+            f"seen before that:\n{tail(self.before)}"
+        )
 
 
-async def _copy(
-    port: SharedPort, begin: int, far: socket.socket, on_end: Callable[[str], None], *, task_status: TaskStatus[None]
-) -> None:
-    """Copy between the port and our end of the socket pair until either closes; report why the port ended."""
-    from anyio import create_task_group
-
-    far.setblocking(False)
-    with far:
-        stream = await port.open_stream(begin)
-        task_status.started()
-        async with create_task_group() as group:
-            group.start_soon(_from_board, stream, far, on_end)
-            await _to_board(far, stream)
-            group.cancel_scope.cancel()
-
-
-async def _from_board(stream: PortStream, far: socket.socket, on_end: Callable[[str], None]) -> None:
-    from anyio import BrokenResourceError, EndOfStream
-
-    loop = asyncio.get_running_loop()
-    try:
-        with suppress(EndOfStream, OSError):
-            while True:
-                await loop.sock_sendall(far, await stream.receive())
-        on_end("")
-    except BrokenResourceError as exc:
-        on_end(_words(exc.__cause__ or exc))
-    with suppress(OSError):
-        far.shutdown(socket.SHUT_WR)
-
-
-async def _to_board(far: socket.socket, stream: PortStream) -> None:
-    from anyio import BrokenResourceError, ClosedResourceError
-
-    loop = asyncio.get_running_loop()
-    with suppress(BrokenResourceError, ClosedResourceError, OSError):
-        while data := await loop.sock_recv(far, CHUNK_BYTES):
-            await stream.send(data)
-
-
-def _words(exc: BaseException) -> str:
-    """Return the text of an error; of a gRPC error its details, without the debug output."""
-    if isinstance(exc, TimeoutError):
-        return str(exc)
-    details = getattr(exc, "details", None)
-    return str(details()) if callable(details) else f"{type(exc).__name__}: {exc}"
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - real_time.monotonic())
 
 
 def _listed(pattern: _Pattern | Sequence[_Pattern]) -> list[_Pattern]:
@@ -289,9 +394,3 @@ def _listed(pattern: _Pattern | Sequence[_Pattern]) -> list[_Pattern]:
 
 def _shown(pattern: Pattern | Sequence[Pattern]) -> str:
     return " or ".join(repr(getattr(one, "pattern", one)) for one in _listed(pattern))
-
-
-def _tail(text: str) -> str:
-    lines = text.splitlines()
-    skipped = [f"  … {len(lines) - _SHOWN_LINES} lines before"] if len(lines) > _SHOWN_LINES else []
-    return "\n".join([*skipped, *(f"  {line}" for line in lines[-_SHOWN_LINES:])]) or "  (nothing)"

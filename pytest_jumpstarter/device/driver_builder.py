@@ -3,7 +3,10 @@ Driver clients that are built when they are first looked up.
 
 To build a client, its class and all that its package imports must be imported, which for some takes 0.2 s and 30 MiB;
 and a board may have many drivers that a test never uses. So the children of a composite driver are built when they are
-first looked up, by Jumpstarter's own code, from what the exporter reported when it was connected.
+first looked up (lazy_composite.py), from what the exporter reported when it was connected.
+
+A client is built where Jumpstarter builds it: by Jumpstarter's own code, in the event loop. Only its module is imported
+in the thread that looks it up, because meanwhile the loop reads consoles.
 
 Source: jumpstarter.v1.ExporterService GetReport
 """
@@ -12,60 +15,70 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import UserDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
 
 from pytest_jumpstarter.device.drivers import (
     CLIENT_LABEL,
-    Driver,
     DriverPlace,
     DriverPolicy,
     Drivers,
-    MissingDriver,
-    mark_missing,
+    is_missing,
 )
-from pytest_jumpstarter.device.portal import LoopNeeded, run_here
+from pytest_jumpstarter.device.portal import run_here
 from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
+from pytest_jumpstarter.host.real_files import real_files
+from pytest_jumpstarter.jumpstarter_private import LOGGER_OF_CLIENTS, WORDS_OF_MISSING_DRIVER
+from pytest_jumpstarter.masking import first_characters
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
     from grpc.aio import Channel
     from jumpstarter.client import DriverClient
-    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import DriverInstanceReport, GetReportResponse
+    from jumpstarter_protocol import jumpstarter_pb2
+
+    DriverInstanceReport: TypeAlias = jumpstarter_pb2.DriverInstanceReport
+    GetReportResponse: TypeAlias = jumpstarter_pb2.GetReportResponse
 
 _NAME_LABEL = "jumpstarter.dev/name"
+_DEEPEST = 100
+_LONGEST_MOTD = 2000
 _COMPOSITE = "jumpstarter_driver_composite.client.CompositeClient"
 """The class that only holds its children; other classes may use their children when they are built."""
 
 
 @dataclass(slots=True)
-class _ReportedDriver:
+class ReportedDriver:
     """
     One driver at one place in an exporter's report.
 
     Attributes:
         path: Its dotted path; empty for the root.
+        depth: How many drivers are above it.
         children: Its child drivers by name.
+        client: Its client; None before it is built.
     """
 
     report: DriverInstanceReport
     path: str = ""
-    children: dict[str, _ReportedDriver] = field(default_factory=dict)
+    depth: int = 0
+    children: dict[str, ReportedDriver] = field(default_factory=dict)
+    client: DriverClient | None = None
 
     @property
     def class_path(self) -> str:
         """The class of its client."""
-        return self.report.labels[CLIENT_LABEL]
+        return self.report.labels.get(CLIENT_LABEL, "")
 
     @property
     def is_composite(self) -> bool:
         """Whether its client only holds its children, so that these can be built later."""
         return self.class_path == _COMPOSITE
 
-    def walk(self) -> Iterator[_ReportedDriver]:
+    def walk(self) -> Iterator[ReportedDriver]:
         """Yield this driver and all below it in the order of the report: parents first."""
         yield self
         for child in self.children.values():
@@ -77,14 +90,21 @@ class _ReportedDriver:
             yield child.path, DriverPlace(self.path, name, child.report.uuid, child.class_path)
             yield from child.places()
 
-    def clients(self, client: Driver) -> Iterator[tuple[str, DriverClient]]:
-        """Yield the paths and clients of this driver and of all below it that `client` was built with."""
-        if isinstance(client, MissingDriver):
-            return
+    def built_together(self) -> Iterator[ReportedDriver]:
+        """Yield the drivers whose clients are built together with that of this one, which is the first."""
+        yield from [self] if self.is_composite else self.walk()
+
+    def clients(self, client: DriverClient) -> Iterator[tuple[str, DriverClient]]:
+        """Yield the paths and clients of this driver and of all below it that were built together with it."""
+        from jumpstarter.client import DriverClient
+
+        from pytest_jumpstarter.jumpstarter_private import StubDriverClient
+
         yield self.path, client
-        for name, child in self.children.items():
-            if name in client.children:
-                yield from child.clients(client.children[name])
+        if not self.is_composite and not isinstance(client, StubDriverClient):
+            for name, child in self.children.items():
+                if isinstance(below := client.children.get(name), DriverClient):  # a client may replace its children
+                    yield from child.clients(below)
 
 
 class BadDriverReport(Exception):
@@ -100,137 +120,121 @@ class DriverBuilder:
         portal: The portal to the loop in which the clients work.
         stack: Closes the clients' streams when it is closed.
         policy: Which classes may be imported.
-
-    Attributes:
-        lock: Held by the thread that builds a client: one at a time.
     """
 
     def __init__(self, channel: Channel, portal: BlockingPortal, stack: ExitStack, policy: DriverPolicy) -> None:
-        self.lock = threading.RLock()
         self._channel = channel
         self._portal = portal
         self._stack = stack
         self._policy = policy
         self._drivers: Drivers | None = None
+        self._loop_thread = 0
 
-    async def read_drivers(self, timeout: float) -> Drivers:
+    async def read_drivers(self, response: GetReportResponse) -> Drivers:
         """
-        Ask the exporter for its drivers; must be awaited in the portal's loop.
-
-        Args:
-            timeout: Seconds for the answer.
+        Return the drivers of the exporter's report; must be awaited in the portal's loop.
 
         Raises:
-            grpc.aio.AioRpcError: The exporter does not answer.
             BadDriverReport: What it reports is not a tree of drivers.
             DriverMissing, DriverNotAllowed, ImportError: The client of the root driver cannot be imported.
         """
-        from google.protobuf import empty_pb2
-        from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2_grpc
-
-        # gRPC's own deadline: a call that anyio's timeouts cancel ends as cancelled, not as late.
-        stub = jumpstarter_pb2_grpc.ExporterServiceStub(self._channel)
-        response = await stub.GetReport(empty_pb2.Empty(), timeout=timeout)
+        self._loop_thread = threading.get_ident()
         root = _tree(response.reports)
-        client = await self._make(root)
-        if isinstance(client, MissingDriver):
+        try:
+            client = await self._make(root)
+        except (JumpstarterError, ImportError, OSError):
+            raise
+        except Exception as exc:
+            what = f"creating {root.class_path or 'a class without a name'} fails: {type(exc).__name__}: {exc}"
+            raise BadDriverReport(f"of its root driver: {what}") from exc
+        if is_missing(client):
             raise client.error
-        built = {} if root.is_composite else {path: below for path, below in root.clients(client) if path}
-        self._drivers = Drivers(client, dict(root.places()), built)
+        self._drivers = Drivers(client, dict(root.places()), {})
+        self._drivers.motd = first_characters(str(getattr(response, "motd", "")).strip(), _LONGEST_MOTD)
+        self._drivers.add_built({path: below for path, below in _usable(root, client) if path})
         return self._drivers
 
-    def build(self, node: _ReportedDriver) -> Driver:
+    def build(self, node: ReportedDriver) -> DriverClient:
         """
-        Return the client of a driver, or a `MissingDriver` with the reason if it cannot be built.
+        Return the client of a driver; if it cannot be built, a `MissingDriver` with the reason.
 
-        It is built in the thread that looks it up, so that the loop goes on reading consoles.
+        The first call builds it, in the loop, so that constructors find what they find with Jumpstarter.
         """
+        from pytest_jumpstarter.device.missing_driver import MissingDriver
+
         assert self._drivers is not None
+        if node.client is not None:
+            return node.client
         if self._drivers.is_closed:
-            return MissingDriver(DeviceReleased(f"driver {node.path!r} was first used after the device was released"))
+            reason = f"driver {node.path!r} was first used after the device was released"
+            return MissingDriver(DeviceReleased(reason), uuid=node.report.uuid, labels=node.report.labels)
+        with real_files():
+            return self._built_or_missing(node)
+
+    def _built_or_missing(self, node: ReportedDriver) -> DriverClient:
+        from pytest_jumpstarter.device.missing_driver import MissingDriver
+
+        uuid, labels = node.report.uuid, node.report.labels
+        objections = [self._policy.objection(each.path, each.class_path) for each in node.built_together()]  # imports
         try:
-            client = self._made(node)
+            return self._built_in_loop(node)
         except JumpstarterError:  # a signal handler may raise that the device is lost
             raise
         except Exception as exc:
-            objections = (self._policy.objection(driver.path, driver.class_path) for driver in node.walk())
             if (objection := next(filter(None, objections), None)) is not None:
-                return MissingDriver(objection)
+                return MissingDriver(objection, uuid=uuid, labels=labels)
             reason = f"driver {node.path!r}: creating {node.class_path} fails: {type(exc).__name__}: {exc}"
-            return MissingDriver(DriverMissing(reason), is_temporary=True)
-        if not isinstance(client, MissingDriver):
-            self._drivers.add_built({node.path: client} if node.is_composite else dict(node.clients(client)))
-        return client
+            return MissingDriver(DriverMissing(reason), uuid=uuid, labels=labels, is_temporary=True)
 
-    def _made(self, node: _ReportedDriver) -> Driver:
-        try:
-            return run_here(self._make(node))
-        except RuntimeError as exc:
-            if not isinstance(exc, LoopNeeded) and "event loop" not in str(exc):
-                raise
-        # Other releases of Jumpstarter wait here, or the client's constructor needs the loop. A task of the loop may be
-        # waiting for our lock, so it is released meanwhile.
-        self.lock.release()
-        try:
-            return self._portal.call(self._make, node)
-        finally:
-            self.lock.acquire()
+    def _built_in_loop(self, node: ReportedDriver) -> DriverClient:
+        if threading.get_ident() == self._loop_thread:
+            return run_here(self._build_once(node))
+        return self._portal.call(self._build_once, node)
 
-    async def _make(self, node: _ReportedDriver) -> Driver:
-        from jumpstarter.client.client import client_from_channel
-        from jumpstarter_protocol.jumpstarter.v1 import jumpstarter_pb2
+    async def _build_once(self, node: ReportedDriver) -> DriverClient:
+        """Build a client, unless another thread had it built just before."""
+        if node.client is None:
+            client = await self._make(node)
+            if node.client is None:
+                assert self._drivers is not None
+                self._drivers.add_built(dict(_usable(node, client)))
+                node.client = client
+        return node.client
 
-        nodes = [node] if node.is_composite else node.walk()
-        response = jumpstarter_pb2.GetReportResponse(reports=[driver.report for driver in nodes])  # copies them
+    async def _make(self, node: ReportedDriver) -> DriverClient:
+        from jumpstarter_protocol import jumpstarter_pb2
+
+        from pytest_jumpstarter.jumpstarter_private import client_from_channel
+
+        reports = [driver.report for driver in node.built_together()]
+        response = jumpstarter_pb2.GetReportResponse(reports=reports)  # copies them
         response.reports[0].ClearField("parent_uuid")
         channel: Channel = _ChannelWithReport(self._channel, response)  # type: ignore[assignment]  # by __getattr__
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
         with _without_warnings():
-            new = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
-        client = mark_missing(new, node.path, self._policy)
-        if node.is_composite and not isinstance(client, MissingDriver):
-            children = LazyChildren(self, node.children)
-            client.children = children  # type: ignore[assignment]  # a dict to those who use it
-            # Its own `close` would build all children, also when it is called by the garbage collector.
-            client.close = children.close  # type: ignore[method-assign]
+            client: DriverClient = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
+        self._mark_missing(node, client)
+        if node.is_composite and not is_missing(client):
+            from pytest_jumpstarter.device.lazy_composite import LazyChildren, LazyComposite
+
+            LazyComposite.turn(client, LazyChildren(node.children, self.build))
         return client
 
+    def _mark_missing(self, node: ReportedDriver, client: DriverClient) -> None:
+        """Give the reason to each stub that Jumpstarter made for a class that it could not, or may not, import."""
+        from pytest_jumpstarter.device.missing_driver import MissingDriver
+        from pytest_jumpstarter.jumpstarter_private import StubDriverClient
 
-class LazyChildren(UserDict[str, "Driver | None"]):
-    """
-    The children of a composite driver by name; it replaces Jumpstarter's `dict`.
+        for path, each in node.clients(client):
+            if isinstance(each, StubDriverClient):
+                class_path = each.labels[CLIENT_LABEL]
+                objection = self._policy.objection(path, class_path)
+                MissingDriver.turn(each, objection or DriverMissing(f"there was no {class_path} for driver {path!r}"))
 
-    Args:
-        builder: Builds the clients.
-        nodes: What the exporter reported of each child.
-    """
 
-    def __init__(self, builder: DriverBuilder, nodes: dict[str, _ReportedDriver]) -> None:
-        super().__init__(dict.fromkeys(nodes))  # None in `data`: not built
-        self._builder = builder
-        self._nodes = nodes
-
-    def __getitem__(self, name: str) -> Driver:
-        __tracebackhide__ = True  # for a driver that does not exist, pytest shows the line of the test
-        if (client := self.data[name]) is not None:
-            return client
-        with self._builder.lock:
-            if (client := self.data[name]) is None:
-                built = self._builder.build(self._nodes[name])
-                if (client := self.data[name]) is None:  # else another thread built it while ours was in the loop
-                    client = built
-                    if not isinstance(client, MissingDriver) or not client.is_temporary:
-                        self.data[name] = client
-            return client
-
-    def __repr__(self) -> str:
-        return f"<LazyChildren: {', '.join(self)}>"
-
-    def close(self) -> None:
-        """Close the clients that were built."""
-        for client in self.data.values():
-            if client is not None:
-                client.close()
+def _usable(node: ReportedDriver, client: DriverClient) -> Iterator[tuple[str, DriverClient]]:
+    """Yield the paths and clients of a driver and of those below it, without those that are missing."""
+    return ((path, each) for path, each in node.clients(client) if not is_missing(each))
 
 
 class _ChannelWithReport:
@@ -264,9 +268,9 @@ def _without_warnings() -> Iterator[None]:
     """Keep Jumpstarter's warnings of missing drivers out of the log: `MissingDriver` raises them if they matter."""
 
     def is_other(record: logging.LogRecord) -> bool:
-        return not str(record.msg).startswith("Driver client ")
+        return not str(record.msg).startswith(WORDS_OF_MISSING_DRIVER)
 
-    logger = logging.getLogger("jumpstarter.client.client")
+    logger = logging.getLogger(LOGGER_OF_CLIENTS)
     logger.addFilter(is_other)
     try:
         yield
@@ -274,23 +278,38 @@ def _without_warnings() -> Iterator[None]:
         logger.removeFilter(is_other)
 
 
-def _tree(reports: Sequence[DriverInstanceReport]) -> _ReportedDriver:
+def _tree(reports: Sequence[DriverInstanceReport]) -> ReportedDriver:
     """
     Return the root of the drivers in a report: the root comes first, and each driver after its parent.
 
     A driver may be at several places (`ref:`); its children are at the place that was reported last.
 
     Raises:
-        BadDriverReport: There is no driver, or one without a parent before it.
+        BadDriverReport: There is no driver, or one without a name, a UUID, or a parent before it; or it is too deep.
     """
     if not reports:
         raise BadDriverReport("it reports no drivers")
-    root = _ReportedDriver(reports[0])
+    root = ReportedDriver(reports[0])
     latest = {root.report.uuid: root}
+    for report in reports:
+        _check_uuid(report)
     for report in reports[1:]:
+        name = report.labels.get(_NAME_LABEL, "")
+        if not name:
+            raise BadDriverReport(f"it reports a driver without a name (uuid {report.uuid})")
         if report.parent_uuid not in latest:
-            raise BadDriverReport(f"it reports driver {report.labels[_NAME_LABEL]!r} without its parent before it")
-        parent, name = latest[report.parent_uuid], report.labels[_NAME_LABEL]
-        node = _ReportedDriver(report, f"{parent.path}.{name}" if parent.path else name)
+            raise BadDriverReport(f"it reports driver {name!r} without its parent before it")
+        parent = latest[report.parent_uuid]
+        if parent.depth >= _DEEPEST:
+            raise BadDriverReport(f"it reports drivers that are nested more than {_DEEPEST} deep")
+        node = ReportedDriver(report, f"{parent.path}.{name}" if parent.path else name, parent.depth + 1)
         parent.children[name] = latest[report.uuid] = node
     return root
+
+
+def _check_uuid(report: DriverInstanceReport) -> None:
+    try:
+        UUID(report.uuid)
+    except ValueError as exc:
+        name = report.labels.get(_NAME_LABEL, "")
+        raise BadDriverReport(f"it reports driver {name!r} with {report.uuid!r:.100}, which is no UUID") from exc

@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from pytest_jumpstarter.errors import ConfigError, DriverMissing, DriverNotAllowed, JumpstarterError
 
 if TYPE_CHECKING:
     from jumpstarter.client import DriverClient
 
+    from pytest_jumpstarter.device.lazy_composite import LazyChildren
+    from pytest_jumpstarter.device.missing_driver import MissingDriver
+
 CLIENT_LABEL = "jumpstarter.dev/client"
 
-Driver: TypeAlias = "DriverClient | MissingDriver"
+LAZY_CHILDREN = "_jumpstarter_children"
+"""The attribute of a composite client with children that may not be built yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,33 +64,6 @@ class DriverPolicy:
         return None
 
 
-class MissingDriver:
-    """
-    Takes the place of a driver client that cannot be used, and raises the reason at its first use.
-
-    A board may have drivers that a suite never uses; their packages need not be installed.
-
-    Attributes:
-        error: The error that is raised.
-        is_temporary: Whether building the client may succeed the next time.
-    """
-
-    def __init__(self, error: JumpstarterError, *, is_temporary: bool = False) -> None:
-        self.error = error
-        self.is_temporary = is_temporary
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__") or name == "cli":  # so that `j` leaves it out of its commands
-            raise AttributeError(name)
-        raise self.error.with_traceback(None)
-
-    def __repr__(self) -> str:
-        return f"<MissingDriver: {self.error}>"
-
-    def close(self) -> None:
-        """Do nothing: nothing is open."""
-
-
 class DriverPlace(NamedTuple):
     """
     One place in the tree of drivers, as the exporter reports it.
@@ -120,6 +97,7 @@ class Drivers(Mapping[str, Any]):
         places: As given.
         built: The clients that were built so far, by path.
         is_closed: Whether no more clients may be built.
+        motd: The exporter's message of the day (after 0.9); empty if there is none.
     """
 
     def __init__(
@@ -129,16 +107,20 @@ class Drivers(Mapping[str, Any]):
         self.places = places
         self.built = dict(built)
         self.is_closed = False
+        self.motd = ""
         self._watchers: list[Callable[[str, DriverClient], None]] = []
 
     def __getitem__(self, path: str) -> Any:  # its methods are those of its class, which only the lab knows
         place = self.places[path]
-        parent: Driver = self[place.parent] if place.parent else self.root
-        if isinstance(parent, MissingDriver):
+        parent: DriverClient = self[place.parent] if place.parent else self.root
+        if is_missing(parent):
             return parent
-        if place.name not in parent.children:
-            return MissingDriver(DriverMissing(f"driver {path!r} is not among the children of its parent's client"))
-        return parent.children[place.name]
+        if place.name not in (children := children_of(parent)):
+            from pytest_jumpstarter.device.missing_driver import MissingDriver
+
+            reason = f"driver {path!r} is not among the children of its parent's client"
+            return MissingDriver(DriverMissing(reason), uuid=place.uuid)
+        return children[place.name]
 
     def __contains__(self, path: object) -> bool:
         return path in self.places
@@ -159,7 +141,7 @@ class Drivers(Mapping[str, Any]):
         found: dict[str, str] = {}
         for path in sorted(paths, key=len):
             uuid = self.places[path].uuid
-            if uuid not in found and not isinstance(self[path], MissingDriver):
+            if uuid not in found and not is_missing(self[path]):
                 found[uuid] = path
         return [path for path in paths if path == found.get(self.places[path].uuid)] or paths[:1]
 
@@ -196,25 +178,14 @@ def derives_from(client: object, module: str) -> bool:
     return any(base.__module__ == module for base in type(client).__mro__)
 
 
-def mark_missing(client: DriverClient, path: str, policy: DriverPolicy) -> Driver:
-    """
-    Replace the stubs that Jumpstarter made for classes it could not, or may not, import by `MissingDriver`s.
+def children_of(client: DriverClient) -> Mapping[str, Any] | LazyChildren:
+    """Return the children of a driver client; of a lazy composite those that it knows, without building any."""
+    lazy: LazyChildren | None = vars(client).get(LAZY_CHILDREN)
+    return client.children if lazy is None else lazy
 
-    Args:
-        client: The client at `path`, with all its children.
-        path: Its dotted path; empty for the root.
-        policy: Tells which of the two it was.
 
-    Returns:
-        The client, or the `MissingDriver` that replaces it.
-    """
-    from jumpstarter.client.base import StubDriverClient
+def is_missing(client: object) -> TypeGuard[MissingDriver]:
+    """Return whether a driver cannot be used, so that this is only in its place."""
+    from pytest_jumpstarter.device.missing_driver import MissingDriver
 
-    if isinstance(client, StubDriverClient):
-        class_path = client.labels[CLIENT_LABEL]
-        error = policy.objection(path, class_path) or DriverMissing(f"there was no {class_path} for driver {path!r}")
-        return MissingDriver(error)
-    for name, child in client.children.items():
-        marked = mark_missing(child, f"{path}.{name}" if path else name, policy)
-        client.children[name] = marked  # type: ignore[assignment]  # to users it is a client whose every use raises
-    return client
+    return isinstance(client, MissingDriver)

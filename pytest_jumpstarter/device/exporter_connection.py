@@ -7,14 +7,15 @@ It goes either through a tunnel (`open_tunnel`) or over a channel straight to th
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_jumpstarter.client.v1.tls import UNTRUSTED
 from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
+from pytest_jumpstarter.device.exporter_status import ExporterStatus, get_status
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -24,12 +25,14 @@ from pytest_jumpstarter.errors import (
     ExporterOffline,
     JumpstarterError,
 )
+from pytest_jumpstarter.host import real_time
 
 if TYPE_CHECKING:
     import grpc
-    from jumpstarter_protocol.jumpstarter.v1.jumpstarter_pb2 import GetReportResponse
+    from jumpstarter_protocol import jumpstarter_pb2
 
     from pytest_jumpstarter.device.blocking_calls import DriverPortal
+    from pytest_jumpstarter.device.channel_target import ChannelTarget
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 CONNECT_TIMEOUT = 30.0
@@ -69,7 +72,7 @@ class ExporterConnection:
 
     Attributes:
         channel: The channel of the driver clients; None until the exporter was asked for its drivers.
-        calls: Since when the call runs that a thread waits for, by thread: driver calls and `expect` of consoles.
+        calls: The start of the call that a thread waits for, by thread: driver calls and `expect` of consoles.
     """
 
     def __init__(self, portal: Portal, policy: DriverPolicy, *, call_timeout: float | None = None) -> None:
@@ -77,12 +80,20 @@ class ExporterConnection:
         self._policy = policy
         self._call_timeout = call_timeout
         self._stack = ExitStack()
+        self._clients = ExitStack()
         self._drivers: Drivers | None = None
         self._driver_portal: DriverPortal | None = None
         self._tunnel: Tunnel | None = None
         self._ping: Callable[[float], bool] | None = None
+        self._first_channel: grpc.Channel | None = None
         self.calls: dict[int, float] = {}
         self.channel: grpc.aio.Channel | None = None
+
+    @property
+    def heard(self) -> float:
+        """When something came from the exporter last, as far as known, by `time.monotonic()`."""
+        answered = self._driver_portal.last_answer if self._driver_portal is not None else -math.inf
+        return max(answered, self._tunnel.heard if self._tunnel is not None else -math.inf)
 
     @property
     def router_trouble(self) -> str:
@@ -103,15 +114,17 @@ class ExporterConnection:
         """
         self._tunnel = tunnel
         drivers = self._open(_over_tunnel(tunnel, self), exporter, advice=None)
-        self._give_portal(drivers, tunnel)
+        from pytest_jumpstarter.device.channel_target import ChannelTarget
+
+        self._give_portal(drivers, ChannelTarget.of_socket(tunnel.path), lambda: tunnel.is_open)
         return drivers
 
-    def open_channel(self, channel: Callable[[], grpc.aio.Channel], *, exporter: str, advice: TlsAdvice) -> Drivers:
+    def open_channel(self, target: ChannelTarget, *, exporter: str, advice: TlsAdvice) -> Drivers:
         """
         Connect over a channel and return the driver clients.
 
         Args:
-            channel: Called in the portal's loop to make the channel, which is closed with this connection.
+            target: Where the exporter is reached; the channels are closed with this connection.
             exporter: The name of the exporter in error messages.
             advice: What error messages recommend about TLS.
 
@@ -119,13 +132,13 @@ class ExporterConnection:
             ConfigError: The exporter refuses the passphrase, does not use TLS, or its certificate is not trusted.
             DeviceUnreachable, DriverMissing, DriverNotAllowed: As `open_tunnel`.
         """
-        drivers = self._open(_over_channel(channel, self), exporter, advice)
-        self._give_portal(drivers)
+        drivers = self._open(_over_channel(target, self), exporter, advice)
+        self._give_portal(drivers, target, lambda: False)
         return drivers
 
     @property
     def is_ready(self) -> bool:
-        """Whether the channel to the exporter stands; asks nobody."""
+        """Whether the channel to the exporter is connected; nothing is sent."""
         import grpc
 
         async def state() -> grpc.ChannelConnectivity:
@@ -136,6 +149,22 @@ class ExporterConnection:
             return self.channel is not None and self.portal.call(state) is grpc.ChannelConnectivity.READY
         except (RuntimeError, grpc.aio.UsageError):  # closed
             return False
+
+    def status(self, timeout: float, *, exporter: str) -> ExporterStatus:
+        """
+        Ask the exporter for its status, over the open channel.
+
+        Raises:
+            DeviceUnreachable: It does not answer within `timeout` seconds.
+        """
+        import grpc
+
+        assert self.channel is not None
+        try:
+            status: ExporterStatus = self.portal.call(get_status, self.channel, timeout)
+        except grpc.aio.AioRpcError as exc:
+            raise DeviceUnreachable(f"{exporter} does not tell its status: {exc.details()}") from exc
+        return status
 
     def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
         """
@@ -148,79 +177,117 @@ class ExporterConnection:
         Returns:
             ExporterOffline: The exporter was restarted since we connected.
             DeviceUnreachable: The exporter does not answer, or the router on the way to it.
-            None: All is well.
+            None: The exporter answers.
         """
         import grpc
-        from google.protobuf import empty_pb2
 
         if self._drivers is None:
             return None
-        client = self._drivers.root
-
-        async def ask() -> GetReportResponse:
-            report: GetReportResponse
-            report = await client.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
-            return report
-
-        began = time.monotonic()
+        began = real_time.monotonic()
         try:
-            response = self.portal.call(ask)
+            response = self._ask(self._drivers, timeout)
         except grpc.aio.AioRpcError as exc:
             if self.router_trouble:
                 return DeviceUnreachable(f"{exporter} is out of reach: {self.router_trouble}")
-            waited = time.monotonic() - began
+            waited = real_time.monotonic() - began
             return DeviceUnreachable(f"{exporter} does not answer within {waited:.1f}s: {exc.details()}")
         except Exception as exc:
             return DeviceUnreachable(f"{exporter} cannot be checked: {type(exc).__name__}: {exc}")
-        if str(client.uuid) not in {report.uuid for report in response.reports}:
+        if str(self._drivers.root.uuid) not in {report.uuid for report in response.reports}:
             return ExporterOffline(f"{exporter} was restarted: its drivers are not those of this lease")
         return None
 
     def ping(self, timeout: float) -> bool:
-        """Tell whether the exporter answers within `timeout` seconds, over a connection of its own in the tunnel."""
-        from pytest_jumpstarter.device.blocking_calls import ping
+        """Return whether the exporter answers within `timeout` seconds; through a tunnel by a separate connection."""
+        from pytest_jumpstarter.device.blocking_channel import ping
+        from pytest_jumpstarter.device.channel_target import ChannelTarget
 
-        assert self._tunnel is not None
         try:
-            if self._ping is None:
-                channel = grpc_channel(self._tunnel.path, ("grpc.use_local_subchannel_pool", 1))
-                self._stack.callback(channel.close)
+            if self._ping is None and self._tunnel is not None:
+                channel = ChannelTarget.of_socket(self._tunnel.path).apart().blocking_channel()
+                self._clients.callback(channel.close)
                 self._ping = partial(ping, channel)
-            return self._ping(timeout)
+            if self._ping is not None:
+                return self._ping(timeout)
+            return not isinstance(self.probe(timeout, exporter=""), DeviceUnreachable)
         except ValueError:  # it was closed meanwhile
             return True
 
-    async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
-        """Ask the exporter for its drivers; must be awaited in the portal's loop."""
+    def break_off(self) -> None:
+        """Close tunnel or channel, without waiting for it, so that every call over it ends with an error."""
+        if self._tunnel is not None:
+            self.portal.start_task_soon(self._tunnel.close)
+        elif self.channel is not None:
+            self.portal.start_task_soon(self.channel.close)
+            if self._driver_portal is not None:
+                self._driver_portal.close_channel()
+
+    def _ask(self, drivers: Drivers, timeout: float) -> jumpstarter_pb2.GetReportResponse:
+        """Ask the exporter for its drivers, over the connection of the driver clients."""
+        from google.protobuf import empty_pb2
+
+        async def ask() -> jumpstarter_pb2.GetReportResponse:
+            report: jumpstarter_pb2.GetReportResponse
+            report = await drivers.root.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
+            return report
+
+        return self.portal.call(ask)
+
+    async def read_drivers(self, target: ChannelTarget, channel: grpc.aio.Channel) -> Drivers:
+        """
+        Ask the exporter for its drivers; must be awaited in the portal's loop.
+
+        The channel of plain driver calls asks, so that the first call finds it connected; then `channel` connects.
+        """
+        from pytest_jumpstarter.device.blocking_channel import get_report
+
         self.channel = channel
-        stack = self._stack.enter_context(ExitStack())  # closed after the clients, even those that are built later
-        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(CONNECT_TIMEOUT)
+        self._first_channel = target.blocking_channel()
+        self._clients.callback(self._close_first_channel)
+        response = await get_report(self._first_channel, CONNECT_TIMEOUT)
+        channel.get_state(try_to_connect=True)
+        stack = self._clients.enter_context(ExitStack())  # closed after the clients, also those that are built later
+        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(response)
+
+    def _close_first_channel(self) -> None:
+        if self._first_channel is not None:
+            self._first_channel.close()
+
+    def release_drivers(self) -> None:
+        """Close the driver clients and their streams; the log can still be read, until `close`."""
+        self._clients.close()
 
     def close(self) -> None:
         """Close every stream and channel; a second call does nothing."""
-        self._stack.close()
+        with self._stack:
+            self._clients.close()
 
     @property
     def last_failure(self) -> float:
         """When a driver call failed last, by `time.monotonic()`; minus infinity if none did."""
         return self._driver_portal.last_failure if self._driver_portal is not None else -math.inf
 
-    def _give_portal(self, drivers: Drivers, tunnel: Tunnel | None = None) -> None:
-        """Give the driver clients a portal that watches their calls, and makes plain ones through `tunnel`."""
+    def _give_portal(self, drivers: Drivers, target: ChannelTarget, is_open: Callable[[], bool]) -> None:
+        """Give the driver clients a portal that records their calls, and makes plain ones over channels to `target`."""
         from pytest_jumpstarter.device.blocking_calls import DriverPortal, give_portal
 
-        channel = self._stack.enter_context(grpc_channel(tunnel.path)) if tunnel is not None else None
-        is_open = (lambda: tunnel.is_open) if tunnel is not None else (lambda: False)
         self._driver_portal = portal = DriverPortal(
-            self.portal, channel, is_open, calls=self.calls, timeout=self._call_timeout
+            self.portal,
+            target.blocking_channel,
+            is_open,
+            calls=self.calls,
+            timeout=self._call_timeout,
+            channel=self._first_channel,
         )
+        self._first_channel = None
+        self._clients.callback(portal.close_channel)
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
 
     def _open(self, manager: AbstractAsyncContextManager[Drivers], exporter: str, advice: TlsAdvice | None) -> Drivers:
         try:
             drivers: Drivers = self._stack.enter_context(self.portal.wrap_async_context_manager(manager))
-            self._stack.callback(drivers.close)
+            self._clients.callback(drivers.close)
         except BaseException as exc:
             trouble = self.router_trouble
             self.close()
@@ -233,11 +300,13 @@ class ExporterConnection:
 
 
 def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> None:
-    """Raise the error of this package that `exc` means; return if it already is one, or means none."""
+    """Raise the error of this package that `exc` means; return if there is none, or if it already is one."""
     import grpc
 
     if isinstance(exc, JumpstarterError):
         return  # checked first, since some of ours are an OSError too
+    if isinstance(exc, grpc.aio.AioRpcError):
+        exc.__traceback__ = None  # its frames refer to the call, and gRPC goes on to connect as long as that exists
     if isinstance(exc, grpc.aio.AioRpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
     if isinstance(exc, BadDriverReport):
@@ -258,7 +327,7 @@ def _mistake(error: object, details: str, exporter: str, advice: TlsAdvice) -> C
         return ConfigError(f"{exporter} refuses us: {details}; JMP_GRPC_PASSPHRASE must be its passphrase")
     if "WRONG_VERSION_NUMBER" in details:  # the TLS error for an answer in plain text
         return ConfigError(f"{exporter} speaks plain text, not TLS; {advice.plain_text}")
-    if "CERTIFICATE_VERIFY_FAILED" in details:
+    if UNTRUSTED in details:
         return ConfigError(f"the TLS certificate of {exporter} is not trusted; {advice.authority}")
     if "Hostname Verification Check failed" in details or "is not in peer certificate" in details:
         return ConfigError(f"the TLS certificate of {exporter} is for another host; use the one in the certificate")
@@ -269,47 +338,17 @@ def _mistake(error: object, details: str, exporter: str, advice: TlsAdvice) -> C
 
 @asynccontextmanager
 async def _over_tunnel(tunnel: Tunnel, connection: ExporterConnection) -> AsyncIterator[Drivers]:
-    import grpc
+    from pytest_jumpstarter.device.channel_target import ChannelTarget
 
     try:
-        path = await tunnel.open()
-
-        def channel() -> grpc.aio.Channel:
-            return grpc.aio.secure_channel(*socket_target(path), options=_INNER_OPTIONS)
-
-        async with _over_channel(channel, connection) as drivers:
+        target = ChannelTarget.of_socket(await tunnel.open())
+        async with _over_channel(target, connection) as drivers:
             yield drivers
     finally:
         await tunnel.close()
 
 
-def grpc_channel(path: str, *more: tuple[str, int]) -> grpc.Channel:
-    """Return a blocking channel to the unix socket at `path`, with these options more."""
-    import grpc
-
-    return grpc.secure_channel(*socket_target(path), options=[*_INNER_OPTIONS, *more])
-
-
-def socket_target(path: str) -> tuple[str, grpc.ChannelCredentials]:
-    """Return target and credentials of a channel to the unix socket at `path`."""
-    import grpc
-
-    return f"unix:{path}", grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
-
-
 @asynccontextmanager
-async def _over_channel(
-    channel: Callable[[], grpc.aio.Channel], connection: ExporterConnection
-) -> AsyncIterator[Drivers]:
-    async with channel() as opened:
-        yield await connection.read_drivers(opened)
-
-
-# The next call dials a broken tunnel again, so a long wait before reconnecting would not help.
-_INNER_OPTIONS: list[tuple[str, int]] = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 20_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-]
+async def _over_channel(target: ChannelTarget, connection: ExporterConnection) -> AsyncIterator[Drivers]:
+    async with target.aio_channel() as opened:
+        yield await connection.read_drivers(target, opened)

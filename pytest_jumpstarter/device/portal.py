@@ -7,11 +7,15 @@ It is uvloop's if that is installed: a flash or an echo then needs a sixth less 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
+
+from pytest_jumpstarter.errors import DeviceReleased
+from pytest_jumpstarter.host import real_time
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -48,6 +52,7 @@ class Portal:
                 options = {"use_uvloop": find_spec("uvloop") is not None}
                 portal = start_blocking_portal(backend_options=options, name="jumpstarter-portal")
                 self._blocking = self._stack.enter_context(portal)
+                self._blocking.call(_use_real_time)
             return self._blocking
 
     def stop(self) -> None:
@@ -61,10 +66,22 @@ class Portal:
                 self._stack.close()
 
 
+async def _use_real_time() -> None:
+    """Make the timers of this loop independent of clocks that tests replace; uvloop's are anyway."""
+    with suppress(AttributeError):
+        asyncio.get_running_loop().time = real_time.monotonic  # type: ignore[method-assign]
+
+
 async def _settle() -> None:
     """Wait until sockets that were just closed are really closed: asyncio does this some steps later."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def require_parent(process: int) -> None:
+    """Raise `DeviceReleased` in a forked child of `process`, where a call would wait for a thread of the parent."""
+    if os.getpid() != process:
+        raise DeviceReleased("a forked child cannot use a device: the connection is the parent's, so use it there")
 
 
 class LoopNeeded(RuntimeError):

@@ -8,14 +8,14 @@ opened the console. So a slow reader neither stops the board nor fills the memor
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
-import time
 import weakref
 from array import array
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
+
+from pytest_jumpstarter.host import real_files, real_time
 
 SEGMENT_BYTES = 16 << 20
 SEGMENTS = 8
@@ -83,6 +83,16 @@ class Recording:
                     return position + len(data), data
             return position, b""
 
+    def between(self, position: int, end: int) -> bytes:
+        """Return the bytes between two positions, as far as they are kept."""
+        parts: list[bytes] = []
+        while position < end:
+            position, data = self.read(position, end - position)
+            if not data:
+                break
+            parts.append(data)
+        return b"".join(parts)
+
     def tail(self, position: int, size: int) -> tuple[int, bytes]:
         """Return where the last `size` bytes (roughly) since `position` begin, and these bytes."""
         position = begin = max(position, self.end - size, self.start)
@@ -98,7 +108,7 @@ class Recording:
         """Return the Unix time at which the byte at `position` came, to some milliseconds; older ones less exactly."""
         with self._lock:
             positions, times = self._stamps
-            return times[max(0, bisect_right(positions, position) - 1)] if times else time.time()
+            return times[max(0, bisect_right(positions, position) - 1)] if times else real_time.time()
 
     def _write(self, data: memoryview) -> int:
         segment = self._segments[-1] if self._segments else None
@@ -120,7 +130,7 @@ class Recording:
         segment = _Segment(self.end, io.BytesIO(), _SEGMENT_BYTES_IN_MEMORY)
         if on_disk:
             try:
-                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (open until `_close`)
+                file = real_files.unnamed_file()
                 segment = _Segment(self.end, file, SEGMENT_BYTES)
             except OSError:
                 pass
@@ -132,7 +142,7 @@ class Recording:
     def _stamp(self) -> None:
         """Note when the next byte came; if there are too many notes, drop every second one."""
         positions, times = self._stamps
-        now = time.time()
+        now = real_time.time()
         if times and (now - times[-1] < _RESOLUTION or positions[-1] == self.end):
             return
         if len(times) >= _STAMPS:

@@ -27,7 +27,7 @@ FRAME_BYTES = 1 << 18
 
 class Relay:
     """
-    Copies both ways; until anything has come from the exporter, all of it can be said again over another stream.
+    Copies both ways; until anything has come from the exporter, all data can be sent again over another stream.
 
     Args:
         end: The local end of the connection.

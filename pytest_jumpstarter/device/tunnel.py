@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,11 @@ import grpc
 import grpc.aio
 from jumpstarter_protocol import router_pb2_grpc
 
+from pytest_jumpstarter.client.v1.failures import find_failure
+from pytest_jumpstarter.client.v1.tls import UNTRUSTED
 from pytest_jumpstarter.device.relay import FRAME_BYTES, Relay
 from pytest_jumpstarter.device.socket_end import SocketEnd, new_folder
+from pytest_jumpstarter.host import real_time
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Route
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 ROUTER_PATIENCE = 20.0
 """Seconds for which an unreachable router is tried again: it may be restarting."""
+
+LOGGER = "jumpstarter.connection"
+"""The logger of broken connections."""
 
 _REDIAL = 1.0
 """Seconds from one try to the next."""
@@ -45,7 +51,16 @@ _GRPC_NONSENSE = "Internal error from Core"
 
 
 class RouterUnreachable(ConnectionError):
-    """The router that a route leads through cannot be reached; the message names it."""
+    """
+    The router that a route leads through cannot be reached; the message names it.
+
+    Attributes:
+        is_setup: Whether its address or certificates are wrong, so that another attempt would not help.
+    """
+
+    def __init__(self, message: str, *, is_setup: bool = False) -> None:
+        super().__init__(message)
+        self.is_setup = is_setup
 
 
 class StreamBroken(ConnectionError):
@@ -62,7 +77,7 @@ class StreamBroken(ConnectionError):
 
 
 class RouterChannels:
-    """The channels to routers, one for each router, shared by all streams of one tunnel."""
+    """The channels to routers, one for each router; all streams of a tunnel share them."""
 
     def __init__(
         self,
@@ -72,13 +87,14 @@ class RouterChannels:
         self._credentials = credentials
         self._options = options
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._former: list[grpc.aio.Channel] = []
 
     def stream(self, route: Route) -> Stream:
         """
         Return the stream of `route`, which connects by itself; a route is good for one stream.
 
         Raises:
-            RouterUnreachable: The endpoint of the route is none.
+            RouterUnreachable: The endpoint of the route is not valid.
         """
         channel = self._channels.get(route.endpoint)
         if channel is None:
@@ -86,15 +102,22 @@ class RouterChannels:
                 credentials = self._credentials(route.endpoint)
                 options = list(self._options(route.endpoint))
             except Exception as exc:
-                raise RouterUnreachable(f"the router {route.endpoint!r} cannot be reached: {exc}") from exc
+                raise RouterUnreachable(
+                    f"the router {route.endpoint!r} cannot be reached: {exc}", is_setup=True
+                ) from exc
             channel = grpc.aio.secure_channel(route.endpoint, credentials, options=options)
             self._channels[route.endpoint] = channel
         stub = router_pb2_grpc.RouterServiceStub(channel)
         return stub.Stream(metadata=(("authorization", f"Bearer {route.token}"),))
 
+    def forget(self, endpoint: str) -> None:
+        """Use another channel for later streams: the router has a new certificate, which insecure TLS trusts too."""
+        if (channel := self._channels.pop(endpoint, None)) is not None:
+            self._former.append(channel)
+
     async def close(self) -> None:
         """Close every channel, and with it every stream."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._former):
             await channel.close()
 
 
@@ -112,7 +135,7 @@ class Tunnel:
         last_break: When the last broken connection was closed by both sides, by `time.monotonic()`; minus infinity if
             none ever broke, infinity while one is being closed.
         last_reason: Why it broke.
-        router_trouble: Why the router cannot be reached at present; empty where it can, or nobody tried.
+        router_trouble: Why the router cannot be reached at present; empty if it can, or if nobody tried.
         heard: When something came from the exporter last, by `time.monotonic()`; minus infinity if nothing ever did.
     """
 
@@ -136,14 +159,18 @@ class Tunnel:
         """Whether it was not closed."""
         return not self._closed.is_set()
 
-    async def open(self) -> str:
+    async def open(self, *, is_dialed: bool = True) -> str:
         """
         Dial once, so that a refusal is raised here instead of closing the first connection, then listen.
+
+        Args:
+            is_dialed: False if nobody may connect for a long time: a route is not kept so long.
 
         Returns:
             The path of the unix socket.
         """
-        self._first = await _in_thread(lambda: self._dial(self._closed))
+        if is_dialed:
+            self._first = await _in_thread(lambda: self._dial(self._closed))
         if self._closed.is_set():
             raise ConnectionAbortedError("the tunnel was closed while it was being opened")
         self._folder = new_folder()
@@ -208,16 +235,17 @@ class Tunnel:
 
     async def _carry(self, relay: Relay) -> None:
         """Copy through a route; through a new one as long as no router can be reached."""
-        deadline = time.monotonic() + ROUTER_PATIENCE
+        deadline = real_time.monotonic() + ROUTER_PATIENCE
         while True:
-            again = time.monotonic() + _REDIAL
+            again = real_time.monotonic() + _REDIAL
             try:
                 await self._follow(await self._route(), relay, deadline)
             except RouterUnreachable as exc:
                 self.router_trouble = str(exc)
-                if not relay.can_start_over or again > deadline:
+                was_reached = self.heard > -math.inf
+                if not relay.can_start_over or again > deadline or (exc.is_setup and not was_reached):
                     raise
-                await asyncio.sleep(again - time.monotonic())
+                await asyncio.sleep(again - real_time.monotonic())
             else:
                 return
 
@@ -235,17 +263,20 @@ class Tunnel:
             await relay.run(stream)
         except (grpc.aio.AioRpcError, BaseExceptionGroup) as exc:
             if relay.can_start_over and await _is_away(stream):
-                raise RouterUnreachable(f"{router} cannot be reached: {await _words(exc, stream)}") from exc
+                words = await _words(exc, stream)
+                if UNTRUSTED in words:
+                    self._router.forget(route.endpoint)
+                raise RouterUnreachable(f"{router} cannot be reached: {words}", is_setup=_is_setup(words)) from exc
             self.router_trouble = ""
             raise StreamBroken(stream) from exc
 
     async def _until_connected(self, stream: Stream, router: str, deadline: float) -> None:
-        """Wait for the router; while it says nothing, that is known."""
+        """Wait for the router; while it does not answer, `router_trouble` says so."""
         is_first = not self.router_trouble
         if is_first:
             self.router_trouble = f"{router} does not answer"
         try:
-            async with asyncio.timeout(deadline - time.monotonic()):
+            async with asyncio.timeout(deadline - real_time.monotonic()):
                 await stream.wait_for_connection()
         except TimeoutError as exc:
             stream.cancel()
@@ -254,18 +285,21 @@ class Tunnel:
             self.router_trouble = ""
 
     def _hear(self) -> None:
-        self.heard = time.monotonic()
+        self.heard = real_time.monotonic()
         self.router_trouble = ""
 
     async def _break(self, end: SocketEnd, exc: Exception) -> None:
-        """Note a break; it lasts until gRPC has noticed it, because a call that begins before is lost too."""
+        """Record a break; it lasts until gRPC has noticed it, because a call that begins before is lost too."""
         self.last_break = math.inf
         try:
             self.last_reason = await _reason(exc)
             await _hang_up(end)
         finally:
             end.close()
-            self.last_break = time.monotonic()
+            self.last_break = real_time.monotonic()
+        logging.getLogger(LOGGER).info(
+            "a connection to the exporter broke: %s; the next call opens one", self.last_reason
+        )
 
     async def _route(self) -> Route:
         """Return the route that `open` dialled the first time, then dial: a route is good for one stream."""
@@ -294,10 +328,16 @@ async def _in_thread(work: Callable[[], Route]) -> Route:
     return await done
 
 
+def _is_setup(words: str) -> bool:
+    """Return whether gRPC's words for an unreachable router mean that its address or certificates are wrong."""
+    return find_failure(grpc.StatusCode.UNAVAILABLE, words).finality in ("setup", "final")
+
+
 async def _is_away(stream: Stream) -> bool:
-    """Tell whether a stream ended because nobody could be reached."""
+    """Return whether a stream ended because the router could not be reached, or gRPC lost why: a write had failed."""
     with contextlib.suppress(TimeoutError):
-        return await asyncio.wait_for(stream.code(), _STATUS_TIMEOUT) is grpc.StatusCode.UNAVAILABLE
+        code = await asyncio.wait_for(stream.code(), _STATUS_TIMEOUT)
+        return code is grpc.StatusCode.UNAVAILABLE or await stream.details() == _GRPC_NONSENSE
     return False
 
 

@@ -1,36 +1,40 @@
-"""Evidence that is collected without being asked for, where the device has drivers that offer it."""
+"""Evidence that is collected by default, if the device has drivers for it."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.evidence.artifacts import Folder
+
+DriverClient: TypeAlias = Any
+"""A client of Jumpstarter; its class is known in the lab only."""
+
+_T = TypeVar("_T")
 
 _POWER = "jumpstarter_driver_power.client"
 _VIDEO = "jumpstarter_driver_ustreamer.client"
 
 
 class BuiltInEvidence:
-    """Reads the power, and takes a picture of the screen."""
+    """Collects power readings and screenshots."""
 
     def pytest_jumpstarter_collect_evidence(self, folder: Folder, device: Device) -> None:
-        """Keep `power.json` and `screenshot.jpg`; a driver that fails leaves its words in their place."""
-        powers = {path: _said(read_power, driver) for path, driver in _drivers(device, _POWER)}
+        """Write `power.json` and `screenshot-PATH.jpg`; if a driver fails, write its error instead."""
+        powers = {path: _result_or_error(read_power, driver) for path, driver in _drivers(device, _POWER)}
         if powers:
             folder.add("power.json", json.dumps(powers, indent=1))
         for path, driver in _drivers(device, _VIDEO):
-            picture = _said(take_picture, driver)
-            is_picture = isinstance(picture, bytes)
-            folder.add(f"screenshot-{path}.{'jpg' if is_picture else 'txt'}", picture if is_picture else str(picture))
+            picture = _result_or_error(take_picture, driver)
+            folder.add(f"screenshot-{path}.{'jpg' if isinstance(picture, bytes) else 'txt'}", picture)
 
 
-def read_power(driver: Any) -> dict[str, float]:
-    """Return the first reading of a power driver: volts and amperes."""
+def read_power(driver: DriverClient) -> dict[str, float]:
+    """Return the first reading of a power driver, in volts and amperes."""
     readings = driver.read()
     try:
         first = next(readings)
@@ -39,20 +43,20 @@ def read_power(driver: Any) -> dict[str, float]:
         readings.close()
 
 
-def take_picture(driver: Any) -> bytes:
-    """Return what a video driver sees, as JPEG."""
-    return b64decode(driver.call("snapshot"))  # whose own method wants a library for pictures
+def take_picture(driver: DriverClient) -> bytes:
+    """Return a picture from a video driver, as JPEG."""
+    return b64decode(driver.call("snapshot"))  # the client's own method needs an image library
 
 
-def _said(ask: Any, driver: Any) -> Any:
+def _result_or_error(function: Callable[[DriverClient], _T], driver: DriverClient) -> _T | str:
     try:
-        return ask(driver)
+        return function(driver)
     except Exception as exc:
         return f"{type(exc).__name__}: {exc}"
 
 
-def _drivers(device: Device, module: str) -> Iterator[tuple[str, Any]]:
-    """Yield path and client of each driver of a class of the module; of derived ones those that were used."""
+def _drivers(device: Device, module: str) -> Iterator[tuple[str, DriverClient]]:
+    """Yield path and client of each driver whose class is in the module; of derived classes only drivers in use."""
     drivers = device.drivers
     for path in drivers.usable([*drivers.reported(module), *drivers.built_of(module)]):
         yield path, drivers[path]

@@ -1,4 +1,4 @@
-"""Which versions a run is made of."""
+"""The versions of this plugin, of Jumpstarter and of pytest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _PACKAGES = {"plugin_version": "pytest-jumpstarter", "jumpstarter_version": "jum
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions of this plugin, of Jumpstarter and of pytest; one that cannot be told is left out."""
+    """Return the versions of this plugin, of Jumpstarter and of pytest, without those that are unknown."""
     return {name: found for name, package in _PACKAGES.items() if (found := _version(package))}
 
 
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # put on the path by other means than an installation
+    except PackageNotFoundError:  # the package is on the path without being installed
         return ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from pytest_jumpstarter.lab.authority import Authority, TokenRejected
+from pytest_jumpstarter.lab.kubernetes import find
 from pytest_jumpstarter.lab.model import Client, Exporter, Model
 from pytest_jumpstarter.lab.refusal import Refusal
 
@@ -46,7 +47,7 @@ def bearer_token(context: Context) -> str:
         raise Refusal("multiple authorization headers", _INVALID)
     if headers[0][:7].lower() != "bearer ":
         raise Refusal("malformed authorization header", _INVALID)
-    return headers[0][7:]
+    return headers[0][7:].strip()
 
 
 def is_exporter(context: Context) -> bool:
@@ -84,10 +85,13 @@ class Access:
             raise Refusal("resource name required for pre-existing authentication", _INVALID)
         if claimed != kind:
             raise Refusal("object kind mismatch", _INVALID)
-        found = objects.get(names[0]) if namespace == self._model.namespace else None
         where = f"{kind.lower()} {namespace}/{names[0]}"
-        if found is None:
-            raise Refusal(f'{where}: {kind.lower()}s.jumpstarter.dev "{names[0]}" not found')
+        if not namespace:
+            raise Refusal(f"{where}: an empty namespace may not be set when a resource name is provided")
+        try:
+            found = find(objects if namespace == self._model.namespace else {}, f"{kind.lower()}s", names[0])
+        except Refusal as refusal:
+            raise Refusal(f"{where}: {refusal.text}") from refusal
         if found.subject != subject:
             raise Refusal(f"permission denied for {where}", grpc.StatusCode.PERMISSION_DENIED)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 
 import grpc
@@ -12,23 +12,24 @@ import grpc
 _ROUTER = "/jumpstarter.v1.RouterService/"
 _OF_EXPORTERS = ("/jumpstarter.v1.ControllerService/Status", "/jumpstarter.v1.ControllerService/Listen")
 
-_Tasks = set[asyncio.Future[Any]]
+_Tasks = dict[asyncio.Future[Any], str]
+"""Running streams, each with the name of who opened it."""
 
 
 class BreakableStreams(grpc.aio.ServerInterceptor):
     """Knows every stream through the router, and of exporters to the lab controller, and can break them all at once."""
 
     def __init__(self) -> None:
-        self._routed: _Tasks = set()
-        self._of_exporters: _Tasks = set()
+        self._routed: _Tasks = {}
+        self._of_exporters: _Tasks = {}
 
     def cut(self) -> int:
         """Break the streams through the router; return how many there were: a pair are two."""
-        return _cancel(self._routed)
+        return _cancel(list(self._routed))
 
-    def hang_up(self) -> int:
+    def hang_up(self, is_meant: Callable[[str], bool]) -> int:
         """Break the streams of exporters, by which they hear of leases and of dials; return how many there were."""
-        return _cancel(self._of_exporters)
+        return _cancel([task for task, name in self._of_exporters.items() if is_meant(name)])
 
     async def intercept_service(
         self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
@@ -36,10 +37,11 @@ class BreakableStreams(grpc.aio.ServerInterceptor):
         """Run such streams in tasks of their own."""
         handler = await continuation(details)
         if details.method.startswith(_ROUTER):
-            stream = _in_task(handler.stream_stream, self._routed, "the router connection was cut")
+            stream = _in_task(handler.stream_stream, self._routed, "", "the router connection was cut")
             return grpc.stream_stream_rpc_method_handler(stream)
         if details.method in _OF_EXPORTERS:
-            stream = _in_task(_written(handler.unary_stream), self._of_exporters, "the lab controller restarts")
+            name = str(dict(details.invocation_metadata or ()).get("jumpstarter-name", ""))
+            stream = _in_task(_written(handler.unary_stream), self._of_exporters, name, "the lab controller restarts")
             return grpc.unary_stream_rpc_method_handler(
                 stream,
                 request_deserializer=handler.request_deserializer,
@@ -48,10 +50,10 @@ class BreakableStreams(grpc.aio.ServerInterceptor):
         return handler
 
 
-def _cancel(tasks: _Tasks) -> int:
-    for task in (found := list(tasks)):
+def _cancel(tasks: Collection[asyncio.Future[Any]]) -> int:
+    for task in tasks:
         task.cancel()
-    return len(found)
+    return len(tasks)
 
 
 def _written(items: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -66,17 +68,17 @@ def _written(items: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Non
 
 
 def _in_task(
-    stream: Callable[..., Coroutine[Any, Any, None]], tasks: _Tasks, reason: str
+    stream: Callable[..., Coroutine[Any, Any, None]], tasks: _Tasks, name: str, reason: str
 ) -> Callable[..., Coroutine[Any, Any, None]]:
     """Return a handler that runs `stream` in a task, kept in `tasks`; where that is cancelled, the peer is told why."""
 
     async def run(request: Any, context: Any) -> None:
         task = asyncio.ensure_future(stream(request, context))
-        tasks.add(task)
+        tasks[task] = name
         try:
             await asyncio.wait([task])
         finally:
-            tasks.discard(task)
+            del tasks[task]
             is_cut = not task.cancel() and task.cancelled()
         if is_cut:
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)

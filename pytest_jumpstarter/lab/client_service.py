@@ -10,7 +10,7 @@ Source: jumpstarter/client/v1/client.proto. Each handler checks in the order of 
 from __future__ import annotations
 
 import base64
-import uuid
+import json
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -19,15 +19,18 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 from jumpstarter_protocol import client_pb2, client_pb2_grpc
 
-from pytest_jumpstarter.lab import requests, wire
+from pytest_jumpstarter.lab import requests, selectors, wire
 from pytest_jumpstarter.lab.access import Access, parse_name, parse_parent
 from pytest_jumpstarter.lab.authority import Authority
-from pytest_jumpstarter.lab.model import Exporter, Lease, Model
+from pytest_jumpstarter.lab.kubernetes import find, new_lease_name
+from pytest_jumpstarter.lab.model import Lease, Model
 from pytest_jumpstarter.lab.refusal import Refusal, answering
 from pytest_jumpstarter.lab.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.lab.refusal import Context
+
+_BAD_TOKEN = "invalid continue token: continue key is not valid"
 
 
 class ClientService(client_pb2_grpc.ClientServiceServicer):
@@ -44,7 +47,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Return one exporter."""
         namespace, name = parse_name(request.name, "exporters")
         self._access.client(context, namespace=namespace)
-        return wire.exporter_message(self._exporter(name))
+        return wire.exporter_message(find(self._model.exporters, "exporters", name))
 
     @answering
     async def ListExporters(
@@ -52,7 +55,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     ) -> client_pb2.ListExportersResponse:
         """Return exporters sorted by name, page by page."""
         self._access.client(context, namespace=parse_parent(request.parent))
-        wanted = requests.list_filter(request.filter)
+        wanted = selectors.list_filter(request.filter)
         names = [name for name, it in self._model.exporters.items() if not wanted or wanted.matches(it.labels)]
         page, token = _page(names, request.page_size, request.page_token)
         return client_pb2.ListExportersResponse(
@@ -64,7 +67,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Return one lease, whoever owns it."""
         namespace, name = parse_name(request.name, "leases")
         self._access.client(context, namespace=namespace)
-        return wire.lease_message(self._lease(name))
+        return wire.lease_message(find(self._model.leases, "leases", name))
 
     @answering
     async def ListLeases(
@@ -72,7 +75,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     ) -> client_pb2.ListLeasesResponse:
         """Return the leases of all clients sorted by name, page by page; ended ones only on request."""
         self._access.client(context, namespace=parse_parent(request.parent))
-        labels, tags = requests.list_filter(request.filter), requests.tag_filter(request.tag_filter)
+        labels, tags = selectors.list_filter(request.filter), selectors.tag_filter(request.tag_filter)
         only_active = request.only_active or not request.HasField("only_active")
         leases = self._model.open_leases if only_active else self._model.leases
         names = sorted(
@@ -91,10 +94,10 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         requests.check_target(request)
         requests.check_tags(request.lease.tags)
         client = self._access.client(context, namespace=parse_parent(request.parent))
-        selector = requests.lease_selector(request.lease.selector)
+        selector = selectors.lease_selector(request.lease.selector)
         times = requests.Times.of(request.lease).settle()
-        name = request.lease_id or str(uuid.uuid4())
-        requests.check_lease_id(name)
+        name = request.lease_id or new_lease_name()
+        requests.check_lease(name, selector, request.lease.exporter_name)
         if name in self._model.leases:
             raise Refusal(f'leases.jumpstarter.dev "{name}" already exists')
         lease = Lease(
@@ -109,16 +112,17 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             tags=dict(request.lease.tags),
             allow_disabled=request.lease.allow_disabled,
         )
-        self._model.add(lease)
-        self._scheduler.wake()
+        self._scheduler.add(lease)
         return wire.lease_message(lease)
 
     @answering
     async def UpdateLease(self, request: client_pb2.UpdateLeaseRequest, context: Context) -> client_pb2.Lease:
         """Change the times of a lease, or transfer it; the fields that are set count, not the mask."""
+        if not request.HasField("lease"):
+            raise Refusal("panic caught: runtime error: invalid memory address or nil pointer dereference")
         namespace, name = parse_name(request.lease.name, "leases")
         client = self._access.client(context, namespace=namespace)
-        lease = self._lease(name)
+        lease = find(self._model.leases, "leases", name)
         if lease.client != client.name:
             raise Refusal("UpdateLease permission denied")
         times = self._new_times(lease, request.lease)
@@ -127,10 +131,9 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             settled = times.settle()
             lease.begin_time, lease.end_time = _whole(settled.begin_time), _whole(settled.end_time)
             lease.duration = settled.duration
-            lease.generation += 1
+            self._scheduler.change(lease)
         if new_client:
             self._scheduler.transfer(lease, new_client)
-        self._scheduler.wake()
         return wire.lease_message(lease)
 
     @answering
@@ -138,7 +141,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Mark a lease for release; it ends a moment later and can still be read."""
         namespace, name = parse_name(request.name, "leases")
         client = self._access.client(context, namespace=namespace)
-        lease = self._lease(name)
+        lease = find(self._model.leases, "leases", name)
         if lease.client != client.name:
             raise Refusal("DeleteLease permission denied")
         if lease.is_released:
@@ -155,24 +158,12 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         token, expiry = self._authority.issue(client.subject)
         return client_pb2.RotateTokenResponse(token=token, expiry=wire.timestamp(expiry))
 
-    def _exporter(self, name: str) -> Exporter:
-        try:
-            return self._model.exporters[name]
-        except KeyError:
-            raise Refusal(f'exporters.jumpstarter.dev "{name}" not found') from None
-
-    def _lease(self, name: str) -> Lease:
-        try:
-            return self._model.leases[name]
-        except KeyError:
-            raise Refusal(f'leases.jumpstarter.dev "{name}" not found') from None
-
     def _new_times(self, lease: Lease, wanted: client_pb2.Lease) -> requests.Times | None:
         """Return the times of `lease` after the requested change; None if no change is requested."""
         asked = requests.Times.of(wanted)
         if asked == requests.Times(begin_time=None, end_time=None, duration=None):
             return None
-        requests.lease_selector(wanted.selector)  # the production controller parses it, and then ignores it
+        selectors.lease_selector(wanted.selector)  # the production controller parses it, and then ignores it
         settled = asked.settle()
         if asked.begin_time is not None and lease.exporter and lease.begin_time != asked.begin_time:
             raise Refusal("cannot update BeginTime: lease has already started")
@@ -192,9 +183,10 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         namespace, name = parse_name(identifier, "clients")
         if namespace != lease.namespace:
             raise Refusal("cannot transfer lease to client in different namespace")
-        if name not in self._model.clients:
-            raise Refusal(f'target client not found: clients.jumpstarter.dev "{name}" not found')
-        return name
+        try:
+            return find(self._model.clients, "clients", name).name
+        except Refusal as refusal:
+            raise Refusal(f"target client not found: {refusal.text}") from refusal
 
 
 def _whole(time: float | None) -> float | None:
@@ -208,11 +200,17 @@ def _page(names: list[str], size: int, token: str) -> tuple[Iterable[str], str]:
     if size <= 0 or begin + size >= len(names):
         return names[begin:], ""
     page = names[begin : begin + size]
-    return page, base64.urlsafe_b64encode(page[-1].encode()).decode()
+    return page, base64.urlsafe_b64encode(json.dumps({"start": page[-1]}).encode()).decode().rstrip("=")
 
 
 def _decode(token: str) -> str:
+    """Return the name in a page token; refuse one that is none, in the words of Kubernetes."""
     try:
-        return base64.b64decode(token, altchars="-_", validate=True).decode()
+        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars="-_", validate=True)
     except ValueError as error:
-        raise Refusal(f"the provided continue parameter is not valid: {error}") from error
+        raise Refusal(f"{_BAD_TOKEN}: illegal base64 data at input byte 0") from error
+    try:
+        return str(json.loads(data)["start"])
+    except (ValueError, TypeError, LookupError) as error:
+        first = data[:1].decode(errors="replace")
+        raise Refusal(f"{_BAD_TOKEN}: invalid character '{first}' looking for beginning of value") from error

@@ -81,9 +81,10 @@ class ConfigDir:
 
     def _write(self, file: Path, content: Mapping[str, Any]) -> Path:
         try:
+            self._refuse_links(file)
             self._make(file.parent)
             self._refuse_foreign(file)
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "w", encoding="utf-8") as stream:
                 os.fchmod(descriptor, 0o600)
                 stream.write(_MARK)
@@ -93,12 +94,32 @@ class ConfigDir:
         self._files.append(file)
         return file
 
+    def _names_no_client(self, text: str) -> bool:
+        """Return whether a `config.yaml` is as `jmp` writes it where there is none: without a client, or with ours."""
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            return False
+        config = content.get("config") if isinstance(content, dict) else None
+        alias = config.get("current-client") if isinstance(config, dict) else None
+        is_ours = alias == "default" and not (self.path / "clients" / "default.yaml").exists()
+        return isinstance(config, dict) and (alias is None or is_ours)
+
     def _make(self, folder: Path) -> None:
         missing = [part for part in (folder, *folder.parents) if not part.exists()]
         for part in reversed(missing):
             part.mkdir(mode=0o700)
             self._folders.append(part)
 
+    def _refuse_links(self, file: Path) -> None:
+        """Refuse to write a token where somebody else wants it."""
+        for path in (file.parent, file):
+            if path != self.path and path.is_symlink():
+                raise LabError(f"config folder: {path} is a symbolic link; remove it, or name another --config-dir")
+
     def _refuse_foreign(self, file: Path) -> None:
-        if file.exists() and not file.read_text(encoding="utf-8", errors="replace").startswith(_MARK):
+        if not file.exists():
+            return
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if not text.startswith(_MARK) and not (file.name == "config.yaml" and self._names_no_client(text)):
             raise LabError(f"config folder: {file} exists and was not written by a lab; name another --config-dir")

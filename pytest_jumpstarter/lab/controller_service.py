@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import grpc
 from jumpstarter_protocol import jumpstarter_pb2, jumpstarter_pb2_grpc
 
+from pytest_jumpstarter.lab import requests, selectors, wire
 from pytest_jumpstarter.lab.access import Access, is_exporter
+from pytest_jumpstarter.lab.kubernetes import find, new_lease_name
 from pytest_jumpstarter.lab.model import Exporter, Lease, Model, Status
 from pytest_jumpstarter.lab.refusal import Refusal, answering, streaming
 from pytest_jumpstarter.lab.router import Router
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.lab.refusal import Context
 
 DIAL_WAIT = 30.0
+"""Seconds for which a Dial waits while its exporter has not started the lease."""
 
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 3.0  # between two looks of a Dial that waits, as with Jumpstarter 0.9
 _QUEUE_SIZE = 8
 _DIALLED = (Status.LEASE_READY, Status.BEFORE_LEASE_HOOK, Status.AFTER_LEASE_HOOK, Status.UNSPECIFIED)
 _UNREADY = {
@@ -63,7 +67,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     """
     Serves exporters, and clients that dial.
 
-    The RPCs of clients before 0.7 (GetLease, RequestLease, ListLeases, AuditStream) are UNIMPLEMENTED.
+    GetLease, RequestLease and ListLeases are for clients before 0.7. AuditStream is UNIMPLEMENTED, as in production.
     """
 
     def __init__(self, model: Model, scheduler: Scheduler, access: Access, router: Router) -> None:
@@ -153,7 +157,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
             raise Refusal("permission denied")
         if lease.exporter is None:
             raise Refusal("lease not active")
-        await _wait_ready(self._model.exporters[lease.exporter])
+        await wait_ready(self._model.exporters[lease.exporter])
         listener = self._listeners.get(lease.name)
         if listener is None:
             raise Refusal(f"exporter is not listening on lease {lease.name}", grpc.StatusCode.UNAVAILABLE)
@@ -175,6 +179,47 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
             self._scheduler.release(lease)
         return jumpstarter_pb2.ReleaseLeaseResponse()
 
+    @answering
+    async def GetLease(
+        self, request: jumpstarter_pb2.GetLeaseRequest, context: Context
+    ) -> jumpstarter_pb2.GetLeaseResponse:
+        """Return a lease of the caller."""
+        client = self._access.client(context)
+        lease = find(self._model.leases, "leases", request.name)
+        if lease.client != client.name:
+            raise Refusal("GetLease permission denied")
+        exporter = self._model.exporters[lease.exporter] if lease.exporter else None
+        return wire.legacy_lease_message(lease, exporter)
+
+    @answering
+    async def RequestLease(
+        self, request: jumpstarter_pb2.RequestLeaseRequest, context: Context
+    ) -> jumpstarter_pb2.RequestLeaseResponse:
+        """Create a lease with a new name."""
+        client = self._access.client(context)
+        selector, name = selectors.legacy_selector(request.selector), new_lease_name()
+        requests.check_lease(name, selector, "")
+        times = requests.Times(begin_time=None, end_time=None, duration=wire.seconds(request.duration)).settle()
+        self._scheduler.add(
+            Lease(
+                namespace=client.namespace,
+                name=name,
+                client=client.name,
+                selector=selector,
+                duration=times.duration,
+            )
+        )
+        return jumpstarter_pb2.RequestLeaseResponse(name=name)
+
+    @answering
+    async def ListLeases(
+        self, _request: jumpstarter_pb2.ListLeasesRequest, context: Context
+    ) -> jumpstarter_pb2.ListLeasesResponse:
+        """Return the names of the caller's leases that have not ended."""
+        client = self._access.client(context)
+        names = sorted(name for name, lease in self._model.open_leases.items() if lease.client == client.name)
+        return jumpstarter_pb2.ListLeasesResponse(names=names)
+
     def _held_lease(self, name: str, context: Context) -> Lease:
         exporter = self._access.exporter(context)
         lease = self._model.leases.get(name)
@@ -186,9 +231,7 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
 
     def _own_lease(self, name: str, context: Context) -> Lease:
         client = self._access.client(context)
-        lease = self._model.leases.get(name)
-        if lease is None:
-            raise Refusal(f'leases.jumpstarter.dev "{name}" not found')
+        lease = find(self._model.leases, "leases", name)
         if lease.client != client.name:
             raise Refusal("ReleaseLease permission denied")
         return lease
@@ -196,18 +239,18 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     def _lease(self, name: str) -> Lease:
         if not name:
             raise Refusal("empty lease name")
-        if name not in self._model.leases:
-            raise Refusal(f'leases.jumpstarter.dev "{name}" not found')
-        return self._model.leases[name]
+        return find(self._model.leases, "leases", name)
 
 
-async def _wait_ready(exporter: Exporter) -> None:
-    """Wait until the exporter has started its lease; refuse if it cannot be dialled."""
-    try:
-        async with asyncio.timeout(DIAL_WAIT):
-            while exporter.status is Status.AVAILABLE:
-                await exporter.changed.wait()
-    except TimeoutError:
-        pass  # the status gives the reason
+async def wait_ready(exporter: Exporter) -> None:
+    """
+    Wait until the exporter has started its lease; refuse if it cannot be dialled.
+
+    The exporter is looked at after pauses, as in production: a Dial that comes too early takes half a second.
+    """
+    waited, pause = 0.0, _FIRST_PAUSE
+    while exporter.status is Status.AVAILABLE and waited + pause <= DIAL_WAIT:
+        await asyncio.sleep(pause)
+        waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
     if exporter.status not in _DIALLED:
         raise Refusal(_UNREADY[exporter.status], grpc.StatusCode.FAILED_PRECONDITION)

@@ -18,10 +18,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pytest_jumpstarter.lab.driver_errors import explain, named, words
+from pytest_jumpstarter.lab.grpc_threads import import_grpc
 from pytest_jumpstarter.lab.temporary import remove_temporary
 
 STOP_TIMEOUT = 3.0
@@ -36,47 +39,63 @@ def main() -> int:
     logging.getLogger().setLevel(logging.INFO)  # as `jmp run` does; otherwise the log stream lacks the output of hooks
     try:
         order = json.loads(sys.stdin.readline())
+        import_grpc()
         import_drivers(order["drivers"])
-        from jumpstarter.config.exporter import ExporterConfigV1Alpha1
+        from pytest_jumpstarter.jumpstarter_private import ExporterConfigV1Alpha1
 
         config = ExporterConfigV1Alpha1.load_path(Path(json.loads(sys.stdin.readline())))
-        return asyncio.run(_serve(config, Path(order["temporary"])))
     except DriverUnusable as error:
         print(error, flush=True)
+        return 1
+    except Exception as error:
+        print(words(error), flush=True)
+        return 1
+    try:
+        return asyncio.run(_serve(config, Path(order["temporary"])))
     except Exception as error:  # a driver may raise anything; the user needs its message
         for cause in _causes(error):
-            print(_words(cause), flush=True)
+            print(explain(cause, config.export), flush=True)
     return 1
 
 
-def import_drivers(types: Iterable[str]) -> None:
+def import_drivers(drivers: Mapping[str, str]) -> None:
     """
     Import driver classes, so that the error for a missing one names it.
+
+    Args:
+        drivers: The class paths of the drivers by their dotted paths.
 
     Raises:
         DriverUnusable: A class cannot be imported.
     """
     import jumpstarter.exporter  # noqa: F401  (takes most of the time that an exporter needs to start)
 
-    for type_ in types:
+    for path, type_ in drivers.items():
         module, _, name = type_.rpartition(".")
         try:
             getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
-            raise DriverUnusable(_missing(type_, error.name or module)) from error
+            raise DriverUnusable(f"{named(path, type_)}: {_missing(error.name or module)}") from error
         except AttributeError as error:
-            raise DriverUnusable(f"driver {type_}: module {module} has no {name}") from error
+            has_no = f"module {module} has no {name}{_similar(module, name)}"
+            raise DriverUnusable(f"{named(path, type_)}: {has_no}") from error
         except Exception as error:
-            raise DriverUnusable(f"driver {type_}: importing {module} raises {_words(error)}") from error
+            raise DriverUnusable(f"{named(path, type_)}: importing {module} raises {words(error)}") from error
 
 
-def _missing(type_: str, module: str) -> str:
+def _missing(module: str) -> str:
     """Return the error for a missing module, with its package: Jumpstarter's driver modules are named after it."""
     top = module.partition(".")[0]
     if importlib.util.find_spec(top) is not None:
-        return f"driver {type_}: there is no module {module}"
+        return f"there is no module {module}"
     package = top.replace("_", "-") if top.startswith("jumpstarter_driver_") else top
-    return f"driver {type_}: module {top} is not installed; pip install {package}"
+    return f"module {top} is not installed; pip install {package}"
+
+
+def _similar(module: str, name: str) -> str:
+    """Return the class of a module that is probably meant."""
+    near = get_close_matches(name, [each for each in vars(sys.modules.get(module, sys)) if each[0].isupper()], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 async def _serve(config: Any, temporary: Path) -> int:
@@ -127,10 +146,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(inner)
     else:
         yield error
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

@@ -12,25 +12,30 @@ order                            what it does
 `fail METHODS CODE TEXT EXTENT`  answer with a status, such as `UNKNOWN "etcdserver: leader changed"`
 `silence METHODS EXTENT`         take the call and never answer it
 `slow METHODS DURATION EXTENT`   answer so much later
+`lose METHODS EXTENT`            carry the call out, and answer as if the connection had broken before the answer came
 `start EXTENT`                   be a lab controller that has just started: answer all with `UNKNOWN oidc:
                                  authenticator not initialized`; exporters that suffer lose their streams first
 `database EXTENT`                be a lab controller whose Kubernetes API is away: answer all with `UNKNOWN … Get
                                  "https://…": dial tcp …: connect: connection refused`
 `router EXTENT`                  break every stream through the router, and refuse others with UNAVAILABLE
-`calm`                           end all of the above
+`calm`                           end all of the above; `calm to WHOM`: what was ordered for exactly those
 `cut`                            break every stream through the router; answers how many there were
 `router-endpoint HOST:PORT`      from now on tell whoever dials that the router is there
-`calls`                          answer how many calls came so far, as JSON: `{"Client": {"GetLease": 3}, …}`
+`calls`                          answer how many calls came so far, as JSON: `{"Client": {"GetLease": 3}, …}`;
+                                 `calls to WHOM`: only those of some
 `expire`                         from now on call all tokens that clients have expired, the watcher's excepted
 `token CLIENT`                   answer a new token
+`trust CLIENT ISSUER KEYS CA`    accept for a client the tokens of an identity provider: its keys (JWKS) are at this URL
+`remove EXPORTER`                take an exporter out of the lab, as if somebody had deleted it; it must not be leased
+`restore EXPORTER`               put it back
 `clock SECONDS`                  from now on be so far ahead of everybody else's clock, or behind
 ===============================  =====================================================================================
 
 METHODS is `GetLease`, or `GetLease,Dial`, or `all` of the lab controller; `Stream` is the router's one. EXTENT is any
-of `for DURATION` or `times N` (calls; both: whatever ends first; neither: until `calm`), and `to clients` (unless told
-otherwise: only their way to the lab controller suffers), `to exporters` or `to everyone`; a client with the name
-`watcher` never suffers. Several troubles add up; the first that answers counts. A call under way is left alone, and one
-that was met by silence stays without an answer.
+of `for DURATION` or `times N` (calls; both: whatever ends first; neither: until `calm`), and `to WHOM`: `clients`
+(unless told otherwise: only their way to the lab controller suffers), `exporters`, `everyone`, or names of clients and
+exporters, such as `default,board-1`; a client with the name `watcher` never suffers. Several troubles add up; the first
+that answers counts. A call under way is left alone, and one that was met by silence stays without an answer.
 """
 
 from __future__ import annotations
@@ -46,11 +51,11 @@ from typing import Any
 
 import grpc
 
-from pytest_jumpstarter.lab.authority import Authority, TokenRejected
 from pytest_jumpstarter.lab.breakable import BreakableStreams
-from pytest_jumpstarter.lab.model import Model
+from pytest_jumpstarter.lab.expiring import ExpiringAuthority
+from pytest_jumpstarter.lab.model import Exporter, Model
 from pytest_jumpstarter.lab.server import Server
-from pytest_jumpstarter.lab.weather import WATCHER, Weather
+from pytest_jumpstarter.lab.weather import Weather
 
 _ORDER_TIMEOUT = 10.0
 _REFUSED = "refused: "
@@ -88,9 +93,11 @@ class FaultyServer(Server):
         self._folder = folder
         self._snapshot = snapshot
         self._past = snapshot.Snapshot.load(folder / "snapshot") if snapshot is not None else None
-        self._expiring = _ExpiringAuthority(keys=self._past and self._past.keys)
+        self._expiring = ExpiringAuthority(keys=self._past and self._past.keys)
         self._streams = BreakableStreams()
-        self._weather = Weather(on_restart=self._streams.hang_up, on_router=self._streams.cut)
+        self._removed: dict[str, Exporter] = {}
+        names = (*model.clients, *model.exporters)
+        self._weather = Weather(names, on_restart=self._streams.hang_up, on_router=self._streams.cut)
         self.interceptors = (self._weather, self._streams, _BeforeAnswers(self._save))
         super().__init__(model, self._expiring, offline_after=offline_after)
 
@@ -131,42 +138,26 @@ class FaultyServer(Server):
                 return self._streams.cut()
             case ["router-endpoint", endpoint]:
                 self._router.endpoint = endpoint
-                return "done"
             case ["expire"]:
                 return self._expiring.expire()
-            case ["token", name] if name in self.model.clients:
-                return self.authority.issue(self.model.clients[name].subject)[0]
+            case [("token" | "trust") as word, name, *more] if name in self.model.clients:
+                return self._expiring.obey(word, self.model.clients[name].subject, *more)
+            case [("remove" | "restore") as word, name]:
+                self._move(name, is_removed=word == "remove")
             case ["clock", seconds]:
                 return _shift_clock(float(seconds))
-        raise ValueError(f"there is no such order: {shlex.join(words)}")
+            case _:
+                raise ValueError(f"there is no such order: {shlex.join(words)}")
+        return "done"
 
-
-class _ExpiringAuthority(Authority):
-    """Vouches for tokens until it is told that those of clients have run out."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._good: set[str] = set()
-        self._has_expired = False
-
-    def issue(self, subject: str) -> tuple[str, float]:
-        token, expiry = super().issue(subject)
-        if subject.startswith("client:"):
-            self._good.add(token)
-        return token, expiry
-
-    def verify(self, token: str) -> str:
-        subject = super().verify(token)
-        kind, _, name, *_ = subject.split(":")
-        if self._has_expired and kind == "client" and name != WATCHER and token not in self._good:
-            raise TokenRejected("oidc: verify token: oidc: token is expired (Token Expiry: a moment ago)")
-        return subject
-
-    def expire(self) -> str:
-        """Make all tokens of clients that were issued so far expire."""
-        self._good.clear()
-        self._has_expired = True
-        return "expired"
+    def _move(self, name: str, *, is_removed: bool) -> None:
+        exporters = self.model.exporters
+        source, target = (exporters, self._removed) if is_removed else (self._removed, exporters)
+        if name not in source:
+            raise ValueError(f"there is no exporter {name} to move")
+        target[name] = source.pop(name)
+        for each in sorted(exporters):  # the order of listings
+            exporters[each] = exporters.pop(each)
 
 
 class _BeforeAnswers(grpc.aio.ServerInterceptor):

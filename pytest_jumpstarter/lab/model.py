@@ -173,6 +173,7 @@ class Lease:
         exporter: The name of the assigned exporter; kept after the end.
         assigned: The time at which the exporter was assigned.
         ended: The time at which it ended; None while it is pending or active.
+        next_look: The time at which it is looked at again while it is pending.
     """
 
     namespace: str
@@ -191,6 +192,7 @@ class Lease:
     exporter: str | None = None
     assigned: float | None = None
     ended: float | None = None
+    next_look: float = 0.0
     conditions: dict[str, Condition] = field(default_factory=dict)
 
     @property

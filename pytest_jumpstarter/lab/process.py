@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_jumpstarter.errors import LabError
 from pytest_jumpstarter.lab.configdir import ConfigDir
 from pytest_jumpstarter.lab.documents import Document, is_object_name, read_documents
+from pytest_jumpstarter.lab.grpc_threads import import_grpc
 from pytest_jumpstarter.lab.supervisor import ExporterProcess
 from pytest_jumpstarter.lab.temporary import TEMPORARY_PREFIX, default_config_dir, remove_temporary
 
@@ -52,6 +53,9 @@ async def serve(options: Options, *, on_ready: Callable[[str], None], is_over: a
         LabError: The lab cannot start.
     """
     documents = read_documents(options.paths)
+    for document in documents:
+        for notice in document.notices:
+            print(notice, flush=True)
     clients = _client_names(options.clients)
     async with AsyncExitStack() as stack:
         temporary = options.temporary or Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX))
@@ -98,6 +102,7 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
 def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
     # These imports take as long as those of an exporter, which run at the same time.
     try:
+        import_grpc()
         from pytest_jumpstarter.lab.authority import Authority
     except ModuleNotFoundError as error:
         raise LabError(

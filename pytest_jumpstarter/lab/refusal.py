@@ -1,4 +1,8 @@
-"""Errors that become gRPC statuses: raised anywhere in a handler, sent by `answering` or `streaming`."""
+"""
+Errors that become gRPC statuses: raised anywhere in a handler, sent by `answering` or `streaming`.
+
+`BrokenRequests` does the same for requests that cannot be decoded, before any handler gets them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]  # a call in the server; only generic for mypy
@@ -62,3 +67,30 @@ def streaming(method: Callable[..., AsyncGenerator[_Answer, None]]) -> Callable[
             await abort(context, refusal)
 
     return answer
+
+
+class BrokenRequests(grpc.aio.ServerInterceptor):
+    """Answers a request that cannot be decoded with INTERNAL, as gRPC in Go does; gRPC in Python answers UNKNOWN."""
+
+    async def intercept_service(
+        self, continuation: Callable[..., Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Decode the request of a call with one answer in a way that cannot fail."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def decode(data: bytes) -> object:
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError as error:
+                return error
+
+        async def answer(request: object, context: Context) -> object:
+            if isinstance(request, DecodeError):
+                await abort(context, Refusal(f"grpc: error unmarshalling request: {request}", grpc.StatusCode.INTERNAL))
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer, request_deserializer=decode, response_serializer=handler.response_serializer
+        )

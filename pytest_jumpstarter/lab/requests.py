@@ -1,5 +1,5 @@
 """
-Checks of the tags, times, names and selectors in requests.
+Checks of the tags, times and names in requests.
 
 Source: jumpstarter/client/v1/client.proto, and the behaviour of the production controller.
 """
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import grpc
 from jumpstarter_protocol import client_pb2
 
-from pytest_jumpstarter.errors import SelectorError
 from pytest_jumpstarter.lab import wire
 from pytest_jumpstarter.lab.documents import is_object_name
+from pytest_jumpstarter.lab.kubernetes import SUBDOMAIN, label_key_faults, label_value_faults
 from pytest_jumpstarter.lab.model import OWN_PREFIX, TAG_PREFIX
 from pytest_jumpstarter.lab.refusal import Refusal
-from pytest_jumpstarter.selector import Selector, is_label_key, is_label_value
+from pytest_jumpstarter.selector import Selector
 
 MAX_TAGS = 10
 
@@ -77,39 +77,15 @@ def check_tags(tags: Mapping[str, str]) -> None:
         raise Refusal(f"invalid lease tags: {error}", _INVALID) from error
 
 
-def check_lease_id(name: str) -> None:
-    """Refuse a name that Kubernetes would refuse."""
+def check_lease(name: str, selector: Selector | None, exporter_name: str) -> None:
+    """Refuse a lease that Kubernetes would refuse: by its name, or because it asks for nothing."""
     if not is_object_name(name):
+        raise Refusal(f'Lease.jumpstarter.dev "{name}" is invalid: metadata.name: Invalid value: "{name}": {SUBDOMAIN}')
+    if selector is None and not exporter_name:
         raise Refusal(
-            f'Lease.jumpstarter.dev "{name}" is invalid: metadata.name: Invalid value: "{name}": a lowercase RFC 1123'
-            " subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with"
-            " an alphanumeric character (e.g. 'example.com', regex used for validation is"
-            " '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            f'Lease.jumpstarter.dev "{name}" is invalid: spec: Invalid value: "object":'
+            " one of selector or exporterRef.name is required"
         )
-
-
-def lease_selector(text: str) -> Selector | None:
-    """Parse the selector of a lease; None if it is empty."""
-    try:
-        return Selector.parse(text) if text.strip() else None
-    except SelectorError as error:
-        raise Refusal(f"failed to parse label selector: {error}") from error
-
-
-def list_filter(text: str) -> Selector | None:
-    """Parse the filter of a listing; None, which matches everything, if it is empty."""
-    try:
-        return Selector.parse(text) if text.strip() else None
-    except SelectorError as error:
-        raise Refusal(str(error)) from error
-
-
-def tag_filter(text: str) -> Selector | None:
-    """Parse the tag filter of a listing; None, which matches everything, if it is empty."""
-    try:
-        return Selector.parse(text) if text.strip() else None
-    except SelectorError as error:
-        raise Refusal(f"invalid tag_filter: {error}", _INVALID) from error
 
 
 def _check_tag(key: str, value: str) -> None:
@@ -117,17 +93,10 @@ def _check_tag(key: str, value: str) -> None:
         raise ValueError(f'tag key "{key}" must not use reserved prefix')
     if "/" in key:
         raise ValueError(f"tag key \"{key}\" must not contain '/' (use simple names without prefix)")
-    if not is_label_key(TAG_PREFIX + key):
-        raise ValueError(
-            f'tag key "{key}" is not a valid label key: name part must consist of alphanumeric characters,'
-            " '-', '_' or '.', and must start and end with an alphanumeric character, and be at most 63 long"
-        )
-    if not is_label_value(value):
-        raise ValueError(
-            f'tag value for key "{key}" is not a valid label value: a valid label must be an empty string or consist'
-            " of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character,"
-            " and be at most 63 long"
-        )
+    if faults := label_key_faults(key):
+        raise ValueError(f'tag key "{key}" is not a valid label key: {faults}')
+    if faults := label_value_faults(value):
+        raise ValueError(f'tag value for key "{key}" is not a valid label value: {faults}')
 
 
 def _go_duration(value: float) -> str:

@@ -1,9 +1,13 @@
 """
 The life of leases: assign, release, expire.
 
-As in the production controller every change has two steps. A call notes the request and returns. A moment later
-`reconcile` goes through all open leases and carries it out: it assigns exporters, and ends leases that were released or
-have expired. So a new lease has no conditions at first, and a deleted lease exists for a moment longer.
+As in the production controller every change has two steps. A call notes the request and returns. Then `reconcile` goes
+through the open leases and carries it out: it assigns exporters, and ends leases that were released or have expired. So
+the answer to CreateLease has no conditions, but the first look at the lease finds its exporter, if one is free; and a
+deleted lease exists for a moment longer.
+
+A lease that has to wait is looked at again each second, whatever happens meanwhile. So a board goes from one lease to
+the next within a second, as with Jumpstarter 0.9.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pytest_jumpstarter.lab.selection import Verdict, select_exporter
 OFFLINE_AFTER = 60.0
 
 _MOMENT = 0.01  # seconds between a change and its effect; so no client can rely on an immediate effect
+_LOOK_AGAIN = 1.0  # seconds after which a pending lease is looked at again
 
 
 class Scheduler:
@@ -45,15 +50,25 @@ class Scheduler:
         self._offline_after = offline_after
         self._timer: asyncio.TimerHandle | None = None
 
+    def add(self, lease: Lease) -> None:
+        """Add a new lease, which gets an exporter before anybody can look at it, if one is free."""
+        self.model.add(lease)
+        self._arm(0.0)
+
     def wake(self) -> None:
         """Reconcile all open leases in a moment."""
         self._arm(_MOMENT)
 
+    def change(self, lease: Lease) -> None:
+        """Carry out a change of the request of a lease in a moment, even if the lease is pending."""
+        lease.generation += 1
+        lease.next_look = 0.0
+        self.wake()
+
     def release(self, lease: Lease) -> None:
         """Mark a lease for release."""
         lease.is_released = True
-        lease.generation += 1
-        self.wake()
+        self.change(lease)
 
     def transfer(self, lease: Lease, client: str) -> None:
         """Transfer a lease to another client, and notify its exporter."""
@@ -105,11 +120,12 @@ class Scheduler:
 
     def _step(self, lease: Lease, now: float) -> float | None:
         """Bring one lease up to date; return the time of its next change, if time alone causes one."""
-        later = None if lease.exporter else self._assign(lease, now)
+        later = None if lease.exporter or lease.is_released else self._assign(lease, now)
         expiry = lease.expiry
-        if lease.has_condition("Unsatisfiable") or lease.has_condition("Invalid"):
+        if lease.has_condition("Unsatisfiable"):
             self._end(lease)
         elif lease.is_released:
+            self._refresh_pending(lease, now)
             lease.set_condition("Ready", False, "Released", "The lease was marked for release")
             self._end(lease)
         elif expiry is not None and expiry <= now:
@@ -121,18 +137,25 @@ class Scheduler:
 
     def _assign(self, lease: Lease, now: float) -> float | None:
         """Assign an exporter, or set a condition with the reason; return the begin time if it is too early."""
-        earliest = max(lease.begin_time or 0.0, lease.created + self._assign_delay)
+        earliest = max(lease.begin_time or 0.0, lease.created + self._assign_delay, lease.next_look)
         if earliest > now:
             return earliest
         choice = select_exporter(lease, self.model.exporters)
         if isinstance(choice, Verdict):
             lease.set_condition(choice.type, True, choice.reason, choice.message)
-            return None
+            lease.next_look = now + _LOOK_AGAIN
+            return lease.next_look
         lease.exporter, lease.assigned = choice.name, now
         lease.set_condition("Ready", True, "Ready", "An exporter has been acquired for the client")
         choice.lease, choice.has_seen_idle = lease, False
         choice.notify()
         return None
+
+    def _refresh_pending(self, lease: Lease, now: float) -> None:
+        """Note that a pending lease was looked at after its last change."""
+        pending = lease.conditions.get("Pending")
+        if pending and lease.exporter is None and (lease.begin_time or 0.0) <= now:
+            pending.generation = lease.generation
 
     def _end(self, lease: Lease) -> None:
         lease.ended = time.time()

@@ -2,6 +2,7 @@
 Which exporter a lease gets, or why it gets none.
 
 Source: the lease reconciler of Jumpstarter's controller: all reasons and messages are those that clients get from it.
+The brackets in two of them are empty there too.
 This lab has no access policies, so every exporter is approved for every client.
 """
 
@@ -18,15 +19,13 @@ from pytest_jumpstarter.lab.model import Exporter, Lease
 class Verdict:
     """Why a lease gets no exporter now, or never gets one: the condition to set to true."""
 
-    type: Literal["Pending", "Unsatisfiable", "Invalid"]
+    type: Literal["Pending", "Unsatisfiable"]
     reason: str
     message: str
 
 
 def select_exporter(lease: Lease, exporters: Mapping[str, Exporter]) -> Exporter | Verdict:
     """Return the exporter for `lease`, or why there is none; `exporters` is sorted by name."""
-    if lease.selector is None and not lease.exporter_name:
-        return _invalid("InvalidSelector", "The selector for the lease is empty, a selector is required")
     candidates = _named(lease, exporters) if lease.exporter_name else _matching(lease, exporters)
     return candidates if isinstance(candidates, Verdict) else _free(candidates)
 
@@ -68,14 +67,13 @@ def _free(candidates: list[Exporter]) -> Exporter | Verdict:
     if not online:
         return _wait(
             "Offline",
-            f"While there are {len(candidates)} available exporters (i.e. {candidates[0].name}),"
-            " none of them are online",
+            f"While there are {len(candidates)} available exporters (i.e. ), none of them are online",
         )
     unleased = [exporter for exporter in online if exporter.lease is None]
     if not unleased:
         return _wait(
             "NotAvailable",
-            f"There are {len(online)} approved exporters, (i.e. {online[0].name}) but all of them are already leased",
+            f"There are {len(online)} approved exporters, (i.e. ) but all of them are already leased",
         )
     ready = [exporter for exporter in unleased if exporter.is_assignable]
     if not ready:
@@ -92,7 +90,3 @@ def _wait(reason: str, message: str) -> Verdict:
 
 def _never(reason: str, message: str) -> Verdict:
     return Verdict(type="Unsatisfiable", reason=reason, message=message)
-
-
-def _invalid(reason: str, message: str) -> Verdict:
-    return Verdict(type="Invalid", reason=reason, message=message)

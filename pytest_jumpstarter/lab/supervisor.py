@@ -72,7 +72,7 @@ class ExporterProcess:
             start_new_session=True,
         )  # fmt: skip
         self._listening = asyncio.create_task(self._listen(self._process))
-        self._tell({"drivers": self._document.driver_types, "temporary": str(self._temporary)})
+        self._tell({"drivers": self._document.drivers, "temporary": str(self._temporary)})
         if self._config:
             self._tell(str(self._config))
 

@@ -2,7 +2,7 @@
 Trouble that lasts: calls that a lab refuses, delays or never answers, for some time or for some number of calls.
 
 `faults` has the table of the orders. Whoever calls is told apart by the metadata that every client and exporter sends;
-to the router both are alike.
+to the router all are alike.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import json
 import math
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +36,13 @@ _WHOM = {
     "exporters": frozenset({"Exporter"}),
     "everyone": frozenset({"Client", "Exporter"}),
 }
+_CLIENTS = "clients"
 WATCHER = "watcher"
 """The client that never suffers, if the lab has it: by its eyes a test looks at what goes on."""
 
 _STARTING = "oidc: authenticator not initialized"
 _NO_ROUTER = "the router is away"
+_LOST = "Socket closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,32 @@ class _Call:
 _Act = Callable[[_Call, "Context"], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Whom:
+    """Who suffers: kinds of callers, and single ones by name."""
+
+    kinds: frozenset[str]
+    names: frozenset[str] = frozenset()
+
+    def has(self, call: _Call) -> bool:
+        return call.kind in self.kinds or call.name in self.names
+
+
 @dataclass(slots=True)
 class _Trouble:
     """What calls suffer, which, and how long."""
 
     act: _Act
     methods: Collection[str]
-    kinds: Collection[str]
+    whom: _Whom
     end: float
     left: float
+    is_late: bool = False
+    """Whether it comes once the call is carried out."""
 
     def takes(self, call: _Call) -> bool:
         """Return whether a call is affected, and count it."""
-        is_for = call.method in self.methods and (call.kind in self.kinds or call.method == _ROUTER)
+        is_for = call.method in self.methods and (self.whom.has(call) or call.method == _ROUTER)
         if not is_for or call.name == WATCHER or self.left <= 0 or time.monotonic() >= self.end:
             return False
         self.left -= 1
@@ -87,17 +102,26 @@ class Weather(grpc.aio.ServerInterceptor):
     Lets calls suffer as it is ordered to; has to come before the interceptors that make streams breakable.
 
     Args:
-        on_restart: Called when exporters are to suffer the start of a lab controller, which ends their streams.
+        names: All clients and exporters that may be named.
+        on_restart: Called with a test by name, when exporters are to suffer the start of a lab controller, which ends
+            the streams of those that it holds for.
         on_router: Called when the router goes away, which ends all streams through it.
     """
 
-    ORDERS = ("fail", "silence", "slow", "start", "database", "router", "calm", "calls")
+    ORDERS = ("fail", "silence", "slow", "lose", "start", "database", "router", "calm", "calls")
 
-    def __init__(self, *, on_restart: Callable[[], object], on_router: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        names: Collection[str],
+        *,
+        on_restart: Callable[[Callable[[str], bool]], object],
+        on_router: Callable[[], object],
+    ) -> None:
+        self._names = names
         self._on_restart = on_restart
         self._on_router = on_router
         self._troubles: list[_Trouble] = []
-        self._calls: Counter[tuple[str, str]] = Counter()
+        self._calls: Counter[_Call] = Counter()
 
     def obey(self, words: list[str]) -> str:
         """
@@ -106,27 +130,40 @@ class Weather(grpc.aio.ServerInterceptor):
         Raises:
             ValueError: It cannot be understood.
         """
-        if words == ["calls"]:
-            return json.dumps(self._counts())
-        if words == ["calm"]:
-            self._troubles.clear()
-        else:
-            self._begin(words)
+        (word, *rest), options = _options(words)
+        whom = self._whom(options["to"]) if "to" in options else None
+        match word, rest:
+            case "calls", []:
+                return json.dumps(self._counts(whom))
+            case "calm", []:
+                self._troubles = [trouble for trouble in self._troubles if whom not in (None, trouble.whom)]
+            case _:
+                self._begin(word, rest, whom or self._whom(_CLIENTS), options)
         return "done"
 
-    def _counts(self) -> dict[str, dict[str, int]]:
-        """Return how many calls have come, by who called (nothing for the router) and method."""
-        kinds = sorted({kind for kind, _ in self._calls})
-        return {kind: {name: n for (of, name), n in self._calls.items() if of == kind} for kind in kinds}
+    def _whom(self, text: str) -> _Whom:
+        if text in _WHOM:
+            return _Whom(_WHOM[text])
+        known = dict.fromkeys((*_WHOM, *self._names))
+        for name in (names := text.split(",")):
+            _of(known, name)
+        return _Whom(frozenset(), frozenset(names))
 
-    def _begin(self, words: list[str]) -> None:
-        (word, *rest), options = _options(words)
-        kinds = _of(_WHOM, options.get("to", "clients"))
+    def _counts(self, whom: _Whom | None) -> dict[str, dict[str, int]]:
+        """Return how many calls have come, by who called (nothing for the router) and method."""
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        for call, n in self._calls.items():
+            if whom is None or whom.has(call):
+                counts[call.kind][call.method] += n
+        return dict(counts)
+
+    def _begin(self, word: str, rest: list[str], whom: _Whom, options: Mapping[str, str]) -> None:
         act, methods = self._act(word, rest)
         end = time.monotonic() + parse_duration(options["for"]) if "for" in options else math.inf
-        self._troubles.append(_Trouble(act, methods, kinds, end, float(options.get("times", math.inf))))
-        if word == "start" and "Exporter" in kinds:
-            self._on_restart()
+        left = float(options.get("times", math.inf))
+        self._troubles.append(_Trouble(act, methods, whom, end, left, is_late=word == "lose"))
+        if word == "start":
+            self._on_restart(lambda exporter: whom.has(_Call("", "Exporter", "", exporter)))
         if word == "router":
             self._on_router()
 
@@ -136,12 +173,12 @@ class Weather(grpc.aio.ServerInterceptor):
                 return _refuse(_of(grpc.StatusCode.__members__, code), text), _methods(methods)
             case "silence", [methods]:
                 return _be_silent, _methods(methods)
+            case "lose", [methods]:
+                return _refuse(grpc.StatusCode.UNAVAILABLE, _LOST), _methods(methods)
             case "slow", [methods, delay]:
                 return _wait(parse_duration(delay)), _methods(methods)
-            case "start", []:
-                return _refuse(grpc.StatusCode.UNKNOWN, _STARTING), _ALL
-            case "database", []:
-                return _miss_the_database, _ALL
+            case (("start" | "database"), []):
+                return _refuse(grpc.StatusCode.UNKNOWN, _STARTING) if word == "start" else _miss_the_database, _ALL
             case "router", []:
                 return _refuse(grpc.StatusCode.UNAVAILABLE, _NO_ROUTER), {_ROUTER}
         raise ValueError(f"{word} takes other words than {rest}")
@@ -152,7 +189,7 @@ class Weather(grpc.aio.ServerInterceptor):
         """Count a call, and let it suffer if it is one of those that do."""
         handler = await continuation(details)
         call = _Call.of(details)
-        self._calls[call.kind, call.method] += 1
+        self._calls[call] += 1
         troubles = [trouble for trouble in self._troubles if trouble.takes(call)]
         return _suffering(handler, call, troubles) if troubles and handler is not None else handler
 
@@ -208,13 +245,18 @@ def _wait(delay: float) -> _Act:
 
 
 def _suffering(handler: Any, call: _Call, troubles: Iterable[_Trouble]) -> Any:
-    """Return a handler that does as `handler` does, once all trouble is suffered."""
+    """Return a handler that does as `handler` does, once all trouble is suffered but that which comes later."""
     behaviour = handler.unary_unary or handler.unary_stream or handler.stream_stream
 
     async def answer(request: Any, context: Context) -> Any:
         for trouble in troubles:
-            await trouble.act(call, context)
-        return await behaviour(request, context)
+            if not trouble.is_late:
+                await trouble.act(call, context)
+        result = await behaviour(request, context)
+        for trouble in troubles:
+            if trouble.is_late:
+                await trouble.act(call, context)
+        return result
 
     if handler.unary_unary:
         make: Any = grpc.unary_unary_rpc_method_handler

@@ -11,11 +11,14 @@ import time
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from jumpstarter_protocol import client_pb2, kubernetes_pb2
+from jumpstarter_protocol import client_pb2, jumpstarter_pb2, kubernetes_pb2
 
 from pytest_jumpstarter.lab.model import Condition, Exporter, Lease
 
-_LONGEST = 9223372036.0  # seconds; Go's time.Duration is a signed 64-bit count of nanoseconds
+_MOST_NANOS = 2**63 - 1  # Go's time.Duration is a signed 64-bit count of nanoseconds
+_LONGEST = _MOST_NANOS / 1e9
+
+_OPERATORS = {"in": "In", "notin": "NotIn", "exists": "Exists", "!exists": "DoesNotExist"}
 
 
 def seconds(message: Duration | Timestamp) -> float:
@@ -26,7 +29,7 @@ def seconds(message: Duration | Timestamp) -> float:
 
 def duration(value: float) -> Duration:
     """Return a duration of `value` seconds as a message."""
-    whole, nanos = divmod(round(value * 1e9), 10**9)
+    whole, nanos = divmod(min(round(value * 1e9), _MOST_NANOS), 10**9)
     return Duration(seconds=whole, nanos=nanos)
 
 
@@ -59,6 +62,32 @@ def lease_message(lease: Lease) -> client_pb2.Lease:
     )
     _add_request(message, lease)
     _add_effect(message, lease)
+    return message
+
+
+def legacy_lease_message(lease: Lease, exporter: Exporter | None) -> jumpstarter_pb2.GetLeaseResponse:
+    """Return a lease as a message for clients before 0.7."""
+    terms = lease.selector.terms if lease.selector else ()
+    message = jumpstarter_pb2.GetLeaseResponse(
+        selector=kubernetes_pb2.LabelSelector(
+            match_labels=lease.selector.match_labels if lease.selector else {},
+            match_expressions=[
+                kubernetes_pb2.LabelSelectorRequirement(
+                    key=term.key, operator=_OPERATORS[term.operator], values=term.values
+                )
+                for term in terms
+                if term.operator != "="
+            ],
+        ),
+        conditions=map(_condition_message, lease.conditions.values()),
+        exporter_uuid=exporter.uid if exporter else None,
+    )
+    if lease.duration is not None:
+        message.duration.CopyFrom(duration(lease.duration))
+    if lease.assigned is not None:
+        message.begin_time.CopyFrom(timestamp(lease.assigned))
+    if lease.ended is not None and lease.exporter is not None:
+        message.end_time.CopyFrom(timestamp(lease.ended))
     return message
 
 

@@ -5,7 +5,7 @@ From a request for a device downwards:
 
 - `sets`: sets of devices: acquired together, released together.
 - `from_controller`: `ControllerSource`: devices leased from a lab controller.
-- `without_lease`: `GivenSource`: a device without a lease of ours: inside a `jmp shell`, or by `direct`, over TCP.
+- `without_lease`: `GivenSource`: a device without a lease of ours: `in_shell`, or by `direct`, over TCP.
 - `acquire`: acquires the leases of a set, all of them or none; timed-out waits are not retried.
 - `choice`: which exporter is requested by name: the least capable one that fits, and none that had a fault.
 - `availability`: which exporters match, which are free, and who has leased the others.
@@ -13,7 +13,11 @@ From a request for a device downwards:
 - `lease_request`: what a role needs (`Wanted`), the request to the lab controller (`LeaseRequest`), its tags and id.
 - `leases`: `Leases`: the leases of this process: created, extended, released.
 - `lease`: `ManagedLease`, the base class of leases in use, and `AdoptedLease`, one that somebody else created.
+- `origin`: commit, build and job of the run.
+- `own_tags`: the tags that this plugin adds to leases, as long as the lab allows them.
 - `own_lease`: `OwnLease`: a lease of this process from request to release.
+- `exporter_hooks`: what an exporter says of its hooks.
+- `replaced`: exporters that are replaced after each lease by others with new names.
 - `waiting`: waits until a lease is requested, until it is Ready, until its exporter is ready, until Dial succeeds.
 - `patience`: how long a wait goes on while requests fail. `polling`: how often a waiting run polls.
 - `keeper`: extends leases and notices when they end, in a thread. `health`: whether a device is still reachable.

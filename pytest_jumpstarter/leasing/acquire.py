@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
+from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable, PermissionDenied
+from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.leasing.availability import NO_ACCESS
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.lease import ManagedLease
 from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.leasing.leases import Leases
+from pytest_jumpstarter.leasing.polling import polls
+from pytest_jumpstarter.leasing.replaced import replacement_for
 
 SHORTEST_PATIENCE = 0.5
 LONGEST_PATIENCE = 4.0
@@ -37,7 +41,7 @@ class Member:
     """
 
     def __init__(self, wanted: Wanted, leases: Leases, choice: Choice) -> None:
-        self._since = time.monotonic()
+        self._since = real_time.monotonic()
         self._leases = leases
         self._choice = choice
         self.wanted, self._request = leases.request_for(wanted)
@@ -55,6 +59,40 @@ class Member:
         Raises:
             LeaseUnsatisfiable, LeaseTimeout, LeaseLost, RequestError: See `Waiter.until_ready`.
         """
+        try:
+            return self._obtain(patience)
+        except LeaseUnsatisfiable as exc:
+            if not (gone := self._choice.replaced.gone(self.wanted, exc.reason)):
+                raise
+            return self._obtain_replacement(gone, patience, exc)
+
+    def _obtain_replacement(self, gone: str, patience: float, refusal: LeaseUnsatisfiable) -> bool:
+        """Wait for the exporter that replaces the one that is gone, and obtain a lease of it as in `obtain`."""
+        self.drop()
+        self._leases.say(f"exporter {gone} is gone; waiting for the one that replaces it")
+        for waited in polls(max(0.0, self._since + self.wanted.wait - real_time.monotonic())):
+            if name := replacement_for(gone, self._leases.client, self.wanted):
+                self._rename(name)
+                try:
+                    return self._obtain(patience)
+                except LeaseUnsatisfiable as exc:
+                    if not self._choice.replaced.gone(self.wanted, exc.reason):
+                        raise
+                    self.drop()
+            if waited > patience:
+                return False
+        wait = format_duration(self.wanted.wait)
+        raise LeaseTimeout(f"no exporter replaces {gone} for {self.wanted} within {wait} (--jmp-wait)") from refusal
+
+    def _rename(self, name: str) -> None:
+        """Request this exporter, if one is requested by name."""
+        if self._request is not None and self.wanted.exporter is not None:
+            self._leases.say(f"exporter {name} replaces {self.wanted.exporter}")
+            listed = (*self.wanted.listed, name)
+            self.wanted = replace(self.wanted, exporter=name, listed=listed)
+            self._request = replace(self._request, exporter=name)
+
+    def _obtain(self, patience: float) -> bool:
         if self.managed is None and self._obtain_by_name():
             return True
         if self.managed is None:
@@ -70,8 +108,12 @@ class Member:
         try:
             if self.managed.obtain(patience=0.0):
                 return True
-        except (LeaseUnsatisfiable, LeaseTimeout):
-            pass  # an access policy may exclude it, and allow others that match
+        except (LeaseUnsatisfiable, PermissionDenied) as exc:
+            # An access policy excludes it, and may allow others that match.
+            if isinstance(exc, PermissionDenied) or exc.reason == NO_ACCESS:
+                self._choice.forbidden.add(name)
+        except LeaseTimeout:
+            pass
         self.drop()
         return False
 
@@ -115,25 +157,27 @@ def _obtain_in(order: Sequence[Member]) -> None:
         first, longest = missing, min(2 * longest, LONGEST_PATIENCE)
 
 
-class TimedOutWaits:
-    """Remembers the devices whose wait timed out: such waits are not retried."""
+class FailedWaits:
+    """Remembers the devices whose wait timed out, or that an access policy refuses: they are not requested again."""
 
     def __init__(self) -> None:
-        self._known: dict[frozenset[tuple[str | None, ...]], LeaseTimeout] = {}
+        self._known: dict[frozenset[tuple[str | None, ...]], LeaseTimeout | LeaseUnsatisfiable] = {}
 
     @contextmanager
     def not_repeated(self, wanted: Sequence[Wanted]) -> Iterator[None]:
         """
-        Run the wait in the `with` block, unless a wait for the same devices timed out before.
+        Run the wait in the `with` block, unless a wait for the same devices has failed before.
 
         Raises:
-            LeaseTimeout: The wait timed out. If it did so before, the same error at once; it contains the time.
+            LeaseTimeout, LeaseUnsatisfiable: The wait failed. If it did so before, the same error at once; it contains
+                the time.
         """
         devices = frozenset((each.selector, each.exporter, each.lease) for each in wanted)
         if devices in self._known:
             raise self._known[devices].with_traceback(None)
         try:
             yield
-        except LeaseTimeout as exc:
-            self._known[devices] = exc
+        except (LeaseTimeout, LeaseUnsatisfiable) as exc:
+            if isinstance(exc, LeaseTimeout) or exc.reason == NO_ACCESS:
+                self._known[devices] = exc
             raise

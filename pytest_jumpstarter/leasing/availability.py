@@ -12,21 +12,31 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import ConfigError, RequestError
 from pytest_jumpstarter.leasing.hints import hint, listed
 from pytest_jumpstarter.leasing.identity import check_identity
-from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
 from pytest_jumpstarter.selector import Selector
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Client, Lease
+    from pytest_jumpstarter.client.v1 import Client, Condition, Lease
 
 State = Literal["disabled", "offline", "leased", "not ready", "free"]
 
 _ASSIGNABLE = ("AVAILABLE", "UNSPECIFIED")
 _MOST_NAMES = 6
+_PAGE = 1000  # exporters or leases in each answer
+
+NO_ACCESS = "NoAccess"
+"""The lab controller's reason if an access policy refuses a lease, or nothing matches."""
+
+LISTING_TIMEOUT = 5.0
+"""Seconds for each page of a listing that is only for a message."""
+
 _NO_EXPORTERS = "this client sees no exporter at all; check its namespace, and that exporters are registered there"
 
 
@@ -58,7 +68,7 @@ def state_of(exporter: ListedExporter, clients: Mapping[str, str]) -> State:
     """
     Return the state of an exporter; checked in the order in which the lab controller excludes exporters.
 
-    A *disabled* exporter can only be leased by name and with a permission that this plugin never requests. One that is
+    A *disabled* exporter can only be leased by name, and with `--jmp-allow-disabled`. One that is
     *not ready* is between two leases: a hook is running, or its status is about to change. An exporter older than 0.8
     has no status: it counts as free unless it is leased.
 
@@ -148,6 +158,7 @@ class Availability:
         wanted: Iterable[Wanted] | None = None,
         *,
         with_leases: bool = True,
+        most_leases: int | None = None,
         timeout: float | None = None,
     ) -> Self:
         """
@@ -157,6 +168,7 @@ class Availability:
             client: A client of the lab.
             wanted: Ask only for exporters that match the selector of one of these; None asks for all exporters.
             with_leases: Ask for leases even if the status of each exporter shows whether it is free.
+            most_leases: Read no more leases than this; None: all.
             timeout: Seconds for each page of a listing.
 
         Raises:
@@ -164,22 +176,39 @@ class Availability:
         Source: jumpstarter.client.v1.ClientService ListExporters (one for each selector), ListLeases
         """
         selectors = dict.fromkeys([None] if wanted is None else [each.selector for each in wanted])
-        listings = {each: list(client.list_exporters(filter=each, timeout=timeout)) for each in selectors}
+        listings = {
+            each: list(client.list_exporters(filter=each, page_size=_PAGE, timeout=timeout)) for each in selectors
+        }
         needs_leases = with_leases or any(
             exporter.status == "UNSPECIFIED" and state_of(exporter, {}) == "free"
             for exporters in listings.values()
             for exporter in exporters
         )
-        return cls(listings, client.list_leases(timeout=timeout) if needs_leases else ())
+        leases = client.list_leases(page_size=_PAGE, timeout=timeout) if needs_leases else ()
+        return cls(listings, islice(leases, most_leases))
 
     @property
     def exporters(self) -> Sequence[ListedExporter]:
         """All exporters that the client can see; empty if only those of some selectors were asked for."""
         return self._listings.get(None, ())
 
+    @property
+    def names(self) -> set[str]:
+        """The names of all listed exporters."""
+        return {each.name for found in self._listings.values() for each in found}
+
+    def without(self, names: AbstractSet[str]) -> Self:
+        """Return the same without some exporters."""
+        listings = {each: [it for it in found if it.name not in names] for each, found in self._listings.items()}
+        left = type(self)(listings)
+        left._clients = self._clients
+        return left
+
     def of(self, wanted: Wanted) -> Candidates:
         """Return the exporters that match `wanted`, with their states."""
         matching = [each for each in self._matching(wanted.selector) if wanted.exporter in (None, each.name)]
+        if wanted.allow_disabled and wanted.exporter is not None:
+            matching = [replace(each, enabled=True) for each in matching]  # type: ignore[type-var]  # all that list exporters are dataclasses
         clients = {each.name: self._clients[each.name] for each in matching if each.name in self._clients}
         candidates = Candidates(matching=matching, clients=clients)
         return replace(candidates, problem=self._problem(wanted, candidates))
@@ -232,6 +261,8 @@ def _none_usable(wanted: Wanted, candidates: Candidates) -> str:
         if states["offline"]
         else ("enabled", "ask the administrators of the lab to enable one")
     )
+    if wanted.exporter is not None and not states["offline"]:
+        remedy = "ask the administrators of the lab to enable it, or lease it as it is with --jmp-allow-disabled"
     asked = _with_source(wanted)
     none_is = f"no exporter that matches {asked} is" if wanted.exporter is None else f"{asked} is not"
     return f"{none_is} {needed}: {counts} ({names}); {remedy}"
@@ -287,22 +318,26 @@ def _serve(first: int, needs: Sequence[AbstractSet[str]], free: set[str], taken:
 
 
 def describe_candidates(client: Client, wanted: Wanted) -> str:
-    """Return the states of the matching exporters in words, or why they are unknown; for lines during a wait."""
+    """
+    Return the states of the matching exporters in words, or why they are unknown; for lines during a wait.
+
+    This costs two requests, however many leases are waiting: of the leases, only the first page is read.
+    """
     try:
-        return str(Availability.ask(client, [wanted]).of(wanted))
+        return str(Availability.ask(client, [wanted], most_leases=_PAGE, timeout=LISTING_TIMEOUT).of(wanted))
     except RequestError as exc:
         return f"their states are unknown: {exc}"
 
 
-def look_for(client: Client, wanted: Wanted) -> Candidates:
+def look_for(client: Client, wanted: Wanted, *, timeout: float | None = None) -> Candidates:
     """
-    Return the exporters that match, if one of them can be leased now or later.
+    Return the exporters that match, if one of them can be leased now or later; `timeout` is for each page.
 
     Raises:
         ConfigError: No exporter matches, or all that match are disabled.
         RequestError: The lab controller does not answer, or refuses this client.
     """
-    candidates = Availability.ask(client, [wanted], with_leases=False).of(wanted)
+    candidates = Availability.ask(client, [wanted], with_leases=False, timeout=timeout).of(wanted)
     if not candidates.matching:
         raise ConfigError(f"{_no_match(wanted)} {wanted}{hint_for(client, wanted)}")
     if not candidates.enabled:
@@ -329,12 +364,27 @@ def candidates_of_lease(client: Client, wanted: Wanted) -> Candidates:
     return Candidates(matching=[allowed], clients={exporter.name: str(lease.client)})
 
 
-def hint_for(client: Client, wanted: Wanted) -> str:
-    """Return a hint on what the lab has instead, see `hint`; empty if that is unknown."""
+def hint_for(client: Client, wanted: Wanted, refusal: Condition | None = None, ttl: float = DEFAULT_TTL) -> str:
+    """
+    Return why the lab controller refuses a lease, or a hint on what the lab has instead; empty if both are unknown.
+
+    Args:
+        client: Asks for the exporters.
+        wanted: What is refused.
+        refusal: What the lab controller says, if it has refused. Access policies cannot be read, but they are the
+            reason if it has no exporter for this client although some match.
+        ttl: The time to live of leases, which a policy may not allow.
+    """
     try:
-        availability = Availability.ask(client, with_leases=False)
+        availability = Availability.ask(client, with_leases=False, timeout=LISTING_TIMEOUT)
     except RequestError:
         return ""
     candidates = availability.of(wanted)
+    if refusal is not None and refusal.reason == NO_ACCESS and (count := len(candidates.enabled)):
+        match = "the exporter that matches" if count == 1 else f"any of the {count} exporters that match"
+        return (
+            f": by the access policies of the lab, client {client.name} may not use {match}, or not for as long as "
+            f"--jmp-ttl asks ({format_duration(ttl)})"
+        )
     are_all_disabled = candidates.matching and not candidates.enabled  # the lab controller's own message says so
     return "" if are_all_disabled else hint(wanted, availability.exporters)

@@ -16,6 +16,10 @@ from pytest_jumpstarter.leasing.lease_request import Wanted
 from pytest_jumpstarter.leasing.without_lease import GivenExporter
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from anyio.from_thread import BlockingPortal
+
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection
 
 PLAIN_TEXT = "grpc://"
@@ -49,6 +53,7 @@ class DirectExporter(GivenExporter):
     ) -> None:
         super().__init__(environ)
         self._endpoint = address.removeprefix(PLAIN_TEXT)
+        self._ca = ca
         tls = Tls(ca=_read(ca))
         self._tls = None if address.startswith(PLAIN_TEXT) else tls
         self._source = source
@@ -86,15 +91,23 @@ class DirectExporter(GivenExporter):
             authority="--jmp-direct-ca=FILE trusts the certificate authority in FILE",
         )
         try:
-            return connection.open_channel(
-                lambda: self._channel(self._endpoint, self._tls), exporter=exporter, advice=advice
-            )
+            target = self._target(self._endpoint, self._tls)
+            return connection.open_channel(target, exporter=exporter, advice=advice)
         except DeviceUnreachable as exc:
             if self._tls is None and _speaks_tls(self._endpoint):
                 raise ConfigError(
                     f"{exporter} speaks TLS, not plain text; leave out {PLAIN_TEXT} in {self._source}"
                 ) from exc
             raise
+
+    def open_to_others(self, portal: BlockingPortal, stack: ExitStack) -> Mapping[str, str]:  # noqa: ARG002 - nothing is opened
+        """Return the address of the exporter; the passphrase is in the environment already."""
+        found = {"JUMPSTARTER_HOST": self._endpoint}
+        if self._tls is None:
+            found["JMP_GRPC_INSECURE"] = "1"
+        elif self._ca is not None:
+            found["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(self._ca.absolute())
+        return found
 
     @property
     def _name(self) -> str:

@@ -7,11 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device import Device
+from pytest_jumpstarter.device.device import connected
 from pytest_jumpstarter.device.drivers import DriverPolicy
-from pytest_jumpstarter.errors import LeaseTimeout
-from pytest_jumpstarter.leasing.acquire import Member, TimedOutWaits, obtain_all
+from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
+from pytest_jumpstarter.leasing.acquire import FailedWaits, Member, obtain_all
+from pytest_jumpstarter.leasing.availability import NO_ACCESS
 from pytest_jumpstarter.leasing.choice import Choice
-from pytest_jumpstarter.leasing.connect import Connector, ConsolePolicy, only_in_this_process
+from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings, only_in_this_process
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import check_identity
@@ -36,7 +38,7 @@ class ControllerSource:
         terms: The time to live of leases, and the longest time that they may be in use.
         healths: The health of each role's device; filled here.
         choice: Chooses exporters; None: none is avoided.
-        consoles: Settings of all consoles; None for the defaults.
+        settings: Settings of all devices; None for the defaults.
     """
 
     def __init__(
@@ -49,16 +51,16 @@ class ControllerSource:
         terms: Terms,
         healths: dict[str, Health],
         choice: Choice | None = None,
-        consoles: ConsolePolicy | None = None,
+        settings: DeviceSettings | None = None,
     ) -> None:
         self._events = events
         self._healths = healths
         self._choice = choice or Choice()
         self._connector = Connector(
-            policy=_policy(config), consoles=consoles or ConsolePolicy(), events=events, healths=healths
+            policy=_policy(config), settings=settings or DeviceSettings(), events=events, healths=healths
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
-        self._timed_out_waits = TimedOutWaits()
+        self._failed_waits = FailedWaits()
         self._old_peers = OldPeers(client, events.say)
 
     @contextmanager
@@ -76,35 +78,47 @@ class ControllerSource:
             ConfigError, DeviceError, RequestError: See `obtain_all`, `ManagedLease.prepare`, `Connector.connect`.
         """
         with ExitStack() as stack:
+            connections = stack.enter_context(ExitStack())
             leases = self._acquire(wanted, stack)
             for each, managed in zip(wanted, leases, strict=True):  # for all before the first connection
                 self._announce(managed, each)
-            devices = {
-                managed.wanted.role: self._connector.connect(managed.wanted.role, managed, stack) for managed in leases
-            }
+            devices = {}
+            for managed in leases:
+                role = managed.wanted.role
+                devices[role] = self._connector.connect(role, managed, stack, connections)
+                managed.log = connected(devices[role]).log
             with only_in_this_process(stack):
                 yield devices
 
     def _acquire(self, wanted: Sequence[Wanted], stack: ExitStack) -> list[ManagedLease]:
         """Acquire all leases, and wait until their exporters are ready; `stack` releases them."""
         members = [Member(each, self._leases, self._choice) for each in wanted]
+        self._choice.forbidden |= set(self._events.refused_exporters())
+        known = set(self._choice.forbidden)
         self._events.on_wait(wanted)
         try:
-            with self._timed_out_waits.not_repeated(wanted):
+            with self._failed_waits.not_repeated(wanted):
                 leases = obtain_all(members)
         except BaseException as exc:
             for member in members:
                 member.drop()
+            if isinstance(exc, LeaseUnsatisfiable) and exc.reason == NO_ACCESS and len(wanted) == 1:
+                self._choice.forbidden |= {each.exporter for each in wanted if each.exporter is not None}
             if isinstance(exc, LeaseTimeout):
                 self._events.on_no_device(" and ".join(map(str, wanted)), exc)
             raise
         finally:
             self._events.on_wait_over()
+            if new := self._choice.forbidden - known:
+                self._events.on_refused(sorted(new))
+        for managed in leases:
+            stack.callback(self._leases.await_after_hook, managed)
         for managed in leases:
             stack.callback(self._leases.release, managed)
             self._leases.keep(managed)
         for managed in leases:
             managed.prepare()
+            self._choice.replaced.note(managed.wanted, managed.identity.name)
         return leases
 
     def _announce(self, managed: ManagedLease, wanted: Wanted) -> None:

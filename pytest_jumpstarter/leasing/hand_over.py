@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.lease import Reservation
 
 
@@ -38,13 +38,13 @@ class HandOver:
         longest = max((reservation.duration for reservation in reserved), default=0.0)
         return cls(
             lines=lines + failures,
-            until=time.monotonic() + longest,
+            until=real_time.monotonic() + longest,
             leases=tuple(reservation.lease for reservation in reserved),
         )
 
 
 def _lines(reservation: Reservation, client: str) -> list[str]:
-    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + reservation.duration))
+    end = real_time.clock(real_time.time() + reservation.duration, "%Y-%m-%d %H:%M:%S")
     note = f"; {reservation.note}" if reservation.note else ""
     return [
         f"exporter {reservation.exporter} is leased until {end} ({format_duration(reservation.duration)}{note})",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from pytest_jumpstarter.device.device import connected
+from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, JumpstarterError
+from pytest_jumpstarter.host import real_time
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 CONFIRM_TIMEOUT = 5.0
 """Seconds in which a suspected loss must be confirmed; otherwise it does not count."""
+
+LATE = 1.0
+"""Seconds after which an answer of the exporter is so late that a call may have failed for the same reason."""
 
 LOOK_INTERVAL = 2.0
 """Seconds between two checks of lease and exporter by the keeper; less if the time to live is short."""
@@ -32,7 +37,7 @@ class Health:
     Attributes:
         device: The device; None before it is connected.
         loss: Why the device is lost for good; None if it is not.
-        unanswered: When the exporter last did not answer while a call waited for it, by `time.monotonic()`.
+        unanswered: When the exporter last did not answer a question, or answered late, by `time.monotonic()`.
         retired: When the device was released, by `time.monotonic()`; infinity before that.
     """
 
@@ -45,6 +50,9 @@ class Health:
         self._connection: ExporterConnection | None = None
         self._tunnel: Tunnel | None = None
         self._controller_error: JumpstarterError | None = None
+        self._ttl = math.inf
+        self._asked = math.inf  # when the ping was sent that is under way
+        self._silent_since = math.inf  # when the first question of those was asked that are all unanswered
 
     @property
     def is_retired(self) -> bool:
@@ -55,28 +63,36 @@ class Health:
         """Return whether this is the health of the device under this lease."""
         return self._managed is managed
 
-    def attach(self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None) -> None:
+    def attach(
+        self, device: Device, connection: ExporterConnection, tunnel: Tunnel | None = None, *, ttl: float = math.inf
+    ) -> None:
         """
         Watch `device` from now on.
+
+        Args:
+            device: The device.
+            connection: The connection to its exporter.
+            tunnel: The tunnel that the connection goes through; None if there is none.
+            ttl: Seconds without any answer after which the device is lost.
 
         Raises:
             DeviceError: The device was lost while it was being connected.
         """
-        self.device, self._connection, self._tunnel = device, connection, tunnel
+        self.device, self._connection, self._tunnel, self._ttl = device, connection, tunnel, ttl
         if self.loss is not None:
-            device.lose(self.loss)
+            connected(device).lose(self.loss)
             raise self.loss
 
     def lose(self, loss: DeviceError) -> None:
-        """Record the loss with its time, and close the tunnel, so that a call that waits for the board ends."""
+        """Record the loss with its time, and close the connection, so that a call that waits for the board ends."""
         if self.loss is not None:
             return
-        self.loss = self._named(type(loss)(f"{loss} (seen at {time.strftime('%H:%M:%S')})"))
+        self.loss = self._named(type(loss)(f"{loss} (seen at {real_time.clock()})"))
         if self.device is not None:
-            self.device.lose(self.loss)
-        if self._tunnel is not None and self._connection is not None:
+            connected(self.device).lose(self.loss)
+        if self._connection is not None:
             with suppress(RuntimeError, OSError):  # the loop has ended, or the system is out of resources
-                self._connection.portal.start_task_soon(self._tunnel.close)
+                self._connection.break_off()
 
     def retire(self) -> None:
         """
@@ -88,7 +104,7 @@ class Health:
             self.lose(loss)
         self._managed = None
         self._connection = None
-        self.retired = time.monotonic()
+        self.retired = real_time.monotonic()
 
     def loss_during(self, began: float) -> DeviceError | None:
         """
@@ -104,11 +120,41 @@ class Health:
             return self.loss
         if self._is_suspected_since(began):
             self._confirm()
-        elif time.monotonic() - began > LOOK_INTERVAL:
+        elif real_time.monotonic() - began > LOOK_INTERVAL:
             self._check_once(began)
         return self.loss
 
-    def fault_since(self, start: float) -> DeviceError | None:
+    @property
+    def is_silent(self) -> bool:
+        """Whether the exporter did not answer the last question."""
+        return self._silent_since < math.inf
+
+    def ping(self, timeout: float) -> bool:
+        """Ask the exporter whether it is there, and return whether it answers within `timeout` seconds."""
+        assert self._connection is not None
+        began = self._asked = real_time.monotonic()
+        has_answered = self._connection.ping(timeout)
+        self._note(began, has_answered=has_answered)
+        self._asked = math.inf
+        return has_answered
+
+    def loss_by_silence(self) -> DeviceError | None:
+        """Return the loss if the exporter has answered nothing for its time to live; else None."""
+        silence = real_time.monotonic() - self._silent_since
+        if silence < self._ttl:
+            return None
+        return DeviceUnreachable(f"{self.name} has answered nothing for {format_duration(silence)}")
+
+    def _note(self, asked: float, *, has_answered: bool) -> None:
+        """Record whether the exporter answered the question that was asked at this time."""
+        now = real_time.monotonic()
+        if self._connection is not None and self._connection.heard > self.unanswered:
+            self._silent_since = math.inf
+        if not has_answered or now - asked > LATE:
+            self.unanswered = now
+        self._silent_since = math.inf if has_answered else min(self._silent_since, asked)
+
+    def fault_since(self, start: float, *, was_answered: bool = False) -> DeviceError | None:
         """
         Return the fault of the lab that may have caused a failed call; None if there is none.
 
@@ -117,22 +163,25 @@ class Health:
 
         Args:
             start: When the call began, by `time.monotonic()`; infinity if only the present state counts.
+            was_answered: Whether the error is an answer of the exporter: then it must have been silent before that.
         """
+        silence = self._silence_since(start)
         if self.loss is None:
             temporary = self._confirm()
             if temporary is not None:
                 return self._named(temporary)
         if self.loss is None and self._tunnel is not None and self._tunnel.last_break > start:
             return self._named(DeviceUnreachable(f"the connection to {self.name} broke: {self._tunnel.last_reason}"))
-        return self.loss or self._silence_since(start)
+        return self.loss or (silence if was_answered else self._silence_since(start))
 
     def _silence_since(self, start: float) -> DeviceError | None:
-        """Return the fault if exporter or lab controller did not answer a question of ours since `start`."""
-        silent = {self.name: self.unanswered, "the lab controller": getattr(self._managed, "unanswered", -math.inf)}
-        who, moment = max(silent.items(), key=lambda each: each[1])
+        """Return the fault if the exporter did not answer a question since `start`, or not in time."""
+        now = real_time.monotonic()
+        moment = now if now - self._asked > LATE else self.unanswered
         if moment <= start:
             return None
-        return self._named(DeviceUnreachable(f"{who} did not answer {time.monotonic() - moment:.0f}s ago"))
+        shown = real_time.clock(real_time.time() - (now - moment))
+        return self._named(DeviceUnreachable(f"{self.name} did not answer in time (at {shown})"))
 
     def _is_suspected_since(self, began: float) -> bool:
         """Return whether the connection broke or a call failed; without a tunnel the connection may also be idle."""
@@ -152,23 +201,39 @@ class Health:
         """
         Find out whether the device is lost for good, and record the loss.
 
-        If the exporter cannot be reached, and neither can the lab controller or the router, the device is not lost:
-        they may come back, and the lease is valid for its time to live. Then return that error; otherwise None.
+        If the exporter does not answer, the device is not lost while something may come back within the time to live:
+        the lab controller, the router, or the exporter, as long as its connection stands. Then return that error;
+        otherwise None.
         """
-        deadline = time.monotonic() + CONFIRM_TIMEOUT
+        deadline = real_time.monotonic() + CONFIRM_TIMEOUT
         loss = self._ask_controller()
         if loss is None and self._connection is not None:
-            loss = self._connection.probe(max(1.0, deadline - time.monotonic()), exporter=self.name)
-            is_said = self._connection.router_trouble
-            if isinstance(loss, DeviceUnreachable) and self._tunnel and self._tunnel.last_reason and not is_said:
-                loss = DeviceUnreachable(f"{loss} ({self._tunnel.last_reason})")
-        if isinstance(loss, DeviceUnreachable) and self._connection is not None and self._connection.router_trouble:
-            return loss
-        if isinstance(loss, DeviceUnreachable) and self._controller_error is not None:
-            return DeviceUnreachable(f"{loss}, and the lab controller does not tell why: {self._controller_error}")
+            loss = self._probe(self._connection, max(1.0, deadline - real_time.monotonic()))
+            if isinstance(loss, DeviceUnreachable) and self._may_come_back(self._connection):
+                return loss
         if loss is not None:
             self.lose(loss)
         return None
+
+    def _probe(self, connection: ExporterConnection, timeout: float) -> DeviceError | None:
+        """Ask the exporter whether it is there and was not restarted; return what is wrong, or None."""
+        asked = real_time.monotonic()
+        loss = connection.probe(timeout, exporter=self.name)
+        is_silent = isinstance(loss, DeviceUnreachable)
+        self._note(asked, has_answered=not is_silent)
+        if not is_silent:
+            return loss
+        reason = self._tunnel.last_reason if self._tunnel is not None and not connection.router_trouble else ""
+        words = f"{loss} ({reason})" if reason else str(loss)
+        if self._controller_error is not None:
+            words += f", and the lab controller does not tell why: {self._controller_error}"
+        return DeviceUnreachable(words)
+
+    def _may_come_back(self, connection: ExporterConnection) -> bool:
+        """Return whether an exporter that does not answer may do so within the time to live."""
+        if connection.router_trouble or self._controller_error is not None:
+            return True
+        return connection.is_ready and self.loss_by_silence() is None
 
     def _named(self, error: DeviceError) -> DeviceError:
         """Add exporter and lease to `error`, and return it."""

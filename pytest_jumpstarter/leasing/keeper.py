@@ -13,18 +13,17 @@ from __future__ import annotations
 import os
 import random
 import threading
-import time
 from collections.abc import Mapping
 
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceError,
-    Finality,
     JumpstarterError,
     LeaseLost,
     RequestError,
     TokenExpired,
 )
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.health import LOOK_INTERVAL, Health
 from pytest_jumpstarter.leasing.lease import ManagedLease
@@ -42,9 +41,10 @@ class _Watched:
 
     def __init__(self, managed: ManagedLease, interval: float, ttl: float) -> None:
         self.managed = managed
-        self.last_check = time.monotonic()
+        self.last_check = real_time.monotonic()
         self.next_extension = self.last_check + interval
         self.patience = Patience(ttl, has_lease=True, has_answered=True)
+        self.extension_patience = Patience(ttl, has_lease=True, has_answered=True)
         self.checks = 0
 
 
@@ -102,11 +102,10 @@ class Keeper:
         watched.checks += 1
         try:
             loss = watched.managed.look(timeout, with_exporter=watched.checks % _EXPORTER_EVERY == 1)
-            watched.last_check = time.monotonic()
+            watched.last_check = real_time.monotonic()
             watched.patience.answered()
             if loss is None and watched.last_check >= watched.next_extension:
-                watched.managed.extend(timeout)
-                watched.next_extension = time.monotonic() + self._extension_interval()
+                loss = self._extend(watched, timeout)
         except DeviceError as exc:
             loss = exc
         except TokenExpired as exc:  # the user may log in again
@@ -121,11 +120,24 @@ class Keeper:
             self.forget(watched.managed)
             self._lose(watched.managed, loss)
 
+    def _extend(self, watched: _Watched, timeout: float) -> DeviceError | None:
+        """Extend a lease; if that fails for good, return the loss. After other failures, it is tried again."""
+        try:
+            watched.managed.extend(timeout)
+        except TokenExpired:  # the user may log in again
+            return None
+        except RequestError as exc:
+            is_over = watched.extension_patience.is_over(exc)
+            return LeaseLost(f"lease {watched.managed.name} cannot be extended: {exc}") if is_over else None
+        watched.extension_patience.answered()
+        watched.next_extension = real_time.monotonic() + self._extension_interval()
+        return None
+
     def _loss_after(self, watched: _Watched, exc: RequestError) -> DeviceError | None:
         """Return the loss if the lab controller refuses, or has failed for longer than the time to live; else None."""
         if not watched.patience.is_over(exc):
             return None
-        if exc.finality in (Finality.FINAL, Finality.REFUSAL):
+        if exc.finality in ("final", "refusal"):
             return LeaseLost(f"lease {watched.managed.name} cannot be checked or extended: {exc}")
         return self._loss_if_expired(watched, "the lab controller has been unreachable", exc)
 
@@ -139,7 +151,7 @@ class Keeper:
 
     def _loss_if_expired(self, watched: _Watched, what: str, exc: Exception) -> DeviceError | None:
         """Return the loss if the lease could not be checked for so long that it must have ended; else None."""
-        unchecked = time.monotonic() - watched.last_check
+        unchecked = real_time.monotonic() - watched.last_check
         if unchecked < self.ttl:
             return None
         return LeaseLost(

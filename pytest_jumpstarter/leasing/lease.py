@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1 import Client, Exporter, Route, channel_options
+from pytest_jumpstarter.client.v1 import Client, Exporter, Lease, Route, channel_options
 from pytest_jumpstarter.device import ExporterIdentity
 from pytest_jumpstarter.errors import (
     DeviceError,
@@ -22,15 +21,20 @@ from pytest_jumpstarter.errors import (
     NotFound,
     RequestError,
 )
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.exporter_hooks import hook_warning, leave_release_to_exporter
 from pytest_jumpstarter.leasing.identity import check_lease
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
-from pytest_jumpstarter.leasing.waiting import Waiter
+from pytest_jumpstarter.leasing.waiting import Waiter, loss_of, offline
 
 if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
     from pytest_jumpstarter.device.drivers import Drivers
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection
+    from pytest_jumpstarter.device.exporter_log import ExporterLog
     from pytest_jumpstarter.device.tunnel import Tunnel
 
 EXTEND_TIMEOUT = 5.0
@@ -53,8 +57,9 @@ class ManagedLease(Access):
         wanted: What the role needs.
         lease: The lease as last seen; None before `obtain`.
         exporter: Its exporter, when it is ready; None before `prepare`.
-        log: The exporter's log, if it is already being read: since the beforeLease hook.
+        log: The exporter's log, if it is being read: since the beforeLease hook, or since the device is connected.
         failure: Why the release failed; empty if it did not.
+        extension_failure: Why the last extension failed; empty if it did not.
         is_ours: Whether this process created the lease; only then is it extended and released.
         is_reserved: Whether it is kept for people: not extended any more and not released.
         last_check: When the lab controller last returned lease and exporter, by `time.monotonic()`.
@@ -77,7 +82,7 @@ class ManagedLease(Access):
         self.name = name
         self.wanted = wanted
         self.exporter: Exporter | None = None
-        self.failure = ""
+        self.failure = self.extension_failure = ""
         self.last_check = self.last_failure = -math.inf
         self._client = client
         self._waiter = Waiter(client, wanted, events, ttl=ttl, since=since)
@@ -122,13 +127,29 @@ class ManagedLease(Access):
         """
         assert self.lease is not None
         with self._released_on_error():
-            self.exporter = self._waiter.until_exporter_ready(self.lease, self._listen_to_hook)
-            self.last_check = time.monotonic()
+            self.exporter = self._when_exporter_ready(self.lease)
+            self.last_check = real_time.monotonic()
+
+    def _when_exporter_ready(self, lease: Lease) -> Exporter:
+        return self._waiter.until_exporter_ready(lease, self._listen_to_hook)
 
     def open(self, connection: ExporterConnection) -> Drivers:
         """Open a tunnel to the exporter, and return the driver clients over it."""
         self.tunnel = self._new_tunnel()
         return connection.open_tunnel(self.tunnel, exporter=f"exporter {self.identity.name}")
+
+    def open_to_others(self, portal: BlockingPortal, stack: ExitStack) -> Mapping[str, str]:
+        """Open another tunnel, so that a process that breaks its connection does not break that of the device."""
+        tunnel = self._new_tunnel()
+        path = portal.call(partial(tunnel.open, is_dialed=False))
+        stack.callback(portal.call, tunnel.close)
+        return {"JUMPSTARTER_HOST": path}
+
+    def await_ready(self, connection: ExporterConnection, log: ExporterLog | None) -> str:  # noqa: ARG002
+        """Return the warning of the beforeLease hook, which `prepare` has waited for."""
+        assert self.exporter is not None
+        warning = hook_warning(self.exporter.status_message)
+        return warning and f"exporter {self.exporter.name}: {warning}"
 
     def dial(self, stopped: threading.Event) -> Route:
         """Return a route to the exporter for one stream; see `Waiter.dial`."""
@@ -146,40 +167,31 @@ class ManagedLease(Access):
             RequestError: The lab controller does not answer, or refuses this client.
         Source: jumpstarter.client.v1.ClientService GetLease, GetExporter
         """
-        began = time.monotonic()
+        began = real_time.monotonic()
         try:
             self.lease = self._client.get_lease(self.name, timeout=timeout)
-            loss: DeviceError | None = self._loss_of_lease()
+            late = f"; it could not be extended: {self.extension_failure}" if self.extension_failure else ""
+            loss: DeviceError | None = loss_of(self.lease, self._client.name, late)
             if loss is None and with_exporter:
                 loss = self._loss_of_exporter(timeout)
                 self.last_check = began
         except NotFound as exc:
             return LeaseLost(f"lease {self.name} was deleted: {exc}")
         except RequestError:
-            self.last_failure = time.monotonic()
+            self.last_failure = real_time.monotonic()
             raise
         return loss
 
-    def _loss_of_lease(self) -> LeaseLost | None:
-        assert self.lease is not None
-        if self.lease.is_ended:
-            why = f": {self.lease.refusal.message} ({self.lease.refusal.reason})" if self.lease.refusal else ""
-            return LeaseLost(f"lease {self.name} has ended{why}")
-        if self.lease.client != self._client.name:
-            return LeaseLost(f"lease {self.name} was transferred to client {self.lease.client!r}")
-        return None
-
     def _loss_of_exporter(self, timeout: float) -> ExporterOffline | None:
-        assert self.lease is not None
-        name = str(self.lease.exporter)
+        name = self.exporter.name if self.exporter is not None else self.lease and self.lease.exporter
+        if not name:
+            return None
         try:
             exporter = self._client.get_exporter(name, timeout=timeout)
         except NotFound as exc:
             return ExporterOffline(f"exporter {name} was removed from the lab: {exc}")
         if exporter.status == "OFFLINE" or not exporter.online:
-            return ExporterOffline(
-                f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}"
-            )
+            return offline(exporter)
         return None
 
     def extend(self, timeout: float) -> None:
@@ -212,20 +224,21 @@ class ManagedLease(Access):
         """Return the seconds since the lease became Ready, by the lab controller's clock if it reports them."""
         if self.lease is not None and self.lease.effective_duration is not None:
             return self.lease.effective_duration
-        return time.monotonic() - self._ready_since
+        return real_time.monotonic() - self._ready_since
 
     def release(self, *, is_urgent: bool = False) -> None:
         """Release the lease, if this process created it."""
 
-    def after_hook(self) -> str:
+    def after_hook(self, stopped: threading.Event) -> str:
         """Wait for the exporter's afterLease hook, and return why it failed; see `Waiter.until_cleaned_up`."""
-        return self._waiter.until_cleaned_up(self.exporter.name) if self.exporter is not None else ""
+        failure = self._waiter.until_cleaned_up(self.exporter.name, stopped) if self.exporter is not None else ""
+        return failure + (self.log.last_words("after_lease_hook") if failure and self.log is not None else "")
 
     def _until_ready(self, patience: float) -> bool:
         lease = self._waiter.until_ready(self.name, patience=patience)
         if lease is None:
             return False
-        self.lease, self._ready_since = lease, time.monotonic()
+        self.lease, self._ready_since = lease, real_time.monotonic()
         return True
 
     @contextmanager
@@ -236,12 +249,19 @@ class ManagedLease(Access):
         except BaseException as exc:
             if isinstance(exc, DeviceError):
                 exc.lease, exc.exporter = self.name, (self.lease and self.lease.exporter) or ""
-            if isinstance(exc, HookFailed) and self.log is not None:
-                exc.args = (f"{exc}{self.log.last_words()}",)
-            self.release()
-            if self.log is not None:
-                self.log.stop()
+            try:
+                if isinstance(exc, HookFailed):
+                    self._after_failed_hook(exc)
+            finally:
+                self.release()
+                if self.log is not None:
+                    self.log.stop()
             raise
+
+    def _after_failed_hook(self, exc: HookFailed) -> None:
+        if self.log is not None:
+            exc.args = (f"{exc}{self.log.last_words()}",)
+        leave_release_to_exporter(exc, self._client, self.name)
 
     def _listen_to_hook(self) -> None:
         self.log = self._connector.listen_to_hook(self.wanted.role, self._new_tunnel())

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_jumpstarter.ci import Origin
+from pytest_jumpstarter.leasing.origin import Origin
 from pytest_jumpstarter.selector import Selector
 
 DEFAULT_DURATION = 30 * 60.0
@@ -44,8 +44,10 @@ class Wanted:
         source: Where selector and exporter were given, for messages: `--jmp-selector`, ….
         lease_source: Where the lease was given, for messages.
         wait: The longest time in seconds to wait for the lease.
+        allow_disabled: Whether the exporter may be disabled; only one that is named can be leased then.
         preferred: Selectors in the markers of tests that use this device. Without such a board these tests are skipped,
             so a board that matches is preferred.
+        listed: The exporters from among which `exporter` was taken, when they were listed (`--jmp-each`).
     """
 
     role: str
@@ -55,7 +57,9 @@ class Wanted:
     source: str = ""
     lease_source: str = ""
     wait: float = 30 * 60.0
+    allow_disabled: bool = False
     preferred: tuple[str, ...] = field(default=(), compare=False)
+    listed: tuple[str, ...] = field(default=(), compare=False)
 
     def fits(self, name: str, labels: Mapping[str, str]) -> bool:
         """Return whether an exporter with this name and these labels matches."""
@@ -79,6 +83,7 @@ class LeaseRequest:
         tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
         context: Passed to the exporter, if the lab supports that: at most 8 entries, with keys of up to 32 and values
             of up to 64 characters.
+        allow_disabled: Whether `exporter` may be disabled.
     """
 
     selector: str | None
@@ -86,6 +91,7 @@ class LeaseRequest:
     duration: float = DEFAULT_TTL
     tags: dict[str, str] = field(default_factory=dict)
     context: dict[str, str] = field(default_factory=dict)
+    allow_disabled: bool = False
 
 
 class LeaseIds:

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from pytest_jumpstarter.ci import Origin
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, RequestError
 from pytest_jumpstarter.leasing.connect import Connector
@@ -19,7 +18,9 @@ from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.keeper import Keeper
 from pytest_jumpstarter.leasing.lease import AdoptedLease, ManagedLease, Reservation
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, LeaseRequest, Terms, Wanted, lease_context, lease_tags
+from pytest_jumpstarter.leasing.origin import Origin
 from pytest_jumpstarter.leasing.own_lease import OwnLease
+from pytest_jumpstarter.leasing.own_tags import OwnTags
 
 
 class Leases:
@@ -56,7 +57,7 @@ class Leases:
         self._healths = healths
         self._connector = connector
         self._keeper = Keeper(ttl=terms.ttl, healths=healths, events=events)
-        self._skips_after_hooks = False
+        self._is_urgent = threading.Event()
 
     def request_for(self, wanted: Wanted) -> tuple[Wanted, LeaseRequest | None]:
         """
@@ -76,8 +77,9 @@ class Leases:
             selector=wanted.selector,
             exporter=wanted.exporter,
             duration=min(self._terms.ttl, self._terms.max_hold or self._terms.ttl),
-            tags=lease_tags(self._origin, run=self._ids.run, worker=self._ids.worker),
+            tags=self._tags.allowed(),
             context=lease_context(self._origin),
+            allow_disabled=wanted.allow_disabled and wanted.exporter is not None,
         )
         self._events.on_request(request, wanted.role)
         return _as_requested(wanted, request), request
@@ -95,12 +97,17 @@ class Leases:
                 request,
                 terms=self._terms,
                 ids=self._ids,
+                tags=self._tags,
                 events=self._events,
                 connector=self._connector,
                 since=since,
             )
         self.managed.append(managed)  # before the request is sent
         return managed
+
+    def say(self, line: str) -> None:
+        """Show a line to the user."""
+        self._events.say(line)
 
     def keep(self, managed: ManagedLease) -> None:
         """Extend and watch a lease that is Ready, until it is released."""
@@ -114,7 +121,7 @@ class Leases:
             self._events.on_failure(managed.failure)
 
     def release(self, managed: ManagedLease) -> None:
-        """Release a lease that tests have used, unless that was done, and wait for the afterLease hook."""
+        """Release a lease that tests have used, unless that was done."""
         if managed not in self.managed:
             return
         self._keeper.forget(managed)
@@ -124,8 +131,15 @@ class Leases:
             self._events.on_failure(managed.failure)
         elif managed.is_ours and managed.lease is not None and not managed.is_reserved:
             self._events.on_released(managed.lease, managed.wanted.role)
-            if not self._skips_after_hooks:
-                self._await_after_hook(managed)
+
+    def await_after_hook(self, managed: ManagedLease) -> None:
+        """Wait for the afterLease hook of a lease that was released, and report its failure or warning."""
+        is_released = managed.is_ours and managed.lease is not None and not managed.is_reserved and not managed.failure
+        if not is_released or self._is_urgent.is_set():
+            return
+        with suppress(RequestError):  # without the lab controller the result is unknown
+            if failure := managed.after_hook(self._is_urgent):
+                self._events.on_hook_failure(managed.wanted.role, managed.name, failure)
 
     def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:
         """Keep the boards of some roles for people, for `duration` seconds; return these leases, and the failures."""
@@ -141,7 +155,8 @@ class Leases:
 
     def release_all(self) -> None:
         """Release every lease of this process at once, without waiting for hooks; after a signal, in a thread."""
-        self._skips_after_hooks = True
+        self._is_urgent.set()
+        self.client.renew_connection()
         threads = []
         for managed in list(self.managed):
             thread = threading.Thread(target=managed.release, kwargs={"is_urgent": True}, daemon=True)
@@ -162,11 +177,9 @@ class Leases:
             for managed in list(self.managed):
                 stack.callback(self.release, managed)
 
-    def _await_after_hook(self, managed: ManagedLease) -> None:
-        """Wait for the exporter's afterLease hook, and report its failure."""
-        with suppress(RequestError):  # without the lab controller the result is unknown
-            if failure := managed.after_hook():
-                self._events.on_hook_failure(failure)
+    @cached_property
+    def _tags(self) -> OwnTags:
+        return OwnTags(lease_tags(self._origin, run=self._ids.run, worker=self._ids.worker), self._events)
 
     @cached_property
     def _origin(self) -> Origin:

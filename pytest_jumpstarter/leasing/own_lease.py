@@ -11,12 +11,12 @@ import os
 import threading
 from contextlib import suppress
 
-from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.client.v1 import Client, Exporter, Lease
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     AlreadyExists,
     DeviceError,
-    Finality,
+    InvalidArgument,
     JumpstarterError,
     LeaseLost,
     MethodUnavailable,
@@ -24,12 +24,15 @@ from pytest_jumpstarter.errors import (
     PermissionDenied,
     RequestError,
 )
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.connect import Connector
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease import EXTEND_TIMEOUT, ManagedLease, Reservation
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_DURATION, LeaseIds, LeaseRequest, Terms, Wanted
+from pytest_jumpstarter.leasing.own_tags import OwnTags
+from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE
 from pytest_jumpstarter.leasing.release import RELEASE_TIMEOUT, delete
-from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
+from pytest_jumpstarter.leasing.waiting import attempts
 
 
 class OwnLease(ManagedLease):
@@ -39,6 +42,7 @@ class OwnLease(ManagedLease):
     Args:
         terms: Its time to live, and the longest time that it may be in use.
         ids: Provides a name that was never used before.
+        tags: What this plugin has added to the tags of `request`.
         events, connector, since: See `ManagedLease`.
     """
 
@@ -52,6 +56,7 @@ class OwnLease(ManagedLease):
         *,
         terms: Terms,
         ids: LeaseIds,
+        tags: OwnTags,
         events: Events,
         connector: Connector,
         since: float | None = None,
@@ -61,6 +66,7 @@ class OwnLease(ManagedLease):
         self._terms = terms
         self.ttl = terms.ttl
         self._ids = ids
+        self._tags = tags
         self._events = events
         self._owner_pid = 0
         self._is_created = False
@@ -106,8 +112,14 @@ class OwnLease(ManagedLease):
         if limit is not None and used >= limit:
             raise self._max_hold_reached(used)
         total = min(used + self._terms.ttl, limit or math.inf)
-        if total > requested and os.getpid() == self._owner_pid:
+        if total <= requested or os.getpid() != self._owner_pid:
+            return
+        try:
             self.lease = self._client.update_lease(self.name, duration=total, timeout=timeout)
+        except RequestError as exc:
+            self.extension_failure = str(exc)
+            raise
+        self.extension_failure = ""
 
     def reserve(self, duration: float) -> Reservation:
         """Keep the lease for people, for `duration` seconds more: from now on nothing here releases it."""
@@ -125,6 +137,16 @@ class OwnLease(ManagedLease):
                     note = "the lab controller cannot extend leases"
             self._owner_pid, self.is_reserved = 0, True
             return self._reservation(left, note)
+
+    def _when_exporter_ready(self, lease: Lease) -> Exporter:
+        try:
+            return super()._when_exporter_ready(lease)
+        except LeaseLost as exc:
+            limit = self._terms.max_hold
+            held = real_time.monotonic() - self._ready_since + 1.0  # the lab controller's times are whole seconds
+            if limit is not None and held >= limit:
+                raise self._max_hold_reached(limit) from exc
+            raise
 
     def look(self, timeout: float, *, with_exporter: bool = True) -> DeviceError | None:
         """Check the lease and its exporter, and also `--jmp-max-hold`."""
@@ -145,15 +167,16 @@ class OwnLease(ManagedLease):
         that releases the lease by hand.
 
         Args:
-            is_urgent: Whether a signal has arrived: then failures are tried again for a shorter time, and the end of
-                the lease is not confirmed.
+            is_urgent: Whether a signal has arrived: then failures are tried again for a shorter time, as for a request
+                that was never answered, and the end of the lease is not confirmed.
         Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
         """
         with self._lock:
             if self._owner_pid != os.getpid():
                 return
             try:
-                timeout = RELEASE_TIMEOUT if is_urgent else CONTROLLER_GRACE
+                is_known = self._is_created and not is_urgent
+                timeout = CONTROLLER_GRACE if is_known else RELEASE_TIMEOUT
                 was_there = delete(self._client, self.name, is_created=self._is_created, timeout=timeout)
                 self._owner_pid = 0  # not earlier: after an interrupt, the next call tries again
                 if was_there and not is_urgent:
@@ -184,7 +207,7 @@ class OwnLease(ManagedLease):
         except MethodUnavailable:
             return False
         except RequestError as exc:
-            if exc.finality is Finality.FINAL:
+            if exc.finality == "final":
                 raise
         return True  # after other failures, the keeper tries again
 
@@ -211,6 +234,7 @@ class OwnLease(ManagedLease):
                 duration=self._request.duration,
                 tags=self._request.tags,
                 context=self._request.context,
+                allow_disabled=self._request.allow_disabled,
                 timeout=timeout,
             )
         except AlreadyExists:
@@ -218,6 +242,8 @@ class OwnLease(ManagedLease):
                 raise
             return self._lease_of_earlier_request(timeout)
         except JumpstarterError as exc:
+            if isinstance(exc, InvalidArgument) and self._tags.drop(self._request, exc):
+                return self._create(timeout)
             response = exc.response if isinstance(exc, RequestError) else None
             self._may_exist = self._may_exist or (response is not None and response.leaves_open)
             if not self._may_exist:  # without a response, nothing was sent

@@ -2,20 +2,30 @@
 How long a wait goes on while requests to the lab controller fail; it depends on the finality of the failure.
 
 ========  ========================================================================================================
-FINAL     The wait ends at once.
-REFUSAL   The wait ends if the refusal is repeated after `SECOND_LOOK` seconds, with no answer in between.
-SETUP     The wait ends at once, unless the lab controller has answered in this run: then as PASSING.
-PASSING   Tried again for the patience of the wait, for example the time to live of the lease.
-UNKNOWN   With a lease as PASSING; without a lease tried again for `UNKNOWN_PATIENCE` seconds.
+final     The wait ends at once.
+refusal   The wait ends if the refusal is repeated after `SECOND_LOOK` seconds, with no answer in between.
+setup     The wait ends at once, unless the lab controller has answered in this run: then as `passing`.
+passing   Tried again for the patience of the wait, for example the time to live of the lease.
+unknown   With a lease as `passing`; without a lease tried again for `UNKNOWN_PATIENCE` seconds.
 ========  ========================================================================================================
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from pytest_jumpstarter.errors import Finality, RequestError
+from pytest_jumpstarter.errors import RequestError
+from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.leasing.polling import polls
+
+T = TypeVar("T")
+
+CONTROLLER_GRACE = 20.0
+"""
+Seconds for which failures of the lab controller are tried again: by a run that never got an answer, by a Dial after
+the first one, and when a lease is released.
+"""
 
 SECOND_LOOK = 1.0
 """Seconds after which a repeated refusal of token or permission ends the wait."""
@@ -41,7 +51,7 @@ class Patience:
         *,
         has_lease: bool = False,
         has_answered: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = real_time.monotonic,
     ) -> None:
         self._seconds = seconds
         self._has_lease = has_lease
@@ -59,14 +69,38 @@ class Patience:
         now = self._clock()
         unanswered = now - self._last_answer
         match error.finality:
-            case Finality.FINAL:
+            case "final":
                 return True
-            case Finality.REFUSAL:
+            case "refusal":
                 self._refused = now if self._refused is None else self._refused
                 return now - self._refused >= SECOND_LOOK
-            case Finality.SETUP:
+            case "setup":
                 return not self._has_answered or unanswered >= self._seconds
-            case Finality.PASSING:
+            case "passing":
                 return unanswered >= self._seconds
-            case Finality.UNKNOWN:
+            case "unknown":
                 return unanswered >= (self._seconds if self._has_lease else min(self._seconds, UNKNOWN_PATIENCE))
+
+
+def patiently(work: Callable[[], T], seconds: float, *, has_answered: bool) -> T:
+    """
+    Return the result of `work`; while its requests fail, try it again.
+
+    Args:
+        work: Sends requests that only read.
+        seconds: How long it is tried, at most.
+        has_answered: Whether the lab controller has answered in this run.
+
+    Raises:
+        RequestError: A request failed for good, or for so long.
+    """
+    patience, failure = Patience(seconds, has_answered=has_answered), None
+    for _ in polls(seconds):
+        try:
+            return work()
+        except RequestError as exc:
+            failure = exc
+            if patience.is_over(exc):
+                break
+    assert failure is not None
+    raise failure

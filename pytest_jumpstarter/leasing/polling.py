@@ -21,8 +21,9 @@ from __future__ import annotations
 import math
 import random
 import threading
-import time
 from collections.abc import Iterator
+
+from pytest_jumpstarter.host import real_time
 
 _FIRST, _GROWTH = 0.01, 1.5
 _AT_ONCE, _SHORT = 1.0, 0.05
@@ -59,15 +60,19 @@ def jittered(pause: float, dice: random.Random) -> float:
 
 
 def polls(
-    timeout: float = math.inf, *, stopped: threading.Event | None = None, dice: random.Random | None = None
+    timeout: float = math.inf,
+    *,
+    stopped: threading.Event | None = None,
+    longest_pause: float = _LONGEST,
+    dice: random.Random | None = None,
 ) -> Iterator[float]:
     """Yield the seconds since the start: at once, then after pauses, until `timeout` is over or `stopped` is set."""
     pause_ends = threading.Event() if stopped is None else stopped
     dice = dice or random.Random()
-    start, pause = time.monotonic(), 0.0
+    start, pause = real_time.monotonic(), 0.0
     while True:
-        yield (elapsed := time.monotonic() - start)
-        left = start + timeout - time.monotonic()
-        pause = next_pause(elapsed, pause)
+        yield (elapsed := real_time.monotonic() - start)
+        left = start + timeout - real_time.monotonic()
+        pause = min(next_pause(elapsed, pause), longest_pause)
         if left <= 0 or pause_ends.wait(min(left, jittered(pause, dice))):
             return

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.errors import AlreadyReleased, NotFound, RequestError
-from pytest_jumpstarter.leasing.patience import Patience
-from pytest_jumpstarter.leasing.waiting import CONTROLLER_GRACE, attempts
+from pytest_jumpstarter.leasing.lease_request import LeaseIds
+from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, Patience
+from pytest_jumpstarter.leasing.waiting import attempts
 
 RELEASE_TIMEOUT = 5.0
 """Seconds for one request to release a lease, for all such requests after a signal, and for the confirmation."""
@@ -52,9 +53,10 @@ def delete(client: Client, name: str, *, is_created: bool, timeout: float = CONT
 
 def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str:
     """
-    Release every lease whose name starts with `prefix` and wait until they have ended; return why some may not have.
+    Release every lease whose id starts with `prefix` and wait until they have ended; return why some may not have.
 
-    It looks again for a second, because a CreateLease of the dead process may still arrive.
+    A lab controller may give a lease another name than its id; the tags have the parts of the id, too. It looks again
+    for a second, because a CreateLease of the dead process may still arrive.
 
     Source: jumpstarter.client.v1.ClientService ListLeases, DeleteLease
     """
@@ -65,7 +67,7 @@ def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str
             ours = [
                 lease for lease in client.list_leases() if lease.client == client.name
             ]  # without transferred leases
-            active = [lease.name for lease in ours if lease.name.startswith(prefix)]
+            active = [lease.name for lease in ours if any(each.startswith(prefix) for each in (lease.name, _id(lease)))]
             left, failure = [name for name in active if not is_kept(name)], ""
             for name in left:
                 with suppress(AlreadyReleased, NotFound):
@@ -78,3 +80,8 @@ def sweep(client: Client, prefix: str, *, is_kept: Callable[[str], bool]) -> str
     names = " ".join(left)
     by_hand = f"jmp delete leases {names}" if names else "jmp get leases, and jmp delete leases NAME"
     return f"leases {prefix}* may still be held{failure}; to release them: {by_hand}"
+
+
+def _id(lease: Lease) -> str:
+    """Return how the id of a lease of ours begins, according to its tags."""
+    return LeaseIds(run=lease.tags["run"], worker=lease.tags.get("worker", "")).prefix if "run" in lease.tags else ""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -21,7 +21,6 @@ from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceUnreachable,
     ExporterOffline,
-    Finality,
     HookFailed,
     JumpstarterError,
     LeaseLost,
@@ -29,33 +28,31 @@ from pytest_jumpstarter.errors import (
     LeaseUnsatisfiable,
     NotFound,
     NotReady,
-    PermissionDenied,
     RequestError,
 )
-from pytest_jumpstarter.leasing.availability import describe_candidates, hint_for
+from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.leasing.availability import NO_ACCESS, describe_candidates, hint_for
 from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.exporter_hooks import after_hook_failure, before_hook_failure, was_released_by_exporter
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
-from pytest_jumpstarter.leasing.patience import Patience
+from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, Patience
 from pytest_jumpstarter.leasing.polling import next_survey, polls
 
 T = TypeVar("T")
 
-AFTER_HOOK_TIMEOUT = 120.0
-"""Seconds for an afterLease hook: the default timeout of a hook in the exporter's config."""
+AFTER_HOOK_TIMEOUT = 300.0
+"""Seconds for an afterLease hook; the timeout in the exporter's config, which is not known here, may be longer."""
 
 _HOOK_STARTS = 0.5  # seconds until an exporter knows that its lease has ended
 
 HOOK_TIMEOUT = 300.0
 """Seconds from a Ready lease to a ready exporter: a beforeLease hook may flash a board."""
 
+EXPORTER_START = 30.0
+"""Seconds from a Ready lease until its exporter has noticed it: until its status is no longer AVAILABLE."""
+
 DIAL_TIMEOUT = 30.0
 """Seconds until the first Dial of a lease succeeds."""
-
-CONTROLLER_GRACE = 20.0
-"""
-Seconds for which failures of the lab controller are tried again: by a run that never got an answer, by a Dial after
-the first one, and when a lease is released.
-"""
 
 DECISION_TIMEOUT = 10.0
 """Seconds for the lab controller to decide on a lease that the run can do without."""
@@ -72,23 +69,12 @@ Seconds for an exporter to accept connections again.
 Exporters do not survive a longer outage, and a restarted exporter has other drivers than those of the lease.
 """
 
+_HOOK_PAUSE = 0.5  # seconds; an exporter shows that a hook has failed for 1 s only
 
-def attempts(timeout: float, *, stopped: threading.Event | None = None) -> Iterator[float]:
-    """
-    Yield the seconds since the start: immediately, then after pauses, until `timeout` has passed or `stopped` is set.
 
-    Pauses start at 10 ms and grow by half each time: up to 50 ms in the first second, then up to 2 s; ± 20 %.
-    """
-    pause_ends = threading.Event() if stopped is None else stopped
-    start, pause = time.monotonic(), 0.01
-    while True:
-        yield (elapsed := time.monotonic() - start)
-        left = start + timeout - time.monotonic()
-        if left <= 0:
-            return
-        if pause_ends.wait(min(left, pause * random.uniform(0.8, 1.2))):
-            return
-        pause = min(0.05 if elapsed <= 1.0 else 2.0, pause * 1.5)
+def attempts(timeout: float, *, stopped: threading.Event | None = None, longest_pause: float = 2.0) -> Iterator[float]:
+    """Yield as `polls` does, with pauses that stay short: what is waited for may show for a moment only."""
+    return polls(timeout, stopped=stopped, longest_pause=longest_pause)
 
 
 class Waiter:
@@ -121,7 +107,8 @@ class Waiter:
         Request the lease; try again while the request fails for a while.
 
         Args:
-            create: Sends the request, with the same lease id each time; its argument is the timeout in seconds.
+            create: Sends the request, with the same lease id each time; its argument is the timeout in seconds, which
+                it may need twice: to send the request, and to find out whether the lease exists.
 
         Raises:
             LeaseTimeout: The lab controller had answered in this run, but did not for the rest of `wanted.wait`.
@@ -132,7 +119,7 @@ class Waiter:
         longest = self._wanted.wait - before if is_known else min(self._wanted.wait - before, CONTROLLER_GRACE)
         patience = Patience(longest, has_answered=is_known)
         for elapsed in attempts(max(0.0, longest)):
-            lease = self._try(before + elapsed, partial(create, self._timeout(longest - elapsed)), patience)
+            lease = self._try(before + elapsed, partial(create, self._timeout((longest - elapsed) / 2)), patience)
             if lease is not None:
                 return lease
         assert self._last_error is not None
@@ -147,28 +134,34 @@ class Waiter:
         Raises:
             LeaseUnsatisfiable: No exporter can ever serve it.
             LeaseLost: It ended before it was Ready.
+            DeviceUnreachable: It is Ready, but has no exporter for `DECISION_TIMEOUT`.
             LeaseTimeout: It is still pending after `wanted.wait`, or the lab controller did not answer for so long.
             RequestError: The lab controller refuses.
         """
         before = self._waited()
-        asked = time.strftime("%H:%M:%S", time.localtime(time.time() - before))
+        asked = real_time.clock(real_time.time() - before)
         longest = max(0.0, self._wanted.wait - before)
-        error_patience = Patience(longest, has_answered=True)
+        error_patience, nameless_since, begins = Patience(longest, has_answered=True), math.inf, ""
         for waited in polls(longest):
             get_lease = partial(self._client.get_lease, name, timeout=self._timeout(longest - waited))
             lease = self._try(before + waited, get_lease, error_patience, gone=f"lease {name} was deleted")
             if lease is None:
                 continue
-            if lease.is_ready:
+            if lease.is_ready and lease.exporter:
                 return lease
+            if lease.is_ready:
+                nameless_since = min(nameless_since, waited)
+                if waited - nameless_since > DECISION_TIMEOUT:
+                    raise DeviceUnreachable(f"lease {name} is Ready, but the lab controller names no exporter of it")
             if lease.refusal is not None:
                 raise self._refused(name, lease.refusal)
             if lease.is_ended:
                 raise LeaseLost(f"lease {name} ended before it was ready")
             if waited >= (patience if _pending(lease) else max(patience, DECISION_TIMEOUT)):
                 return None
-            self._report(before + waited, _pending(lease))
-        why = self._last_error if self._last_error is not None else describe_candidates(self._client, self._wanted)
+            begins = _begins(lease)
+            self._report(before + waited, begins or _pending(lease))
+        why = self._last_error or begins or describe_candidates(self._client, self._wanted)
         raise LeaseTimeout(
             f"no exporter for {self._wanted} within {format_duration(self._wanted.wait)} "
             f"(--jmp-wait; asked at {asked}): {why}"
@@ -188,13 +181,14 @@ class Waiter:
             HookFailed: The beforeLease hook failed, or the exporter released the lease before it was ready.
             ExporterOffline: The exporter went offline.
             LeaseLost: The lease ended meanwhile.
-            DeviceUnreachable: The exporter is not ready after `HOOK_TIMEOUT`.
+            DeviceUnreachable: The exporter is not ready after `HOOK_TIMEOUT`, or has not begun to serve the lease after
+                `EXPORTER_START`.
             LeaseTimeout: The lab controller does not answer for the time to live.
         """
         name, status = str(lease.exporter), "UNSPECIFIED"
         next_check = 1.0
         patience = Patience(self._ttl, has_lease=True, has_answered=True)
-        for elapsed in attempts(HOOK_TIMEOUT):
+        for elapsed in attempts(HOOK_TIMEOUT, longest_pause=_HOOK_PAUSE):
             get_exporter = partial(self._client.get_exporter, name, timeout=CALL_TIMEOUT)
             exporter = self._try(elapsed, get_exporter, patience, gone=f"exporter {name} was removed from the lab")
             if exporter is None:
@@ -205,33 +199,40 @@ class Waiter:
             if elapsed > next_check:
                 next_check = elapsed + 1.0
                 self._raise_if_known_ended(lease.name, exporter)
+            if elapsed >= EXPORTER_START and exporter.status in ("AVAILABLE", "UNSPECIFIED"):
+                raise DeviceUnreachable(
+                    f"exporter {name} does not serve lease {lease.name}: its status is {exporter.status} after "
+                    f"{format_duration(EXPORTER_START)}; its process may be stuck or dead"
+                )
             if exporter.status == "BEFORE_LEASE_HOOK" and status != exporter.status:
                 on_hook()
             status = exporter.status
             self._report(elapsed, f"{name} is {status}")
         raise DeviceUnreachable(f"exporter {name} is not ready after {format_duration(HOOK_TIMEOUT)} (status {status})")
 
-    def until_cleaned_up(self, name: str) -> str:
+    def until_cleaned_up(self, name: str, stopped: threading.Event) -> str:
         """
         Wait until the exporter's afterLease hook, if it has one, has finished; the lease must have ended.
 
         Args:
             name: The name of the exporter.
+            stopped: Ends the wait when it is set.
 
         Returns:
-            Why the hook failed, or that it is still running after `AFTER_HOOK_TIMEOUT`; empty if it succeeded.
+            Why the hook failed, or its warning; empty if it succeeded, or is still running after `AFTER_HOOK_TIMEOUT`.
         """
         patience = Patience(CONTROLLER_GRACE, has_answered=True)
-        for elapsed in attempts(AFTER_HOOK_TIMEOUT):
+        for elapsed in attempts(AFTER_HOOK_TIMEOUT, stopped=stopped, longest_pause=_HOOK_PAUSE):
             exporter = self._try(elapsed, lambda: self._client.get_exporter(name, timeout=CALL_TIMEOUT), patience)
             if exporter is None or (exporter.status == "LEASE_READY" and elapsed < _HOOK_STARTS):
                 continue
-            if exporter.status == "AFTER_LEASE_HOOK_FAILED":
-                return f"exporter {name}: {exporter.status_message or 'afterLease hook failed'}"
             if exporter.status != "AFTER_LEASE_HOOK":
-                return ""
+                return after_hook_failure(f"exporter {name}", exporter.status, exporter.status_message)
             self._report(elapsed, f"the afterLease hook of {name} is running")
-        return f"exporter {name}: its afterLease hook is still running after {format_duration(AFTER_HOOK_TIMEOUT)}"
+        if not stopped.is_set():
+            waited = format_duration(AFTER_HOOK_TIMEOUT)
+            self._events.say(f"the afterLease hook of {name} is still running after {waited}; its end is not awaited")
+        return ""
 
     def dial(self, name: str, stopped: threading.Event) -> Route:
         """
@@ -245,6 +246,7 @@ class Waiter:
             LeaseLost: The lease has ended, or belongs to another client.
             DeviceUnreachable: The exporter cannot be reached, or the lab controller cannot be asked, for
                 `DIAL_TIMEOUT`. Once a Dial has succeeded: for `EXPORTER_RESTART`, or `CONTROLLER_GRACE`.
+            RequestError: The lab controller refuses, and no Dial of this lease has succeeded.
         """
         timeout = CONTROLLER_GRACE if self._has_dialled else DIAL_TIMEOUT
         patience = Patience(timeout, has_lease=True, has_answered=True)
@@ -261,13 +263,13 @@ class Waiter:
             else:
                 self._has_dialled = True
                 return route
-        if isinstance(refusal, PermissionDenied):
-            raise LeaseLost(f"lease {name} no longer belongs to this client: {refusal}") from refusal
+        if refusal is not None and refusal.finality == "refusal" and not self._has_dialled:
+            raise refusal
         raise DeviceUnreachable(f"lease {name} cannot be dialled: {refusal}") from refusal
 
     def _waited(self) -> float:
         """Return the seconds since the start of the time that `wanted.wait` limits."""
-        now = time.monotonic()
+        now = real_time.monotonic()
         self._since = self._since or now
         return now - self._since
 
@@ -300,7 +302,7 @@ class Waiter:
 
     def _given_up(self, error: RequestError, what: str) -> JumpstarterError:
         """Return the error that ends a wait: a fault of the lab if the lab controller had answered before."""
-        if error.finality in (Finality.PASSING, Finality.UNKNOWN) and self._client.has_answered:
+        if error.finality in ("passing", "unknown") and self._client.has_answered:
             return LeaseTimeout(f"{what}: {error}")
         return error
 
@@ -314,38 +316,60 @@ class Waiter:
         if is_survey:
             self._next_survey = next_survey(elapsed, self._dice)
         what = state if isinstance(state, str) else describe_candidates(self._client, self._wanted)
+        if is_survey and (seconds := self._events.seconds_of_tests(self._wanted)):
+            what += f"; its tests took {format_duration(seconds)} before"
         self._events.say(f"waiting {format_duration(elapsed)} for {self._wanted}: {what}")
 
     def _refused(self, name: str, refusal: Condition) -> Exception:
         if refusal.type == "Ready":
-            return LeaseLost(f"lease {name} ended before it was ready: {refusal.message} ({refusal.reason})")
+            return LeaseLost(f"lease {name} ended before it was ready: {refusal}")
         asked = f" ({self._wanted.source})" if self._wanted.source else ""
-        hint = hint_for(self._client, self._wanted)
-        return LeaseUnsatisfiable(
-            f"{_unserved(self._wanted)}{asked}{hint}; the lab controller says: {refusal.message} ({refusal.reason})"
-        )
+        hint = hint_for(self._client, self._wanted, refusal, self._ttl)
+        remedy = "; --jmp-allow-disabled leases it as it is" if refusal.reason == "ExporterDisabled" else ""
+        error = LeaseUnsatisfiable(f"{_unserved(self._wanted)}{asked}{hint}{_says(refusal, hint)}{remedy}")
+        error.reason = refusal.reason
+        return error
 
     def _raise_if_known_ended(self, name: str, exporter: Exporter | None = None) -> None:
-        """Raise the reason if the lab controller shows that the lease has ended."""
+        """Raise the reason if the lab controller shows that the lease has ended, or belongs to another client."""
         try:
             lease = self._client.get_lease(name, timeout=CALL_TIMEOUT)
         except NotFound as exc:
             raise LeaseLost(f"lease {name} was deleted: {exc}") from exc
         except RequestError:
             return
-        if not lease.is_ended:
+        if (loss := loss_of(lease, self._client.name)) is None:
             return
-        if exporter is not None and exporter.status in ("AVAILABLE", "AFTER_LEASE_HOOK"):
+        if exporter is not None and was_released_by_exporter(exporter.status, exporter.status_message):
             raise HookFailed(
                 f"exporter {exporter.name} released lease {name} before it was ready; its beforeLease hook probably "
-                f"failed ({exporter.status_message or 'no reason given'})"
+                f"failed ({exporter.status_message})"
             )
-        why = f": {lease.refusal.message} ({lease.refusal.reason})" if lease.refusal else ""
-        raise LeaseLost(f"lease {name} has ended{why}")
+        raise loss
+
+
+def loss_of(lease: Lease, client: str, note: str = "") -> LeaseLost | None:
+    """Return why `client` can no longer use its lease, None if it can; `note` adds to why it has ended."""
+    if lease.is_ended:
+        return LeaseLost(f"lease {lease.name} has ended{f': {lease.refusal}' if lease.refusal else ''}{note}")
+    if lease.client != client:
+        return LeaseLost(f"lease {lease.name} was transferred to client {lease.client!r}")
+    return None
+
+
+def offline(exporter: Exporter) -> ExporterOffline:
+    """Return the error of an exporter that is offline."""
+    return ExporterOffline(f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}")
 
 
 def _unserved(wanted: Wanted) -> str:
     return f"no exporter can serve {wanted}" if wanted.exporter is None else f"{wanted} cannot be leased"
+
+
+def _says(refusal: Condition, hint: str) -> str:
+    """Return the words of the lab controller, but not those on policies if the hint is that nothing matches."""
+    is_known = refusal.reason == NO_ACCESS and hint.startswith("; ")
+    return "" if is_known else f"; the lab controller says: {refusal}"
 
 
 def _pending(lease: Lease) -> object:
@@ -354,13 +378,21 @@ def _pending(lease: Lease) -> object:
     return (condition.reason, condition.message) if condition else None
 
 
+def _begins(lease: Lease) -> str:
+    """Return when a lease begins that was requested for later; empty if it may begin now."""
+    if lease.begin_time is None or lease.begin_time <= datetime.now(UTC):
+        return ""
+    return f"lease {lease.name} begins on {lease.begin_time.astimezone():%Y-%m-%d at %H:%M:%S}"
+
+
 def _is_ready(exporter: Exporter) -> bool:
     is_older_than_0_8 = exporter.status == "UNSPECIFIED"
     return exporter.status == "LEASE_READY" or (is_older_than_0_8 and exporter.online)
 
 
 def _raise_if_failed(exporter: Exporter) -> None:
-    if exporter.status == "BEFORE_LEASE_HOOK_FAILED":
-        raise HookFailed(f"exporter {exporter.name}: {exporter.status_message or 'beforeLease hook failed'}")
-    if exporter.status == "OFFLINE":
-        raise ExporterOffline(f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}")
+    if failure := before_hook_failure(f"exporter {exporter.name}", exporter.status, exporter.status_message):
+        raise failure
+    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
+    if exporter.status == "OFFLINE" or not (exporter.online or is_older_than_0_8):
+        raise offline(exporter)

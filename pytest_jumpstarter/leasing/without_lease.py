@@ -11,20 +11,32 @@ from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, channel_options
 from pytest_jumpstarter.device import Device, ExporterIdentity
 from pytest_jumpstarter.device.drivers import DriverPolicy
-from pytest_jumpstarter.device.exporter_connection import TlsAdvice, socket_target
-from pytest_jumpstarter.leasing.connect import Access, Connector, ConsolePolicy, only_in_this_process
+from pytest_jumpstarter.device.exporter_status import ExporterStatus
+from pytest_jumpstarter.durations import format_duration
+from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, HookFailed
+from pytest_jumpstarter.leasing.connect import Access, Connector, DeviceSettings, only_in_this_process
 from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.exporter_hooks import before_hook_failure, hook_warning
 from pytest_jumpstarter.leasing.health import Health
 from pytest_jumpstarter.leasing.identity import asked_for, check_identity, is_unknown
 from pytest_jumpstarter.leasing.lease_request import Wanted
+from pytest_jumpstarter.leasing.waiting import CALL_TIMEOUT, HOOK_TIMEOUT, attempts
 
 if TYPE_CHECKING:
-    import grpc
-
     from pytest_jumpstarter.client.v1 import Lease
-    from pytest_jumpstarter.device.drivers import Drivers
+    from pytest_jumpstarter.device.channel_target import ChannelTarget
     from pytest_jumpstarter.device.exporter_connection import ExporterConnection
+    from pytest_jumpstarter.device.exporter_log import ExporterLog
     from pytest_jumpstarter.leasing.lease import Reservation
+
+_STATUS_PAUSE = 0.5
+_STARTS = 0.5  # seconds until an exporter without a lab controller has started its hook
+_NOT_YET = ("AVAILABLE", "BEFORE_LEASE_HOOK")
+_WAS_READY = ("LEASE_READY", "AFTER_LEASE_HOOK", "AFTER_LEASE_HOOK_FAILED")
+
+
+def _words(log: ExporterLog | None) -> str:
+    return log.last_words() if log is not None else ""
 
 
 class GivenExporter(Access):
@@ -61,12 +73,40 @@ class GivenExporter(Access):
     @property
     def policy(self) -> DriverPolicy:
         """The allow-list of driver clients in the environment, read by Jumpstarter's own code."""
-        from jumpstarter.config.client import ClientConfigV1Alpha1Drivers
+        from pytest_jumpstarter.jumpstarter_private import ClientConfigV1Alpha1Drivers
 
         drivers = ClientConfigV1Alpha1Drivers()
         return DriverPolicy(
             allow=tuple(drivers.allow), unsafe=drivers.unsafe, source="JMP_DRIVERS_ALLOW in the environment"
         )
+
+    def await_ready(self, connection: ExporterConnection, log: ExporterLog | None) -> str:
+        """
+        Wait until the exporter says that it is ready, as `jmp shell` does; return the warning of its beforeLease hook.
+
+        An exporter older than 0.8 has no status. One whose session somebody has ended is used as it is, and so is that
+        of `jmp shell --exporter-config`, which is AVAILABLE all the time.
+
+        Raises:
+            HookFailed: The beforeLease hook failed.
+            DeviceUnreachable: It does not answer, or is not ready after `HOOK_TIMEOUT`.
+        """
+        who = f"the exporter at {self.where}"
+        state = ExporterStatus("UNSPECIFIED")
+        for elapsed in attempts(HOOK_TIMEOUT, longest_pause=_STATUS_PAUSE):
+            try:
+                state = connection.status(CALL_TIMEOUT, exporter=who)
+            except DeviceUnreachable as exc:
+                if state.status != "BEFORE_LEASE_HOOK":
+                    raise
+                raise HookFailed(f"{who} ended in its beforeLease hook{_words(log)}") from exc
+            if failure := before_hook_failure(who, *state):
+                raise HookFailed(f"{failure}{_words(log)}")
+            is_idle = state.status == "AVAILABLE" and (state.previous in _WAS_READY or elapsed > _STARTS)
+            if is_idle or state.status not in _NOT_YET:
+                warning = hook_warning(state.message)
+                return warning and f"{who}: {warning}"
+        raise DeviceUnreachable(f"{who} is not ready after {format_duration(HOOK_TIMEOUT)} (status {state.status})")
 
     def check(self, wanted: Wanted) -> None:
         """
@@ -100,19 +140,21 @@ class GivenExporter(Access):
 
     @property
     def _passphrase(self) -> str:
-        return Token(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
+        passphrase = Token(self._environ.get("JMP_GRPC_PASSPHRASE", ""))
+        if not passphrase.isascii() or not passphrase.isprintable():
+            raise ConfigError("JMP_GRPC_PASSPHRASE must be printable ASCII, in one line: gRPC sends nothing else")
+        return passphrase
 
-    def _channel(self, endpoint: str, tls: Tls | None) -> grpc.aio.Channel:
-        """Return a channel to `HOST:PORT`, with TLS or in plain text; called in the portal's event loop."""
-        import grpc
-        from jumpstarter.exporter.auth import passphrase_client_interceptors
+    def _target(self, endpoint: str, tls: Tls | None) -> ChannelTarget:
+        """Return where `HOST:PORT` is reached, with TLS or in plain text."""
+        from pytest_jumpstarter.device.channel_target import ChannelTarget
 
-        interceptors = passphrase_client_interceptors(self._passphrase) if self._passphrase else None
-        options = channel_options(endpoint)
-        if tls is None:
-            return grpc.aio.insecure_channel(endpoint, options=options, interceptors=interceptors)
-        credentials = tls.credentials(endpoint)
-        return grpc.aio.secure_channel(endpoint, credentials, options=options, interceptors=interceptors)
+        return ChannelTarget(
+            address=endpoint,
+            credentials=None if tls is None else tls.credentials(endpoint),
+            options=channel_options(endpoint),
+            passphrase=self._passphrase,
+        )
 
 
 class GivenSource:
@@ -123,7 +165,7 @@ class GivenSource:
         exporter: The exporter.
         events: Receives what happens.
         healths: The health of each role's device; filled here.
-        consoles: Settings of all consoles.
+        settings: Settings of all devices.
     """
 
     def __init__(
@@ -132,11 +174,11 @@ class GivenSource:
         *,
         events: Events,
         healths: dict[str, Health],
-        consoles: ConsolePolicy,
+        settings: DeviceSettings,
     ) -> None:
         self._exporter = exporter
         self._healths = healths
-        self._connector = Connector(policy=exporter.policy, consoles=consoles, events=events, healths=healths)
+        self._connector = Connector(policy=exporter.policy, settings=settings, events=events, healths=healths)
 
     @contextmanager
     def devices(self, wanted: Sequence[Wanted]) -> Iterator[dict[str, Device]]:
@@ -167,7 +209,7 @@ class GivenSource:
         """Return `wanted` unchanged: without a lease request, no hook changes it."""
         return wanted
 
-    def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:  # noqa: ARG002
+    def reserve(self, roles: Collection[str], duration: float) -> tuple[list[Reservation], list[str]]:  # noqa: ARG002 - as above
         """Keep nothing for people: the owner of the exporter decides about it."""
         return [], []
 
@@ -177,52 +219,3 @@ class GivenSource:
     def close(self) -> None:
         """End the event loop."""
         self._connector.close()
-
-
-_INSECURE_VARIABLES = ("JMP_GRPC_INSECURE", "JUMPSTARTER_GRPC_INSECURE")
-
-
-_ADVICE = TlsAdvice(
-    plain_text="JMP_GRPC_INSECURE=1 allows that",
-    authority="GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=FILE trusts the certificate authority in FILE",
-)
-
-
-class ShellExporter(GivenExporter):
-    """
-    The exporter of the `jmp shell` around this process; the shell owns the lease.
-
-    The shell also reads the exporter's log: with two readers, each would get a part of it.
-
-    Source: JUMPSTARTER_HOST and the other variables that `jmp shell` sets (jumpstarter.config.env)
-    """
-
-    where = "the jmp shell around this run"
-    address = "JUMPSTARTER_HOST"
-    reads_log = False
-
-    def open(self, connection: ExporterConnection) -> Drivers:
-        """Open a channel to the address in JUMPSTARTER_HOST."""
-        host = self._environ["JUMPSTARTER_HOST"]
-        return connection.open_channel(
-            lambda: self._channel_to(host), exporter=f"the exporter at JUMPSTARTER_HOST={host}", advice=_ADVICE
-        )
-
-    def _channel_to(self, host: str) -> grpc.aio.Channel:
-        """
-        Return the channel that Jumpstarter's own client would create: to a socket, without TLS and passphrase.
-
-        Source: jumpstarter.client.client_from_path
-        """
-        import grpc
-
-        if not _is_endpoint(host):
-            return grpc.aio.secure_channel(*socket_target(host))
-        is_plain = any(self._environ.get(name) == "1" for name in _INSECURE_VARIABLES)
-        return self._channel(host, None if is_plain else Tls())
-
-
-def _is_endpoint(host: str) -> bool:
-    """Return whether `host` is `HOST:PORT`, not the path of a socket."""
-    _, colon, port = host.rpartition(":")
-    return bool(colon) and port.isdecimal() and 1 <= int(port) <= 65535

@@ -1,5 +1,5 @@
 """
-Output for the verdict *device error*: word, letter, summary, exit code, JUnit.
+Output for the verdict *device error*: word, letter, summary, JUnit.
 
 pytest shows neither a traceback nor a summary line for categories that plugins define, so both are shown here. This
 runs in the process that prints. Under xdist another process holds the leases.
@@ -8,17 +8,16 @@ runs in the process that prints. Under xdist another process holds the leases.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.evidence.record import DeviceErrorFacts, Record, record_of
 from pytest_jumpstarter.report.part import ReportPart
+from pytest_jumpstarter.report.run_end import run_end
 
 CATEGORY = "device error"
-EXIT_CODE = 8
-"""pytest itself uses 0 to 5; plugins may use other numbers."""
 
 _FULL = 2
 
@@ -30,7 +29,7 @@ def facts_of(report: pytest.TestReport) -> DeviceErrorFacts | None:
 
 
 class DeviceErrors(ReportPart):
-    """Shows device errors, and sets the exit code of a run in which nothing else failed."""
+    """Shows device errors."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
@@ -45,6 +44,7 @@ class DeviceErrors(ReportPart):
         """Keep a report of a device error, and correct what the JUnit plugin wrote for it."""
         if facts_of(report):
             self._reports.append(report)
+            run_end(self._config).device_errors += 1
             pytest_private.junit_error(self._config, self._junit_element, CATEGORY)
 
     @pytest.hookimpl(tryfirst=True)  # before pytest's subtests, which return their own words
@@ -53,13 +53,6 @@ class DeviceErrors(ReportPart):
     ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         """Return category, letter and word of a device error."""
         return (CATEGORY, "D", ("DEVICE ERROR", {"red": True})) if facts_of(report) else None
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-        """Change the exit code from 1 to 8 if all failures are device errors."""
-        if exitstatus == pytest.ExitCode.TESTS_FAILED and session.testsfailed == len(self._reports):
-            session.exitstatus = EXIT_CODE
-        return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

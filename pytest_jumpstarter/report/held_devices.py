@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import pytest
 
 from pytest_jumpstarter.evidence.record import Record
 from pytest_jumpstarter.report.part import ReportPart
+from pytest_jumpstarter.report.run_end import run_end
 
 
 class HeldDevices(ReportPart):
-    """In the process that prints: shows how to reach the devices that are held, and sets the exit code."""
+    """In the process that prints: shows how to reach the devices that are held."""
 
     def __init__(self, config: pytest.Config) -> None:
         super().__init__(config)
@@ -21,13 +20,8 @@ class HeldDevices(ReportPart):
         """Keep the lines about a held device."""
         if held := record["held"]:
             self._lines += [f"after {report.nodeid} failed:", *(f"  {line}" for line in held)]
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-        """Set exit code 1, for the failure: under xdist pytest takes the early end of the run for an interrupt."""
-        if self._lines and exitstatus == pytest.ExitCode.INTERRUPTED:
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        return (yield)
+            words = "; ".join(" ".join(line.split()) for line in held)
+            run_end(self._config).add_problem("device held", report.nodeid, "\n".join(held), reason=words)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

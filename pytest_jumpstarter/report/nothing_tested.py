@@ -26,7 +26,7 @@ class NothingTested(ReportPart):
         tests = f"{count} tests were" if count > 1 else "1 test was"
         terminalreporter.section("jumpstarter: no device", red=True, bold=True)
         terminalreporter.write_line(
-            f"{tests} skipped because no device could be had: nothing was tested on "
+            f"{tests} skipped because no device was available: nothing was tested on "
             f"{' or '.join(dict.fromkeys(self._tests.values()))}",
             red=True,
             bold=True,

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_jumpstarter.evidence.record import Record, record_of
 from pytest_jumpstarter.report.part import SUMMARY_TABLE, ReportPart
+from pytest_jumpstarter.settings import SETTINGS
 
 T = TypeVar("T", bound="ReportPart")
 
@@ -23,6 +24,7 @@ class ReportParts:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._made: dict[type[ReportPart], ReportPart] = {}
+        self._has_json = bool(config.getoption("json_report", default=False))
 
     def show(self, report: pytest.TestReport) -> Generator[None, None, None]:
         """Pass a report to the parts that it contains something for, before and after every other plugin."""
@@ -53,17 +55,29 @@ class ReportParts:
 
             yield self._get(NothingTested)
         yield self._summary_table()
-        if "sections" in record:
+        if self._has_json:
+            from pytest_jumpstarter.report.json_report import JsonReport
+
+            yield self._get(JsonReport)
+        if "sections" in record or "artifacts" in record:
             from pytest_jumpstarter.report.junit_output import JunitOutput
 
             yield self._get(JunitOutput)
 
     def _summary_table(self) -> ReportPart:
         if (found := self._config.stash.get(SUMMARY_TABLE, None)) is None:
-            from pytest_jumpstarter.report.summary_table import SummaryTable
-
-            found = self._config.stash[SUMMARY_TABLE] = self._get(SummaryTable)
+            found = self._config.stash[SUMMARY_TABLE] = self._get(self._kind_of_table())
         return found
+
+    def _kind_of_table(self) -> type[ReportPart]:
+        """Return a table that keeps what happened in each test only if somebody will read that."""
+        if self._config.stash[SETTINGS].find("history") is not None:
+            from pytest_jumpstarter.report.recorded_table import RecordedTable
+
+            return RecordedTable
+        from pytest_jumpstarter.report.summary_table import SummaryTable
+
+        return SummaryTable
 
     def _get(self, kind: type[T]) -> T:
         """Return the part of this class; the first call makes and registers it."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 import pytest
 
 from pytest_jumpstarter import pytest_private
@@ -29,12 +32,22 @@ class Retried(ReportPart):
         if record.get("is_superseded"):
             pytest_private.junit_forget(self._config, self._junit_element)
 
-    def pytest_report_teststatus(
-        self, report: pytest.TestReport
-    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-        """Return the category, letter and word for a rerun that pytest-rerunfailures uses."""
-        is_rerun = str(report.outcome) == "rerun"
-        return ("rerun", "R", ("RERUN", {"yellow": True})) if is_rerun else None
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
+        """
+        Return the category, letter and word for a rerun that pytest-rerunfailures uses.
+
+        The plugin of Visual Studio Code takes the first report of a call that it sees here for the test's result, so
+        the phase is hidden from it.
+        """
+        if str(report.outcome) != "rerun":
+            return (yield)
+        phase, report.when = report.when, "setup"
+        try:
+            yield
+        finally:
+            report.when = phase
+        return "rerun", "R", ("RERUN", {"yellow": True})
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show which tests ran again, why, and on which exporters."""

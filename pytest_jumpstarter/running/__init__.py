@@ -1,18 +1,21 @@
 """
-The process that tests: from the first test that asks for a device to the end of the run.
+The process that tests: from the first test that requests a device to the end of the run.
 
-- `start`: starts the run and registers what follows. `run`: `Run`: what a run has from a lab.
-- `current_test`: the test that runs, its phase, and since when.
-- `device_fixtures`: the device fixtures that are set up, who looks them up, and how to end them early.
-- `schedule`: what is leased together, and what goes back after which test.
-- `pipeline`: what becomes of the report of each phase of a test, step by step.
+- `start`: starts the run and registers the plugins that it needs. `run`: `Run`: all devices and leases of a run.
+- `current_test`: the test that runs, its phase, and the start of each phase.
+- `device_fixtures`: the device fixtures that are set up, their users, and their early teardown.
+- `schedule`: which devices are leased together, and when each device is released.
+- `pipeline`: changes the report of each phase of a test, step by step.
 - `verdict`: test failure, device error or configuration error.
-- `retries`: runs a test again after a device error. `hold_on_failure`: leaves the device of a failed test to people.
+- `retries`: runs a test again after a device error. `hold_on_failure`: keeps the device of a failed test for people.
 - `skip_without_device`: `--jmp-no-device skip`.
-- `hook_events`: passes on what happens to leases and devices: to hooks, the terminal, other workers.
-- `resources`: what a device needs of this machine: file descriptors and threads.
-- `waits`: the table of all waits of the package, and what bounds them.
-- `interrupt`: ends a test that is blocked because its board is gone. `exit_code`: the exit code of the run.
+- `hook_events`: passes events of leases and devices to hooks, to the terminal and to other workers.
+- `earlier_runs`: how long the tests that wait took in earlier runs.
+- `unhealthy`: the exporters that `--jmp-avoid-unhealthy` leases last.
+- `forks`: warns of forks while gRPC handles them.
+- `resources`: the file descriptors and threads that a device needs.
+- `waits`: the table of all waits of the package, each with its bound.
+- `interrupt`: ends a test that is blocked because its board is lost.
 """
 
 from __future__ import annotations
@@ -23,6 +26,10 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.running.run import Run
+    from pytest_jumpstarter.running.schedule import Schedule
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
-"""The run of this process; there from the first test that asks for a device on."""
+"""The run of this process, from the first test that requests a device."""
+
+SCHEDULE: pytest.StashKey[Schedule] = pytest.StashKey()
+"""Which test needs which devices; set if a collected test requests a device."""

@@ -1,20 +1,19 @@
 """
-`CurrentTest`: the test that runs at this moment, its phase, and since when.
+`CurrentTest`: the test that runs at this moment, its phase, and the start of each phase.
 
-It may be made in the middle of a phase, when the first test gets a device: what comes of that is dealt with here only.
+This object may be made in the middle of a phase, when the first test gets a device. Only this module handles that case.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
 from pytest_jumpstarter.devices_of import devices_of
+from pytest_jumpstarter.host import real_time
 
 CURRENT_TEST = pytest.StashKey["CurrentTest"]()
 
@@ -28,19 +27,19 @@ class CurrentTest:
     Attributes:
         item: The test; None between two tests.
         phase: `setup`, `call` or `teardown`.
-        phases: Each phase of this test so far, with the Unix time at which it began.
-        is_first_phase: Whether no phase began since this object was made, in the middle of one.
-        test_began: When the setup of this attempt began, by `time.monotonic()`.
+        phases: Each phase of this test so far, with its start in Unix time.
+        is_first_phase: Whether this is still the phase in which this object was made.
+        test_began: The start of the setup of this attempt, by `time.monotonic()`.
     """
 
     def __init__(self, item: pytest.Item | None = None, phase: str = "setup", *, is_debugged: bool = False) -> None:
         self.item = item
         self.phase = phase
-        self.phases = [(phase, time.time())]
+        self.phases = [(phase, real_time.time())]
         self.is_first_phase = True
         self.test_began = -math.inf
-        self._began = time.monotonic()
-        self._made = time.time()
+        self._began = real_time.monotonic()
+        self._made = real_time.time()
         self._repeats: dict[str, int] = {}
         self._last_error: dict[str, BaseException] = {}
         self._is_in_phase = item is not None
@@ -49,82 +48,88 @@ class CurrentTest:
     @property
     def is_interruptible(self) -> bool:
         """
-        Whether the main thread is in the test's own code: in one of its phases, and at no debugger's prompt.
+        Whether the main thread runs the test's own code: it is in a phase of the test, and not in a debugger.
 
-        An error that is raised where pytest itself is at work, which tells of a failure for seconds on a busy machine,
-        would end the run.
+        If an error is raised while pytest's code runs, pytest ends the run. On a busy machine pytest may need seconds
+        to report a failure.
         """
         return self._is_in_phase and not self._is_debugged
 
     def began(self, call: pytest.CallInfo[None]) -> float:
-        """Return when the phase of a report began, by `time.monotonic()`."""
+        """Return the start of the phase of a report, by `time.monotonic()`."""
         if not self.is_first_phase:
             return self._began
-        return min(self._began, time.monotonic() - (time.time() - call.start))
+        return min(self._began, real_time.monotonic() - (real_time.time() - call.start))
 
     def error(self, call: pytest.CallInfo[None]) -> BaseException | None:
         """
         Return the error that ended the phase of a report.
 
-        A plugin that runs a failed test again within one report leaves the first error there; the last one counts.
+        If a plugin repeats the phase while the report is made, `call` still has the first error; the last error counts.
         """
         if self.was_repeated(call):
             return self._last_error.get(str(call.when))
         return call.excinfo.value if call.excinfo is not None else None
 
     def was_repeated(self, call: pytest.CallInfo[None]) -> bool:
-        """Return whether a plugin ran the phase again while its report was being made."""
+        """Return whether a plugin repeated the phase while its report was made."""
         return self._repeats.get(str(call.when), 0) > 0
 
     @property
     def setup_error(self) -> BaseException | None:
-        """The error that ended the last setup of this test, if one did."""
+        """The error that ended the last setup of this test; None if it passed."""
         return self._last_error.get("setup")
 
     def pytest_enter_pdb(self) -> None:
-        """Note that there is a debugger's prompt; with `--pdb` there may be one at any time."""
+        """Note that the debugger has started."""
         self._is_debugged = True
 
     def pytest_leave_pdb(self) -> None:
-        """Note that the test goes on."""
+        """Note that the debugger has ended; with `--pdb` it may start again at any time."""
         self._is_debugged = self._is_always_debugged
 
     @pytest.hookimpl(specname="pytest_runtest_setup", wrapper=True, tryfirst=True)
-    def pytest_runtest_setup_begins(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Note the test, and that its setup begins."""
-        self.item, self.phases, self.test_began = item, [], time.monotonic()
+    def pytest_runtest_setup_begins(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Note the test, and the start of its setup."""
+        __tracebackhide__ = True  # here and below, for errors of the test
+        self.item, self.phases, self.test_began = item, [], real_time.monotonic()
         item.stash[_ATTEMPTS] = item.stash.get(_ATTEMPTS, 0) + 1
         devices_of(item).begin()
         return (yield from self._run("setup"))
 
     @pytest.hookimpl(specname="pytest_runtest_call", wrapper=True, tryfirst=True)
-    def pytest_runtest_call_begins(self) -> Generator[None, Any, Any]:
-        """Note that the call begins."""
+    def pytest_runtest_call_begins(self) -> Generator[None, object, object]:
+        """Note the start of the call."""
+        __tracebackhide__ = True
         return (yield from self._run("call"))
 
     @pytest.hookimpl(specname="pytest_runtest_teardown", wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown_begins(self) -> Generator[None, Any, Any]:
-        """Note that the teardown begins."""
+    def pytest_runtest_teardown_begins(self) -> Generator[None, object, object]:
+        """Note the start of the teardown."""
+        __tracebackhide__ = True
         return (yield from self._run("teardown"))
 
-    @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost: everybody else's code is not the test's
-    def pytest_runtest_setup(self) -> Generator[None, Any, Any]:
+    @pytest.hookimpl(wrapper=True, trylast=True)  # the innermost wrapper, so that code of other plugins is outside
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
         """Note that the test's own code runs."""
+        __tracebackhide__ = True
         return (yield from self._in_phase())
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_call(self) -> Generator[None, Any, Any]:
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
         """Note that the test's own code runs."""
+        __tracebackhide__ = True
         return (yield from self._in_phase())
 
     @pytest.hookimpl(wrapper=True, trylast=True)
-    def pytest_runtest_teardown(self) -> Generator[None, Any, Any]:
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
         """Note that the test's own code runs."""
+        __tracebackhide__ = True
         return (yield from self._in_phase())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-        """Note the end of the phase in which this object was made, but not by a subtest's report in its midst."""
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> Generator[None, object, object]:
+        """Note the end of the phase in which this object was made; a subtest's report within it is not the end."""
         if self.is_first_phase and call.when == self.phase and call.start <= self._made:
             self._is_in_phase = False
         self._repeats[str(call.when)] = 0
@@ -132,7 +137,7 @@ class CurrentTest:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:
-        """Note that a signal ended the test."""
+        """Note that an interrupt ended the test."""
         self._is_in_phase = False
 
     @pytest.hookimpl(trylast=True)
@@ -140,9 +145,10 @@ class CurrentTest:
         """Note that the test is over."""
         self.item = None
 
-    def _run(self, phase: str) -> Generator[None, Any, Any]:
-        self.phase, self._began, self.is_first_phase = phase, time.monotonic(), False
-        self.phases.append((phase, time.time()))
+    def _run(self, phase: str) -> Generator[None, object, object]:
+        __tracebackhide__ = True
+        self.phase, self._began, self.is_first_phase = phase, real_time.monotonic(), False
+        self.phases.append((phase, real_time.time()))
         self._repeats[phase] = self._repeats.get(phase, 0) + 1
         self._last_error.pop(phase, None)
         try:
@@ -151,7 +157,8 @@ class CurrentTest:
             self._last_error[phase] = exc
             raise
 
-    def _in_phase(self) -> Generator[None, Any, Any]:
+    def _in_phase(self) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._is_in_phase = True
         try:
             return (yield)
@@ -160,12 +167,12 @@ class CurrentTest:
 
 
 def attempt_of(item: pytest.Item) -> int:
-    """Return which attempt of a test this is: 1, and more where it runs again."""
+    """Return the number of this attempt of a test: 1, or more if the test runs again."""
     return item.stash.get(_ATTEMPTS, 1)
 
 
 def current_test(session: pytest.Session) -> CurrentTest:
-    """Return what knows the test that runs at this moment, made and registered at the first call."""
+    """Return the `CurrentTest` of a session; the first call makes and registers it."""
     config = session.config
     if CURRENT_TEST not in config.stash:
         node_id, _, phase = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")

@@ -1,7 +1,7 @@
 """
-The device of the first test that fails, left to people (`--jmp-hold-on-failure`).
+Keeps the device of the first failed test for people (`--jmp-hold-on-failure`).
 
-The report's record has lines that say how to reach it as `held`.
+The record of the report contains lines that say how to reach the device (`held`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 class HoldOnFailure:
     """
-    In the process that leases: keeps the device of the first test that fails, and ends the run.
+    In the process that leases: keeps the device of the first failed test, and ends the run.
 
-    A failure is seen when its report is made, before the device is put away, but counts only once it is logged: a
-    plugin that runs failed tests again may call it a rerun by then.
+    A failure is noticed when its report is made, before the device is released. It counts only when the report is
+    logged, because a plugin that reruns failed tests may turn it into a rerun before that.
 
     Args:
-        duration: Seconds to hold the device.
+        duration: How long to hold the device, in seconds.
     """
 
     def __init__(self, run: Run, duration: float) -> None:
@@ -37,9 +37,9 @@ class HoldOnFailure:
         self._is_done = False
 
     def see(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
-        """See a test fail, and let its device not go back until that is logged."""
-        if self._failed is not None and call.when == "setup":  # nobody logged it
-            self._let_go()
+        """Notice the failure of a test, and postpone the release of its device until the report is logged."""
+        if self._failed is not None and call.when == "setup":  # the report was never logged
+            self._release()
         is_first = self._failed is None and not self._is_done and not self._run.stop.received
         is_failure = "device_error" not in record and _is_test_failure(report, call)
         if is_first and is_failure and self._run.sets.postpone(devices_of(item).roles):
@@ -47,11 +47,11 @@ class HoldOnFailure:
             record["held"] = []
 
     def decide(self, report: pytest.TestReport) -> None:
-        """Hold the device if the test has failed for good, and end the run."""
+        """When the report is logged: hold the device and end the run, unless the test will be rerun."""
         if report is not self._failed or self._session is None:
             return
         if report.outcome != "failed":
-            self._let_go()
+            self._release()
             return
         held = self._run.reserve(self._duration)
         self._failed, self._is_done = None, held.is_any
@@ -60,7 +60,7 @@ class HoldOnFailure:
         if held.is_any:
             self._session.shouldfail = "the device of a failed test is held (--jmp-hold-on-failure)"
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._failed = None
         self._run.sets.end_postponed()
 

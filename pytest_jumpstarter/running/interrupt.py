@@ -1,4 +1,4 @@
-"""`Interrupter`: ends a test that is blocked in the main thread because its board is gone."""
+"""`Interrupter`: ends a test that is blocked in the main thread because its board is lost."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 
 class Interrupter:
     """
-    Raises an error in the main thread, where a test may be blocked for good because its board is gone.
+    Raises an error in the main thread, because a test may be blocked there forever after the loss of its board.
 
     Args:
-        delay: Seconds the test has to notice by itself.
+        delay: Seconds in which the test may notice the loss by itself.
     """
 
     NUMBER = signal.SIGUSR2
@@ -29,9 +29,9 @@ class Interrupter:
 
     def interrupt(self, error: BaseException, is_needed: Callable[[], bool]) -> None:
         """
-        Raise `error` in the main thread in a while, if it is still needed then; may be called from any thread.
+        Raise `error` in the main thread after the delay, if `is_needed` is true then; may be called from any thread.
 
-        Nothing is done where somebody else uses the signal.
+        Nothing happens if other code uses the signal.
         """
 
         def raise_there() -> None:
@@ -41,21 +41,21 @@ class Interrupter:
 
         timer = threading.Timer(self._delay, raise_there)
         timer.daemon = True
-        with suppress(RuntimeError):  # there are no more threads: the test must notice by itself
+        with suppress(RuntimeError):  # no thread can be started: the test must notice the loss by itself
             timer.start()
 
     def install(self) -> None:
-        """Take the signal over if nobody has it, in the main thread only."""
+        """Install the signal handler, in the main thread only, and only if the signal has no other handler."""
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(self.NUMBER) is signal.SIG_DFL:
             signal.signal(self.NUMBER, self._handle)
 
     def restore(self) -> None:
-        """Give the signal back."""
+        """Remove the signal handler."""
         if signal.getsignal(self.NUMBER) == self._handle:
             signal.signal(self.NUMBER, signal.SIG_DFL)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler takes
+    def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of signal handlers
         __tracebackhide__ = True
         error, self._error = self._error, None
         if error is not None and self._is_needed():
@@ -64,35 +64,36 @@ class Interrupter:
 
 def give_lines(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """
-    Give each place in the tracebacks of an error and of what led to it a line.
+    Add missing line numbers to the tracebacks of an error, its causes and its contexts.
 
-    In Python 3.11 the jump at the end of a loop may have none, and pytest dies of an error that a signal raised there.
+    In Python 3.11 the jump at the end of a loop may have no line number. If a signal handler raises an error there,
+    pytest crashes.
     """
     error: BaseException | None = excinfo.value
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        is_mended = _give_lines(error)
-        if is_mended and error is excinfo.value and error.__traceback__ is not None:
-            excinfo.traceback = type(excinfo.traceback)(error.__traceback__)  # it may have been read before
+        has_changed = _give_lines(error)
+        if has_changed and error is excinfo.value and error.__traceback__ is not None:
+            excinfo.traceback = type(excinfo.traceback)(error.__traceback__)  # pytest may have cached the old one
         error = error.__cause__ or error.__context__
 
 
 def _give_lines(error: BaseException) -> bool:
-    """Give each place in the traceback of an error a line; tell whether one had none."""
-    is_mended = False
-    place = before_first = TracebackType(error.__traceback__, sys._getframe(), 0, 0)
-    while (following := place.tb_next) is not None:
+    """Add missing line numbers to the traceback of one error; return whether there were any."""
+    has_changed = False
+    entry = before_first = TracebackType(error.__traceback__, sys._getframe(), 0, 0)
+    while (following := entry.tb_next) is not None:
         if following.tb_lineno is None:
-            place.tb_next = following = _with_line(following)
-            is_mended = True
-        place = following
+            entry.tb_next = following = _with_line(following)
+            has_changed = True
+        entry = following
     error.__traceback__ = before_first.tb_next
-    return is_mended
+    return has_changed
 
 
-def _with_line(place: TracebackType) -> TracebackType:
-    """Return the place with the last line before it in its function."""
-    code = place.tb_frame.f_code
-    lines = [line for start, _, line in code.co_lines() if start <= place.tb_lasti and line is not None]
-    return TracebackType(place.tb_next, place.tb_frame, place.tb_lasti, lines[-1] if lines else code.co_firstlineno)
+def _with_line(entry: TracebackType) -> TracebackType:
+    """Return a traceback entry with the number of the last line before it in its function."""
+    code = entry.tb_frame.f_code
+    lines = [line for start, _, line in code.co_lines() if start <= entry.tb_lasti and line is not None]
+    return TracebackType(entry.tb_next, entry.tb_frame, entry.tb_lasti, lines[-1] if lines else code.co_firstlineno)

@@ -1,9 +1,9 @@
 """
-`Pipeline`: what becomes of the report of each phase of a test, step by step, in the order of the code below.
+`Pipeline`: changes the report of each phase of a test, step by step, in the order of the code below.
 
-All that is found out is one record, `report.jumpstarter` (evidence/record.py), and sections of the report. The steps
-come after those of all other plugins, so that none changes the outcome afterwards; only what must keep other plugins
-from running a test again comes before them.
+The results are a record, `report.jumpstarter` (evidence/record.py), and sections of the report. The steps run after all
+other plugins, so that no other plugin changes the outcome afterwards. Only one step runs before them: it keeps other
+plugins from rerunning a test after a device error.
 """
 
 from __future__ import annotations
@@ -14,19 +14,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_jumpstarter.devices_of import RECORD_FORMAT, devices_of
+from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import DeviceError
+from pytest_jumpstarter.evidence.call_hints import add_hint
+from pytest_jumpstarter.evidence.metrics import add_metrics
+from pytest_jumpstarter.evidence.named_devices import name_devices
 from pytest_jumpstarter.evidence.record import Record, record_of
+from pytest_jumpstarter.evidence.safe_records import SafeRecords, is_plain
+from pytest_jumpstarter.host.real_files import real_files
+from pytest_jumpstarter.roles import RECORD_FORMAT
 from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of
 from pytest_jumpstarter.running.interrupt import give_lines
 from pytest_jumpstarter.running.verdict import Verdicts, facts_of, what_the_test_said
 
 if TYPE_CHECKING:
+    from pytest_jumpstarter.evidence.allure_results import AllureResults
     from pytest_jumpstarter.evidence.artifacts import Artifacts
     from pytest_jumpstarter.evidence.lease_times import LeaseTimesRecorder
-    from pytest_jumpstarter.evidence.masked import Masked
+    from pytest_jumpstarter.evidence.safe_reports import SafeReports
     from pytest_jumpstarter.evidence.sections import Sections
     from pytest_jumpstarter.evidence.short_errors import ShortErrors
+    from pytest_jumpstarter.evidence.state_times import StateTimesRecorder
+    from pytest_jumpstarter.evidence.transfer_facts import TransferRecorder
     from pytest_jumpstarter.running.device_fixtures import DeviceFixtures
     from pytest_jumpstarter.running.hold_on_failure import HoldOnFailure
     from pytest_jumpstarter.running.retries import Retries
@@ -38,12 +47,12 @@ _HAS_VERDICT = pytest.StashKey[bool]()
 
 class Pipeline:
     """
-    Makes our part of each report.
+    Adds our part to each report.
 
     Args:
-        worker: The name of this process among those that test.
+        worker: The name of this process: that of the xdist worker, or `main`.
         test: Knows the test that runs.
-        The others: The steps; None where a run does without one.
+        The other arguments: The steps; None for a step that this run does not need.
     """
 
     def __init__(
@@ -60,8 +69,11 @@ class Pipeline:
         hold: HoldOnFailure | None,
         sections: Sections,
         lease_times: LeaseTimesRecorder,
+        transfers: TransferRecorder,
+        state_times: StateTimesRecorder | None,
         artifacts: Artifacts | None,
-        masked: Masked,
+        safe_reports: SafeReports,
+        allure: AllureResults | None,
     ) -> None:
         self._run = run
         self._worker = worker
@@ -74,15 +86,20 @@ class Pipeline:
         self._hold = hold
         self._sections = sections
         self._lease_times = lease_times
+        self._transfers = transfers
+        self._state_times = state_times
         self._artifacts = artifacts
-        self._masked = masked
+        self._safe_reports = safe_reports
+        safe_reports.is_alone = False
+        self._records = SafeRecords()
+        self._allure = allure
         self._fault: DeviceError | None = None
         self._has_warned = False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Begin anew; end a test at once whose device is lost already, with the reason of the loss."""
-        item.stash[_HAS_VERDICT] = False  # a plugin may run the test again
+        """Start a test; if its device is lost already, end it at once with the reason of the loss."""
+        item.stash[_HAS_VERDICT] = False  # the last attempt may have had a verdict
         self._sections.begin()
         self._lease_times.begin()
         if self._artifacts is not None:
@@ -91,25 +108,31 @@ class Pipeline:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:
-        """End a test again whose setup failed for want of a device, where a plugin goes on to the call all the same."""
+        """Raise the device error of the setup again, if another plugin runs the call in spite of it."""
         if isinstance(error := self._test.setup_error, DeviceError):
             raise error.with_traceback(None)
 
     @pytest.hookimpl(specname="pytest_runtest_makereport")
     def pytest_runtest_makereport_with_lines(self, call: pytest.CallInfo[None]) -> None:
-        """Mend an error without a line: after unittest's plugin has put its own there, before pytest shows it."""
+        """
+        Add missing line numbers and hints to the error.
+
+        This is after pytest's unittest plugin has set it, and before pytest reads it.
+        """
         if call.excinfo is not None:
             give_lines(call.excinfo)
+            with real_files():
+                add_hint(call.excinfo.value)
 
     @pytest.hookimpl(specname="pytest_runtest_makereport", wrapper=True, trylast=True)
     def pytest_runtest_makereport_first(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Find the fault, before a plugin that runs failed tests again sees the failure."""
+        """Find the fault before a plugin that reruns failed tests gets the report."""
         report = yield
         self._fault = self._verdicts.find(item, call, is_ending=bool(self._run.stop.received))
         if self._fault is not None and self._retries is not None:
-            self._retries.keep_from_others(item)
+            self._retries.prevent_other_reruns(item)
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -118,6 +141,11 @@ class Pipeline:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Take the steps."""
         report = yield
+        with real_files():
+            self._take_steps(item, call, report)
+        return report
+
+    def _take_steps(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         fault = self._fault
         if self._test.was_repeated(call):
             fault = self._verdicts.find(item, call, is_ending=bool(self._run.stop.received))
@@ -125,7 +153,7 @@ class Pipeline:
             self._short_errors.shorten(item, call, report)
         record: Record = {"format": RECORD_FORMAT, "worker": self._worker, "attempt": attempt_of(item), "devices": []}
         if fault is not None:
-            self._condemn(item, call, report, record, fault)
+            self._make_device_error(item, call, report, record, fault)
         if self._retries is not None:
             self._retries.decide(item, call, report, record, fault)
         if self._skips is not None:
@@ -133,22 +161,30 @@ class Pipeline:
         if self._hold is not None:
             self._hold.see(item, call, report, record)
         self._sections.add(item, call, report, record, self._test.phases)
-        self._lease_times.add(item, call, report, record)
+        self._lease_times.add(item, call, record)
+        self._transfers.add(record)
+        if self._state_times is not None:
+            self._state_times.add(record)
+        name_devices(report, record)
+        add_metrics(item, record)
         if self._artifacts is not None:
             self._artifacts.keep(item, call, report, record)
-        self._put(report, record)
-        self._masked.mask(report)
-        return report
+        has_text = bool(report.longrepr or report.sections or report.user_properties) or not is_plain(record)
+        self._run.lab_access.learn_tokens(is_urgent=has_text)
+        self._safe_reports.make_fields_safe(report)
+        self._attach(report, record)
+        if self._allure is not None and (shown := record_of(report)) is not None:
+            self._allure.add(report, shown)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hold the device if the test has failed for good."""
+        """Hold the device if the test failed and will not be rerun."""
         if self._hold is not None:
             self._hold.decide(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Mend the error of a signal that came to a place without a line."""
+        """Add missing line numbers to the error that a signal handler raised."""
         give_lines(excinfo)
 
     @pytest.hookimpl(tryfirst=True)
@@ -157,7 +193,7 @@ class Pipeline:
         if self._artifacts is not None and self._test.item is not None:
             self._artifacts.keep_interrupted(self._test.item)
 
-    def _condemn(
+    def _make_device_error(
         self,
         item: pytest.Item,
         call: pytest.CallInfo[None],
@@ -165,7 +201,11 @@ class Pipeline:
         record: Record,
         fault: DeviceError,
     ) -> None:
-        """Make a report that of a device error; in the teardown of a test that has one already it joins that."""
+        """
+        Turn a report into that of a device error.
+
+        If the test has a device error already, the failure of its teardown becomes a section of a passed report.
+        """
         if call.when == "teardown" and item.stash.get(_HAS_VERDICT, False):
             if report.failed:
                 report.sections.append(("device error in teardown", str(fault)))
@@ -179,19 +219,28 @@ class Pipeline:
         if hasattr(report, "wasxfail"):
             del report.wasxfail
 
-    def _put(self, report: pytest.TestReport, record: Record) -> None:
-        """Put the record on the report if there is anything in it; ours wins over what another plugin put there."""
-        if not record["devices"] and record.keys() <= Record.__required_keys__:
+    def _attach(self, report: pytest.TestReport, record: Record) -> None:
+        """
+        Add the record to the report, made safe, and the properties of its devices; nothing if it is empty.
+
+        It replaces what another plugin stored under its name.
+        """
+        if not record["devices"] and is_plain(record):
             return
-        there = getattr(report, "jumpstarter", None)
-        if there is not None and record_of(report) is None and not self._has_warned:
+        found = getattr(report, "jumpstarter", None)
+        if found is not None and record_of(report) is None and not self._has_warned:
             self._has_warned = True
             text = (
-                f"a plugin or conftest.py set report.jumpstarter to {there!r}; on tests with a device this attribute "
+                f"a plugin or conftest.py set report.jumpstarter to {found!r}; on tests with a device this attribute "
                 "holds the record of pytest-jumpstarter, so choose another name"
             )
             try:
                 warnings.warn(pytest.PytestWarning(text), stacklevel=2)
-            except pytest.PytestWarning:  # warnings are errors, and an error here would end the run
+            except pytest.PytestWarning:  # with `-W error`; an error here would end the run
                 report.sections.append(("jumpstarter", text))
-        report.jumpstarter = record  # type: ignore[attr-defined]  # reports carry what plugins add
+        report.jumpstarter = self._records.safe(record)  # type: ignore[attr-defined]  # plugins may add attributes to reports
+        if record["devices"]:
+            report.user_properties.extend(self._records.properties)
+            for device in record["devices"]:
+                seconds = self._lease_times.hold_seconds(device["role"])
+                report.user_properties.append((f"jumpstarter.{device['role']}.hold_seconds", seconds))

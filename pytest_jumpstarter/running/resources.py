@@ -1,4 +1,4 @@
-"""What a device needs of this machine, file descriptors and threads: missed early, and by their names."""
+"""The file descriptors and threads that a device needs: they are checked early, and named if there are too few."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ _NO_THREAD = "can't start new thread"  # the text of Python's RuntimeError
 
 def require_descriptors() -> None:
     """
-    Check that this process may open what a device needs.
+    Check that this process may open the file descriptors that a device needs.
 
     Raises:
-        ConfigError: It may not; once it has tried, gRPC ends the process, or is silent.
+        ConfigError: It may not. Without this check gRPC would end the process, or would not answer.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return
-    with suppress(OSError):  # where the system does not tell, or cannot even list
+    with suppress(OSError):  # the folder does not exist, or there is no descriptor left to read it
         left = limit - len(os.listdir("/dev/fd"))
         if left < DESCRIPTORS:
             raise ConfigError(
                 f"this process may open {max(left, 0)} more file descriptors, and a device needs {DESCRIPTORS}: "
-                f"raise `ulimit -n`, which is {limit}, or close what tests leave open"
+                f"raise `ulimit -n`, which is {limit}, or close files and connections that tests leave open"
             )
         return
     raise ConfigError(f"this process may open no more file descriptors: raise `ulimit -n`, which is {limit}")
@@ -43,10 +43,10 @@ def require_descriptors() -> None:
 
 def require_threads() -> None:
     """
-    Check that this process may start the threads that a device needs, by starting so many.
+    Check that this process may start the threads that a device needs, by starting as many.
 
     Raises:
-        ConfigError: It may not; gRPC ends the process where it cannot.
+        ConfigError: It may not. Without this check gRPC would end the process.
     """
     is_over = threading.Event()
     try:
@@ -60,10 +60,10 @@ def require_threads() -> None:
 @contextmanager
 def named_shortages() -> Iterator[None]:
     """
-    Turn an error that means a lack of file descriptors or threads into one that says so.
+    Turn errors that mean a lack of file descriptors or threads into a clear error.
 
     Raises:
-        ConfigError: There was such a lack; trying again would not help.
+        ConfigError: File descriptors or threads are lacking; trying again would not help.
     """
     try:
         yield
@@ -78,7 +78,7 @@ def named_shortages() -> Iterator[None]:
 
 
 def load_reports() -> None:
-    """Import now what reports need of a test that failed: later there may be no file descriptor to do it with."""
+    """Import now the modules that the reports of failures need, because later no file descriptor may be left for it."""
     import pytest_jumpstarter.report.device_errors
     import pytest_jumpstarter.report.junit_output
     import pytest_jumpstarter.report.on_demand

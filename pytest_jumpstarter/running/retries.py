@@ -1,13 +1,13 @@
 """
-A test that a device error ended runs again, on another exporter where one matches (`--jmp-retries`).
+Runs a test again after a device error, on another exporter if one matches (`--jmp-retries`).
 
-The first attempt's report becomes a *rerun*, and the test is kept from other plugins that run failed tests again.
+The report of the first attempt becomes a *rerun*. Other plugins that rerun failed tests must not rerun it as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,17 +40,17 @@ class Retries:
         self._limit: int = settings["retries"].value
         self._fixtures = fixtures
         self._rerun: pytest.TestReport | None = None
-        self._exporter = self._reason = ""  # of the device error after which the test runs again
+        self._exporter = self._reason = ""  # the device error after which the test runs again
 
     def run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
-        """Run a test again if its last attempt ended with a device error, with its devices made anew."""
+        """Run a test again if its last attempt was a rerun; its devices are set up again."""
         rerun, self._rerun = self._rerun, None
         if rerun is None or str(rerun.outcome) != "rerun":
             return False
         item.stash[_RETRIES] = item.stash.get(_RETRIES, 0) + 1
         if self._exporter:
             self._run.choice.blame(self._exporter)
-        self._fixtures.make_anew(self._run, devices_of(item).roles)
+        self._fixtures.tear_down_lost(self._run, devices_of(item).roles)
         pytest_private.forget_instance(item)
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -66,20 +66,22 @@ class Retries:
         record: Record,
         fault: DeviceError | None,
     ) -> None:
-        """Make a rerun of a device error; what fails in the teardown after it belongs to it."""
+        """Turn a device error into a rerun if the test may run again; a failed teardown after it does not count."""
         if call.when == "teardown" and self._rerun is not None:
             self._end_attempt(report, record)
             return
         is_rerun = fault is not None and call.when != "teardown" and self._may_retry(item, fault)
         if is_rerun or (self._reason and (call.when == "call" or report.failed or self._exporters(item))):
-            self._tell(item, record)
+            self._add_line(item, record)
         if fault is not None and is_rerun:
-            report.outcome = "rerun"  # type: ignore[assignment]  # the word that pytest-rerunfailures introduced
+            report.outcome = "rerun"  # type: ignore[assignment]  # the outcome that pytest-rerunfailures introduced
             self._rerun, self._reason = report, _first_line(fault)
             self._exporter = fault.exporter or self._exporters(item)
+            if not item.config.getoption("usepdb", default=False):
+                call.excinfo = None  # so that editors do not get the error as the result of the test
 
-    def keep_from_others(self, item: pytest.Item) -> None:
-        """Tell plugins that run failed tests again, by their own marker, to leave this one: device errors are ours."""
+    def prevent_other_reruns(self, item: pytest.Item) -> None:
+        """Add the marker by which other plugins do not rerun this test: only this plugin reruns after device errors."""
         if any(item.config.pluginmanager.hasplugin(name) for name in _RERUN_PLUGINS):
             item.add_marker(pytest.mark.flaky(reruns=0, condition=False), append=False)
 
@@ -88,15 +90,15 @@ class Retries:
         self._run.is_paused = self._rerun is not None
 
     def _may_retry(self, item: pytest.Item, fault: DeviceError) -> bool:
-        """Return whether another device, or the same anew, may be had."""
+        """Return whether the test may run again, with another device or with the same one in a new lease."""
         if self._run.stop.received or item.session.shouldstop or item.stash.get(_RETRIES, 0) >= self._limit:
             return False
         roles = devices_of(item).roles
-        is_given = not self._run.has_leases or any(self._settings.find("lease", role) for role in roles)
-        return bool(roles) and not is_given and not isinstance(fault, LeaseTimeout)  # waited for long enough
+        is_fixed = not self._run.has_leases or any(self._settings.find("lease", role) for role in roles)
+        return bool(roles) and not is_fixed and not isinstance(fault, LeaseTimeout)  # a timed-out wait is not retried
 
     def _end_attempt(self, report: pytest.TestReport, record: Record) -> None:
-        """End the attempt that does not count in silence."""
+        """End a superseded attempt: a failure of its teardown becomes a section of a passed report."""
         if report.failed:
             report.sections.append(("in the teardown after the device error", report.longreprtext))
             report.outcome, report.longrepr = "passed", None
@@ -104,8 +106,8 @@ class Retries:
         record["retried"], record["is_superseded"] = [], True
         self._run.is_paused = False
 
-    def _tell(self, item: pytest.Item, record: Record) -> None:
-        """Say once, on the first report of the new attempt, where the test runs now."""
+    def _add_line(self, item: pytest.Item, record: Record) -> None:
+        """Add to the first report of the new attempt a line about where the test ran and where it runs now."""
         lines = []
         if self._reason:
             words = f"{self._exporter or 'no exporter'} ({self._reason}) -> {self._exporters(item) or 'no exporter'}"
@@ -123,17 +125,21 @@ class Retries:
 
 class RetriedProtocol:
     """
-    Runs the protocol of a test again; registered before there is a run, since the first protocol is under way then.
+    Runs the protocol of a test again.
+
+    It is registered before the run starts, because the run starts within the protocol of a test.
 
     Attributes:
-        retries: What decides; None before there is a run.
+        retries: Decides whether a test runs again; None before the run starts.
     """
 
     def __init__(self) -> None:
         self.retries: Retries | None = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
         """Run the test, and again after a device error."""
         marks = list(item.own_markers)
         result = yield
@@ -153,5 +159,5 @@ RETRIED_PROTOCOL = pytest.StashKey[RetriedProtocol]()
 
 
 def _first_line(fault: DeviceError) -> str:
-    """Return the reason without the output of a hook that may follow."""
+    """Return the reason without the output of a hook, which may follow in more lines."""
     return str(fault).partition("\n")[0]

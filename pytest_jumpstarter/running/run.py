@@ -1,16 +1,16 @@
-"""`Run`: what one pytest run has from a lab. Made when the first test asks for a device, never before."""
+"""`Run`: all devices and leases of a pytest run. It is made when the first test requests a device, never before."""
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.lab_access import LabAccess
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.events import Events
@@ -23,7 +23,7 @@ from pytest_jumpstarter.signals import OrderlyStop
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client, Lease
     from pytest_jumpstarter.device import Device
-    from pytest_jumpstarter.leasing.connect import ConsolePolicy
+    from pytest_jumpstarter.leasing.connect import DeviceSettings
     from pytest_jumpstarter.leasing.hand_over import HandOver
     from pytest_jumpstarter.leasing.health import Health
     from pytest_jumpstarter.leasing.sets import Source
@@ -34,29 +34,35 @@ _LOOK_INTERVAL = 1.0
 
 class Run:
     """
-    What one pytest run has from a lab.
+    All devices and leases of a pytest run.
 
     Args:
-        site: The lab.
-        ids: Names for the leases of this process.
-        consoles: What holds for all consoles.
+        ids: Makes the names for the leases of this process.
+        device_settings: The settings of all devices.
 
     Attributes:
         settings: The values in force, each with its source.
-        events: Told what happens to leases and devices.
-        site: The lab.
+        events: Receives what happens to leases and devices.
+        lab_access: Access to the lab.
         mode: Where devices come from: `lab`, `direct`, `shell` or `lease`.
-        has_leases: Whether they are leased in this run.
-        source: Where devices come from; None before the first, and after `close`.
-        sets: The sets of devices in our hands.
-        healths: The state of each role's device, from the moment its lease is ready.
+        has_leases: Whether this run leases its devices.
+        source: The source of devices; None before the first device, and after `close`.
+        sets: The sets of devices in use.
+        healths: The health of each role's device, from the moment its lease is ready.
         choice: Which exporters to avoid.
-        stop: The signals, and which of them ends this run.
-        is_paused: Whether the fixture is torn down only to be made again.
+        stop: The signal handlers, and the signal that ends this run.
+        left_to_people: The roles whose boards stay leased for people when the run ends.
+        is_paused: Whether the fixture is torn down only because a test runs again; then `close` does nothing.
     """
 
     def __init__(
-        self, settings: Settings, events: Events, *, lab_access: LabAccess, ids: LeaseIds, consoles: ConsolePolicy
+        self,
+        settings: Settings,
+        events: Events,
+        *,
+        lab_access: LabAccess,
+        ids: LeaseIds,
+        device_settings: DeviceSettings,
     ) -> None:
         self.settings = settings
         self.events = events
@@ -69,9 +75,10 @@ class Run:
         self.choice = Choice()
         self.stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
         self.is_paused = False
+        self.left_to_people: frozenset[str] = frozenset()
         self._process = os.getpid()
         self._ids = ids
-        self._consoles = consoles
+        self._device_settings = device_settings
         self._failure: JumpstarterError | None = None
         self._held: HandOver | None = None
         self._connecting: threading.Thread | None = None
@@ -80,10 +87,10 @@ class Run:
     @property
     def client(self) -> Client:
         """
-        The v1 client that leases are made with.
+        The v1 client that creates the leases.
 
         Raises:
-            ConfigError: There is none inside a `jmp shell`, which holds the lease, or with `--jmp-direct`.
+            ConfigError: There is none inside a `jmp shell`, which has the lease, or with `--jmp-direct`.
         """
         if self._connecting is not None and threading.current_thread() is not self._connecting:
             self._connecting.join()
@@ -101,15 +108,15 @@ class Run:
     @contextmanager
     def device(self, wanted: Wanted, together: Sequence[Wanted] = ()) -> Iterator[Device]:
         """
-        Yield a connected device for a role; its board goes back by `sets.end`, and at the end in any case.
+        Yield a connected device for a role; `sets.end` releases its board, at the latest at the end of the run.
 
         Args:
             wanted: What the role needs.
-            together: What is leased with it, all or nothing: the set of devices that it belongs to.
+            together: The devices of the same set, which are leased together or not at all.
 
         Raises:
-            NoDeviceSource: Nothing says where devices come from.
-            ConfigError, DeviceError, RequestError: As the source does.
+            NoDeviceSource: No setting says where devices come from.
+            ConfigError, DeviceError, RequestError: The source raised this.
         """
         with ExitStack() as stack:
             with named_shortages():
@@ -121,10 +128,11 @@ class Run:
 
     def begin(self) -> Source:
         """
-        Return the source, opened if need be; it has signals and events until `close`.
+        Return the source of devices; open it first if necessary, with signal handlers and events until `close`.
 
         Raises:
-            NoDeviceSource, ConfigError, RequestError: Nothing says where devices come from, or nothing is there.
+            NoDeviceSource: No setting says where devices come from.
+            ConfigError, RequestError: The source cannot be opened.
         """
         if self.source is None:
             self.source = self._open_source_once()
@@ -133,65 +141,67 @@ class Run:
         return self.source
 
     def warm_up(self, wanted: Collection[Wanted]) -> None:
-        """Connect to the lab controller, and see whether it has what will be wanted, in a thread."""
+        """In a thread, connect to the lab controller and check that it has the devices that will be needed."""
         if self.has_leases and self._connecting is None:
             connecting = threading.Thread(target=self._connect, args=[wanted], name="jumpstarter-connect", daemon=True)
-            with suppress(RuntimeError):  # there are no more threads: whoever needs a device is told
+            with suppress(RuntimeError):  # no thread can be started: the first test that needs a device gets an error
                 connecting.start()
                 self._connecting = connecting
 
-    def tell(self) -> None:
-        """Say what the warm-up found out, in the thread that prints."""
+    def show_findings(self) -> None:
+        """Show the problems that the warm-up found, in the main thread."""
         while self._findings:
             self.events.say(self._findings.pop(0))
 
     def _connect(self, wanted: Collection[Wanted]) -> None:
-        from pytest_jumpstarter.leasing.availability import look_for
+        from pytest_jumpstarter.leasing.availability import LISTING_TIMEOUT, look_for
 
-        with suppress(Exception):  # whoever needs a device is told
+        with suppress(Exception):  # the first test that needs a device gets the error
             client = self.client
             for each in {(each.selector, each.exporter): each for each in wanted if each.lease is None}.values():
                 if each.selector is not None or each.exporter is not None:
                     try:
-                        look_for(client, each)
+                        look_for(client, each, timeout=LISTING_TIMEOUT)
                     except ConfigError as exc:
                         self._findings.append(str(exc))
 
     def reserve(self, duration: float) -> HandOver:
-        """Leave the boards of the postponed roles to people for `duration` seconds; return how they reach them."""
+        """Keep the boards of the postponed roles for people, for `duration` seconds; return how to reach them."""
         from pytest_jumpstarter.leasing.hand_over import HandOver
 
         assert self.source is not None
-        reserved, failures = self.source.reserve(self.sets.postponed, duration)
+        roles = self.sets.postponed
+        reserved, failures = self.source.reserve(roles, duration)
+        self.left_to_people = roles if reserved else frozenset()
         self.sets.end_postponed()
-        reach = HandOver.of(reserved, failures, client=self.lab_access.client_option(), is_lab=self.lab_access.has_lab)
-        self._held = reach if reach.is_any else None
-        for lease in reach.leases:
+        held = HandOver.of(reserved, failures, client=self.lab_access.client_option(), is_lab=self.lab_access.has_lab)
+        self._held = held if held.is_any else None
+        for lease in held.leases:
             self.events.on_reserved(lease)
-        return reach
+        return held
 
     def close(self) -> None:
         """
-        Give back whatever is still held, and signals; a second call, or a child's, does nothing.
+        Release all devices, and restore the signal handlers; a second call, or one in a forked child, does nothing.
 
-        The lab controller is not left before `finish`: a plugin may run the last test again, and with it begin anew.
+        The connection to the lab controller stays open until `finish`, because a plugin may run the last test again.
         """
         if os.getpid() == self._process and not self.is_paused and not self.sets.postponed:
-            self._give_back_all()
+            self._release_devices()
 
     def finish(self) -> None:
-        """Give back what `close` left, and leave the lab controller, once people have no lease in the embedded lab."""
+        """Release what `close` did not, wait for people with a lease in the embedded lab, then leave the lab."""
         if os.getpid() != self._process:
             return
         self.is_paused = False
         with ExitStack() as stack:
             stack.callback(self._leave)
-            self._give_back_all()
+            self._release_devices()
             if self._held is not None and self.lab_access.has_lab:
                 self.events.say("the embedded lab goes on for the lease that is held; Ctrl-C ends it")
                 self._wait_for_people(self._held)
 
-    def _give_back_all(self) -> None:
+    def _release_devices(self) -> None:
         source = self.source
         try:
             if source is not None:
@@ -202,11 +212,11 @@ class Run:
                     stack.callback(source.close)
                     stack.callback(self.sets.end_all)
         finally:
-            self.stop.wait_released()  # for a signal that came meanwhile
-            self.source = None  # and not before, for its thread gives back by it
+            self.stop.wait_released()  # a signal may have come meanwhile
+            self.source = None  # not earlier, because the thread of the signal uses it
 
     def _leave(self) -> None:
-        """Leave the lab controller; stop it if it is ours."""
+        """Disconnect from the lab controller, and stop the embedded lab."""
         try:
             if self._connecting is not None:
                 self._connecting.join()
@@ -214,14 +224,16 @@ class Run:
             self.lab_access.close()
 
     def _wait_for_people(self, held: HandOver) -> None:
-        """Wait until the leases that are held have ended, by themselves or because somebody gave them back."""
+        """Wait until the leases that are held have expired, or people have released them."""
         client = self.lab_access.client
-        with suppress(RequestError, KeyboardInterrupt):  # the lab is gone with the leases; or they have had enough
-            while time.monotonic() < held.until and not all(client.get_lease(name).is_ended for name in held.leases):
-                time.sleep(_LOOK_INTERVAL)
+        with suppress(RequestError, KeyboardInterrupt):  # the lab has ended, and so have its leases; or Ctrl-C
+            while real_time.monotonic() < held.until and not all(
+                client.get_lease(name).is_ended for name in held.leases
+            ):
+                real_time.sleep(_LOOK_INTERVAL)
 
     def _open_source_once(self) -> Source:
-        """Open the source; where that failed, fail again without another try."""
+        """Open the source; if that failed before, raise the same error without another try."""
         if self._failure is not None:
             raise self._failure
         try:
@@ -231,7 +243,7 @@ class Run:
             raise
 
     def _on_hangup(self) -> None:
-        """Take SIGHUP for what it is inside a `jmp shell`: its way to say that the lease is over."""
+        """Handle SIGHUP inside a `jmp shell`, where it means that the lease has ended: all devices are lost."""
         for role, health in self.healths.items():
             health.lose(LeaseLost("the jmp shell around this run says that its lease is over (SIGHUP)"))
             self.events.on_loss(role, health.loss or LeaseLost(""))
@@ -245,7 +257,7 @@ class Run:
             from pytest_jumpstarter.leasing.without_lease import GivenSource
 
             exporter = self._in_shell() if self.mode == "shell" else self._direct()
-            return GivenSource(exporter, events=self.events, healths=self.healths, consoles=self._consoles)
+            return GivenSource(exporter, events=self.events, healths=self.healths, settings=self._device_settings)
         from pytest_jumpstarter.leasing.from_controller import ControllerSource
 
         max_hold = self.settings.find("max-hold")
@@ -257,11 +269,11 @@ class Run:
             choice=self.choice,
             ids=self._ids,
             terms=Terms(ttl=self.settings["ttl"].value, max_hold=max_hold.value if max_hold else None),
-            consoles=self._consoles,
+            settings=self._device_settings,
         )
 
     def _in_shell(self) -> GivenExporter:
-        from pytest_jumpstarter.leasing.without_lease import ShellExporter
+        from pytest_jumpstarter.leasing.in_shell import ShellExporter
 
         return ShellExporter(self.settings.environ)
 

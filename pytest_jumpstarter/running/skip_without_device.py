@@ -1,4 +1,4 @@
-"""Skips tests for want of a device (`--jmp-no-device skip`), and says so in the record of their reports."""
+"""Skips tests for which no device is available (`--jmp-no-device skip`), and notes it in their records."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class DeviceSkips:
-    """In the process that leases: skips tests for want of a device, and marks their reports."""
+    """In the process that leases: skips tests for which no device is available, and marks their reports."""
 
     def __init__(self) -> None:
         self._wanted: dict[BaseException, str] = {}
 
     def skip(self, wanted: str, error: LeaseTimeout) -> NoReturn:
-        """Skip the test that needs the device, in the words of `error`."""
+        """Skip the test that needs the device, with the message of `error` as the reason."""
         reason = skipped(str(error))
         self._wanted[reason] = wanted
         raise reason from error
 
     def mark(self, call: pytest.CallInfo[None], report: pytest.TestReport, record: Record) -> None:
-        """Note in the record for want of what the test was skipped."""
+        """Note in the record which device was not available, if the test was skipped for this reason."""
         if call.excinfo is not None and call.excinfo.value in self._wanted and report.skipped:
             record["no_device"] = self._wanted[call.excinfo.value]

@@ -1,15 +1,17 @@
 """
-Three verdicts, never mixed up: *test failure* (product), *device error* (lab), *configuration error* (user).
+Finds the verdict on a phase of a test: *test failure* (product), *device error* (lab) or *configuration error* (user).
 
 A phase of a test is a device error in three cases:
 
-- It ended with a known error of ours, or with an error that a lost connection explains: a console or driver call that
-  failed while lease, exporter or tunnel was at fault. A connection that broke and came back counts only for the call
-  that ran at that time. An error that no call of ours raised is judged by the present state alone.
-- A board of the test was not to be had, or was lost for good by the end of the phase, whatever the test made of it.
+- It ended with a device error of this package, or with an error that a lost connection explains: a console or driver
+  call failed while the lease, the exporter or the tunnel was at fault. If the connection broke and was restored, this
+  counts only for the call that ran at that time. An error that no console or driver call raised is judged only by the
+  present state of the connection.
+- The test did not get one of its boards, or one was lost for good before the end of the phase, even if the test handled
+  the error.
 - A hook (`pytest_jumpstarter_classify_error`) says so.
 
-An `AssertionError` is never a device error by itself.
+An `AssertionError` alone is never a device error.
 """
 
 from __future__ import annotations
@@ -20,30 +22,29 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_jumpstarter.device.call_window import call_began, leaves, was_never_sent
+from pytest_jumpstarter.device.call_window import call_began, leaves, was_answered, was_never_sent
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.errors import DeviceError, DeviceUnreachable, JumpstarterError, TransportError
 from pytest_jumpstarter.evidence.record import DeviceErrorFacts
+from pytest_jumpstarter.jumpstarter_private import ERRORS_OF_CONNECTIONS
 from pytest_jumpstarter.running.current_test import CurrentTest
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.leasing.health import Health
 
-# By name, since none of these modules is imported for a verdict alone.
+# By name, so that a verdict imports none of these modules.
 _SUSPICIOUS = {
     ("pexpect.exceptions", "EOF"),
     ("pexpect.exceptions", "TIMEOUT"),
     ("anyio", "BrokenResourceError"),
     ("anyio", "ClosedResourceError"),
     ("anyio", "EndOfStream"),
-    ("jumpstarter.client.core", "DriverError"),
-    ("jumpstarter.common.exceptions", "ConnectionError"),
-    ("jumpstarter.common.exceptions", "ExporterUnreachableError"),
+    *ERRORS_OF_CONNECTIONS,
     ("grpc", "RpcError"),
     ("builtins", "ConnectionError"),
     ("builtins", "TimeoutError"),
     ("concurrent.futures._base", "CancelledError"),
-    # What Jumpstarter's client makes of a stream that ended before its first words.
+    # Jumpstarter's client raises this if a stream ends before its first message.
     ("pydantic_core._pydantic_core", "ValidationError"),
 }
 
@@ -53,11 +54,11 @@ _SAID_LINES = 20
 
 class Verdicts:
     """
-    Judges the phases of tests.
+    Finds the verdicts on the phases of tests.
 
     Args:
         test: Knows the test that runs.
-        healths: The state of each role's device.
+        healths: The health of each role's device.
     """
 
     def __init__(self, test: CurrentTest, healths: Mapping[str, Health]) -> None:
@@ -65,18 +66,18 @@ class Verdicts:
         self._healths = healths
 
     def healths_of(self, item: pytest.Item) -> dict[str, Health]:
-        """Return the state of each device of a test, but for those that went back before it began."""
-        found = {role: self._healths[role] for role in devices_of(item).roles if role in self._healths}
-        return {role: health for role, health in found.items() if health.retired > self._test.test_began}
+        """Return the health of each device of a test, without devices that were released before its start."""
+        devices, began = devices_of(item), self._test.test_began
+        return {role: health for role, health in self._healths.items() if devices.has(role) and health.retired > began}
 
     def find(self, item: pytest.Item, call: pytest.CallInfo[None], *, is_ending: bool) -> DeviceError | None:
         """
-        Return the fault of the lab by which a phase of a test is a device error, or None if it is not.
+        Return the fault of the lab that makes a phase of a test a device error; None if it is not a device error.
 
         Args:
             item: The test.
             call: The phase.
-            is_ending: Whether the run ends by a signal, which takes the boards away.
+            is_ending: Whether a signal ends the run; then boards are released during the phase.
         """
         error = self._test.error(call)
         is_failure = error is not None and not isinstance(error, _NO_FAILURE)
@@ -94,11 +95,11 @@ class Verdicts:
 
 def device_error(error: BaseException, healths: Iterable[Health]) -> DeviceError | None:
     """
-    Return the fault of the lab that `error` tells of, or None if it tells of none.
+    Return the fault of the lab that explains `error`; None if there is none.
 
     Args:
-        error: What ended a phase of a test.
-        healths: The devices that the test uses.
+        error: The error that ended a phase of a test.
+        healths: The healths of the devices that the test uses.
     """
     if any(isinstance(each, AssertionError) for each in leaves(error)):
         return None
@@ -110,29 +111,33 @@ def device_error(error: BaseException, healths: Iterable[Health]) -> DeviceError
     if not suspicious:
         return None
     began = min((moment for each in suspicious if (moment := call_began(each)) is not None), default=math.inf)
-    fault = next(filter(None, (health.fault_since(began) for health in healths)), None)
+    answered = any(was_answered(each) for each in suspicious)
+    fault = next(filter(None, (health.fault_since(began, was_answered=answered) for health in healths)), None)
     is_of_lab = any(was_never_sent(each) for each in suspicious)  # whatever became of the connection since
     return fault or (DeviceUnreachable(f"a call could not be sent: {suspicious[0]}") if is_of_lab else None)
 
 
 def lost_for_good(healths: Iterable[Health], began: float) -> DeviceError | None:
-    """Return the loss of the first of these devices that is lost for good, or None if all are there."""
-    return next(filter(None, (health.loss_during(began) for health in healths)), None)
+    """Return the loss of the first of these devices that is lost for good; None if no device is lost."""
+    for health in healths:
+        if (loss := health.loss_during(began)) is not None:
+            return loss
+    return None
 
 
-def facts_of(fault: DeviceError, said: str) -> DeviceErrorFacts:
-    """Return what is known of the fault, as plain data."""
+def facts_of(fault: DeviceError, test_said: str) -> DeviceErrorFacts:
+    """Return the facts about the fault, as plain data."""
     return {
         "reason": str(fault),
         "kind": type(fault).__name__,
         "exporter": fault.exporter,
         "lease": fault.lease,
-        "test_said": said,
+        "test_said": test_said,
     }
 
 
 def what_the_test_said(report: pytest.TestReport, error: BaseException | None, fault: DeviceError) -> str:
-    """Return what the test ended with, where that hides the fault; empty if it failed by the fault."""
+    """Return the test's own result, if that differs from the fault; empty if the test failed by the fault."""
     if report.skipped or hasattr(report, "wasxfail"):
         said = f"{'xfail' if hasattr(report, 'wasxfail') else 'skipped'}: {_reason(report)}"
     elif error is not None and (error is fault or device_error(error, ()) is fault):
@@ -154,9 +159,9 @@ def _reason(report: pytest.TestReport) -> str:
 
 def _with_causes(error: BaseException) -> Iterator[BaseException]:
     """
-    Yield an error and what it was raised from, as helpers of a suite do.
+    Yield an error and the chain of its causes: helpers of a suite often raise their own error from ours.
 
-    An assertion, and an error of ours that is no device error, has a verdict of its own, whatever led to it.
+    The chain ends at an assertion, or at an error of this package that is not a device error: these decide the verdict.
     """
     seen: set[int] = set()
     cause: BaseException | None = error

@@ -23,13 +23,14 @@ from pytest_jumpstarter.errors import LabError
 Message = dict[str, Any]
 """`do` is what a worker asks for, see `WorkerEnd`; `worker` is its name."""
 
-ADDRESS = "jumpstarter_hub"
-RUN = "jumpstarter_run"
+ADDRESS = "jumpstarter_channel"
+RUN_ID = "jumpstarter_run"
 """The keys in xdist's `workerinput`."""
 
-_PREFIX = "pjhub-"  # short, because the paths of sockets have a limit
+_PREFIX = "pjxdist-"  # short, because the paths of sockets have a limit
 _CLOSE_TIMEOUT = 5.0
 _LAB_TIMEOUT = 120.0
+_TOKEN_TIMEOUT = 60.0
 _TIMEOUT = 5.0
 
 
@@ -54,11 +55,11 @@ class ControllerEnd:
         with ExitStack() as stack:
             folder = tempfile.mkdtemp(prefix=_PREFIX)  # mode 0700
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            self.address = f"{folder}/hub"
+            self.address = f"{folder}/socket"
             self._socket = stack.enter_context(socket.socket(socket.AF_UNIX))
             self._socket.bind(self.address)
             self._socket.listen()
-            self._thread = threading.Thread(target=self._accept, name="jumpstarter-hub", daemon=True)
+            self._thread = threading.Thread(target=self._accept, name="jumpstarter-channel", daemon=True)
             self._thread.start()
             self._resources = stack.pop_all()
 
@@ -115,10 +116,11 @@ class WorkerEnd:
         Send a message that needs no answer.
 
         Args:
-            what: `say`: show a line. `failure`, `hook_failure`: show a failure at the end of the run. `keep`: do not
-                release this lease, which is kept for people. `wait_over`: the wait for devices is over. `hello`: this
-                process id may have leases from now on.
-            text: The line, failure, lease or process id.
+            what: `say`: show a line. `say_once`: show it once for all workers. `failure`, `hook_failure`: show a
+                failure at the end of the run. `keep`: do not release this lease, which is kept for people.
+                `wait_over`: the wait for devices is over. `hello`: this process id may have leases from now on.
+                `refused`: an access policy refuses this exporter.
+            text: The line, failure, lease, process id or exporter.
         """
         self._ask({"do": what, "text": text}, timeout=_TIMEOUT)
 
@@ -136,6 +138,10 @@ class WorkerEnd:
             raise LabError(answer.get("error", "the embedded lab does not start"))
         return Path(answer["config"])
 
+    def token(self, expired: str) -> Message | None:
+        """Return what the controller process has in place of an expired token; None if it does not answer."""
+        return self._ask({"do": "token", "text": expired}, timeout=_TOKEN_TIMEOUT)
+
     def wait(self, wanted: Sequence[tuple[str | None, str | None]]) -> None:
         """Report the start of a wait for devices to other workers: selector and exporter name of each device."""
         self._ask({"do": "wait", "wanted": wanted}, timeout=_TIMEOUT)
@@ -144,6 +150,11 @@ class WorkerEnd:
         """Return the worker that has waited too long for one of these boards (name, labels); empty if there is none."""
         answer = self._ask({"do": "wanted_by", "boards": boards}, timeout=_TIMEOUT)
         return str((answer or {}).get("worker", ""))
+
+    def refused_exporters(self) -> list[str]:
+        """Return the exporters that an access policy refused to workers of this run."""
+        answer = self._ask({"do": "refused_exporters"}, timeout=_TIMEOUT)
+        return list((answer or {}).get("exporters", ()))
 
     def _ask(self, message: Message, *, timeout: float) -> Message | None:
         """Send a message and return the answer; None without a connection, and from the first failure on."""
@@ -156,9 +167,16 @@ class WorkerEnd:
                 return self._exchange(message | {"worker": self._worker}, timeout)
             except (OSError, ValueError):
                 self._address = ""
-                if self._socket is not None:
-                    self._socket.close()
+                self._disconnect()
                 return None
+            except BaseException:  # of a signal handler: the answer still comes, and is not that to the next message
+                self._disconnect()
+                raise
+
+    def _disconnect(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _exchange(self, message: Message, timeout: float) -> Message:
         """Send a message and return the answer; connect for the first one."""

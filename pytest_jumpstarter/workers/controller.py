@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import Any
@@ -22,13 +21,16 @@ from typing import Any
 import pytest
 
 from pytest_jumpstarter.errors import JumpstarterError
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.lab_access import LabAccess
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Wanted
-from pytest_jumpstarter.report.terminal import Terminal
+from pytest_jumpstarter.masking import safe
+from pytest_jumpstarter.report.terminal import PROBLEMS, Terminal
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.signals import OrderlyStop
-from pytest_jumpstarter.workers import NOTE
-from pytest_jumpstarter.workers.channel import ADDRESS, RUN, ControllerEnd, Message
+from pytest_jumpstarter.workers import EXPECTED, NOTE
+from pytest_jumpstarter.workers.channel import ADDRESS, RUN_ID, ControllerEnd, Message
+from pytest_jumpstarter.workers.refusals import Refusals
 
 
 class WorkersController:
@@ -51,14 +53,16 @@ class WorkersController:
         self._lock = threading.Lock()
         self._pids: dict[str, int] = {}
         self._kept: set[str] = set()
+        self._refusals = Refusals(config, lab_access)
         self._waiting: dict[str, tuple[float, list[Wanted]]] = {}
         self._sweeps: list[threading.Thread] = []
         self._note = config.stash.get(NOTE, "")
+        self._expected = _expected(settings)
         config.add_cleanup(self._close)
 
     def pytest_report_header(self) -> list[str]:
         """Explain the number of workers for `-n auto`."""
-        return [self._note] if self._note else []
+        return [safe(self._note)] if self._note else []
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -71,7 +75,8 @@ class WorkersController:
             except RuntimeError as exc:
                 raise pytest.UsageError(f"no thread that listens to the workers: {exc}") from exc
             self.stop.install()
-        node.workerinput[RUN] = self._run
+        node.workerinput[RUN_ID] = self._run
+        node.workerinput[EXPECTED] = self._expected
         node.workerinput[ADDRESS] = self._controller_end.address if node.gateway.spec.popen else ""
 
     @pytest.hookimpl(optionalhook=True)
@@ -119,21 +124,29 @@ class WorkersController:
         what, text, worker = message.get("do"), str(message.get("text", "")), str(message.get("worker", ""))
         if what == "lab":
             return self._lab()
+        if what == "token":
+            return self._token(text)
         with self._lock:
             if what == "hello":
                 self._pids[worker] = int(text)
             elif what == "wait":
                 wanted = [Wanted(role="", selector=each[0], exporter=each[1]) for each in message["wanted"]]
-                self._waiting[worker] = time.monotonic(), wanted
+                self._waiting[worker] = real_time.monotonic(), wanted
             elif what == "wait_over":
                 self._waiting.pop(worker, None)
             elif what == "wanted_by":
                 return {"worker": self._wanted_by(message["boards"])}
+            elif what == "refused":
+                self._refusals.add([text])
+            elif what == "refused_exporters":
+                return {"exporters": sorted(self._refusals.names)}
             elif what == "keep":
                 self._kept.add(text)
             elif what == "say":
                 self._terminal.say(f"{worker}: {text}")
-            elif what in ("failure", "hook_failure"):
+            elif what == "say_once":
+                self._terminal.say_once(text)
+            elif what in PROBLEMS:
                 self._terminal.add_failure(what, f"{worker}: {text}")
         return {}
 
@@ -141,7 +154,7 @@ class WorkersController:
         """Return the worker that has waited longest for one of the boards, if longer than half of `--jmp-wait`."""
         for worker, (since, wanted) in sorted(self._waiting.items(), key=lambda each: each[1][0]):
             is_wanted = any(each.fits(name, labels) for each in wanted for name, labels in boards)
-            if is_wanted and time.monotonic() - since > self._longest_wait:
+            if is_wanted and real_time.monotonic() - since > self._longest_wait:
                 return worker
         return ""
 
@@ -150,6 +163,13 @@ class WorkersController:
             return {"config": str(self.lab_access.config.path)}
         except (JumpstarterError, OSError) as exc:
             return {"error": str(exc)}
+
+    def _token(self, expired: str) -> Message:
+        """Renew the token of all workers, which share it."""
+        try:
+            return self.lab_access.renewal.answer(expired)
+        except (JumpstarterError, OSError) as exc:
+            return {"reason": str(exc), "is_passing": False}
 
     def _release_all(self) -> None:
         """After a signal: end the workers, and release all leases of the run."""
@@ -180,3 +200,13 @@ def _remove_folders(pids: Iterable[int]) -> None:
 
     for pid in pids:
         remove_folders_of(pid)
+
+
+def _expected(settings: Settings) -> dict[str, float]:
+    """Return how long each test takes, for `--jmp-order longest`; nothing if the history cannot be read."""
+    path = settings.path("history")
+    if settings["order"].value != "longest" or path is None:
+        return {}
+    from pytest_jumpstarter.history.store import known_seconds
+
+    return known_seconds(path)

@@ -23,7 +23,7 @@ def one_error(suite: pytest.Pytester, *args: str | Path, lines: int = 1) -> str:
     result = suite.runpytest(*map(str, args))
     result.assert_outcomes(errors=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    text = "\n".join(result.outlines)
+    text = "\n".join(line for line in result.outlines if not line.startswith("jumpstarter: exit code"))
     shown = re.findall(r"^_+ ERROR at setup of test_\w _+\n(.*?)\n(?=[-_=]{3})", text, re.DOTALL | re.MULTILINE)
     assert len(shown) == 2
     assert shown[0] == shown[1]

@@ -104,7 +104,8 @@ ACCESS: dict[str, tuple[Callable[[Lab, str], dict[str, object]], str]] = {
     ),
     "expired token": (
         lambda lab, dead: {"token": expired(lab)},
-        "token expired on 2020-09-13 * error *run `jmp login`, or put a new token where it came from: *",
+        "token ✗ expired on 2020-09-13 *; run `jmp login`, or put a new one where it came from * "
+        "error ✗ *run `jmp login`, or put a new token where it came from: *",
     ),
     "token of another client": (
         lambda lab, dead: {"metadata": {"namespace": "lab", "name": "other"}},
@@ -126,7 +127,9 @@ def test_no_way_to_the_lab(
     change, says = ACCESS[situation]
     words = check(suite, f"--jmp-client={config(**change(lab, dead))}")
     assert fnmatchcase(
-        words, f"*versions pytest-jumpstarter * client * {says}tests that need devices: 1; 1 cannot get theirs *"
+        words,
+        "*python 3.* versions pytest-jumpstarter * drivers installed: * jmp * client * "
+        f"{says}tests that need devices: 1; 1 cannot get theirs *",
     ), words
 
 
@@ -145,7 +148,7 @@ def test_no_config_at_all(suite: pytest.Pytester) -> None:
     """Where nothing is configured, the ways to a device are listed."""
     suite.makeini("[pytest]")
     suite.makepyfile(DUT)
-    assert "error no source of devices is configured. Five ways: pytest --jmp-lab=FILE " in check(suite)
+    assert "error ✗ no source of devices is configured. Five ways: pytest --jmp-lab=FILE " in check(suite)
 
 
 def test_lease_of_somebody_else(suite: pytest.Pytester, lab: Lab) -> None:

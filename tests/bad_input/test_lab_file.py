@@ -15,20 +15,41 @@ from .runs import HEAD, leave_no_process, one_error
     [
         (f"{HEAD}export: [}}", "lab.yaml:4: this is not YAML"),
         (f"{HEAD}---\n{HEAD}", "lab.yaml:5: exporter 'badly-1' is already in "),
-        (f"{HEAD}exports: {{}}", "lab.yaml:1: unknown key 'exports'; known are "),
+        (f"{HEAD}exports: {{}}", "lab.yaml:4: unknown key 'exports'; did you mean 'export'?"),
         ("", "there is no exporter in "),
         (
+            f"{HEAD}export: {{a: &a {{children: {{x: *a}}}}}}",
+            "lab.yaml:1: values are nested more than 100 deep",
+        ),
+        (
+            f"{HEAD}export:\n  a0: &a0 {{children: {{x: {{type: m.C}}, y: {{type: m.C}}}}}}\n"
+            + "".join(f"  a{n}: &a{n} {{children: {{x: *a{n - 1}, y: *a{n - 1}}}}}\n" for n in range(1, 30)),
+            "lab.yaml:1: with all aliases written out, there are more than 100000 values",
+        ),
+        (
+            f"{HEAD}export: {{power: {{type: m.C, config: {{x0: &x0 {{k: 1}}\n"
+            + "".join(f", x{n}: &x{n} {{<<: [{', '.join([f'*x{n - 1}'] * 9)}]}}\n" for n in range(1, 12))
+            + "}}}",
+            "lab.yaml:1: with all aliases written out, there are more than 100000 values",
+        ),
+        (f"{HEAD}export: {'[' * 5000}", "lab.yaml"),
+        (
             f"{HEAD}export: {{power: {{type: jumpstarter_driver_powr.driver.MockPower}}}}",
-            "exporter badly-1 does not start: driver jumpstarter_driver_powr.driver.MockPower: "
+            "exporter badly-1 does not start: driver 'power' (jumpstarter_driver_powr.driver.MockPower): "
             "module jumpstarter_driver_powr is not installed; pip install jumpstarter-driver-powr",
         ),
         (
             f"{HEAD}export: {{power: {{type: bad_drivers.Misspelt}}}}",
-            "exporter badly-1 does not start: driver bad_drivers.Misspelt: module bad_drivers has no Misspelt",
+            "does not start: driver 'power' (bad_drivers.Misspelt): module bad_drivers has no Misspelt",
         ),
         (
             f"{HEAD}export: {{power: {{type: bad_drivers.Raises}}}}",
-            "exporter badly-1 does not start: OSError: no such port: /dev/ttyUSB7",
+            "exporter badly-1 does not start: driver 'power' (bad_drivers.Raises): OSError: no such port: /dev/ttyUSB7",
+        ),
+        (
+            f"{HEAD}export: {{port: {{type: jumpstarter_driver_pyserial.driver.PySerial, config: {{port: /dev/x}}}}}}",
+            "driver 'port' (jumpstarter_driver_pyserial.driver.PySerial) has no option 'port', and needs 'url'; "
+            "its options: url (required), baudrate=115200, check_present=True, ",
         ),
     ],
 )

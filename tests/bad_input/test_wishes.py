@@ -50,7 +50,7 @@ def test_no_exporter_matches(suite: pytest.Pytester) -> None:
     """A selector that nothing matches says which labels there are."""
     said = one_error(suite, "--jmp-selector=board=nope,colour")
     assert said.startswith("no exporter can serve board=nope,colour (--jmp-selector); the lab has board=virtual (2), ")
-    assert "; no exporter has a label 'colour'; the lab controller says: " in said
+    assert said.endswith("; no exporter has a label 'colour'")
 
 
 def test_named_exporter_is_unknown(suite: pytest.Pytester, lab: Lab) -> None:
@@ -65,7 +65,7 @@ def test_named_exporter_does_not_match(suite: pytest.Pytester) -> None:
     said = one_error(suite, "--jmp-exporter=board-1", "--jmp-selector=board=mock,can")
     assert said.startswith(
         "exporter board-1, board=mock,can cannot be leased (--jmp-selector, --jmp-exporter); "
-        "it has board=virtual; it has no label 'can'; the lab controller says: "
+        "it has board=virtual; it has no label 'can'"
     )
 
 

@@ -81,13 +81,13 @@ class _Handler(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def serve(authority: trustme.CA, *hosts: str) -> Iterator[Controller]:
-    """Run a lab controller on a free port of 127.0.0.1, with a certificate for `hosts`."""
+def serve(authority: trustme.CA, *hosts: str, port: int = 0) -> Iterator[Controller]:
+    """Run a lab controller on a port of 127.0.0.1 (0: a free one), with a certificate for `hosts`."""
     certificate = authority.issue_cert(*(hosts or ("127.0.0.1", "localhost")))
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     server = grpc.server(futures.ThreadPoolExecutor(4))
     port = server.add_secure_port(
-        "127.0.0.1:0", grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)])
+        f"127.0.0.1:{port}", grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)])
     )
     controller = Controller(endpoint=f"127.0.0.1:{port}", ca=authority.cert_pem.bytes())
     server.add_generic_rpc_handlers([_Handler(controller)])

@@ -306,6 +306,13 @@ def test_old_controllers_ignore_filters(client: Client, controller: Controller) 
     assert [found.name for found in client.list_leases(tag_filter="run=7")] == ["tagged"]
 
 
+def test_selector_is_sent_canonical(client: Client, controller: Controller) -> None:
+    """A lab controller refuses `==`, so a selector is sent in the canonical form."""
+    controller.answers["CreateLease"] = in_turn(lease())
+    client.create_lease(lease_id="pj-1", selector="b==1, a!=2", duration=60)
+    assert controller.calls[-1].message.lease.selector == "a notin (2),b=1"
+
+
 def test_create_is_resolved_by_looking(client: Client, controller: Controller) -> None:
     """An ambiguous CreateLease whose lease is there is a success, and no second one is sent."""
     controller.answers["CreateLease"] = in_turn(GONE)

@@ -65,6 +65,22 @@ def test_current_client(home: Path) -> None:
     assert config.source == f"client config {config.path} (current client)"
 
 
+def test_endpoint_of_the_environment_is_shown(home: Path) -> None:
+    """What comes from the environment is hidden where it may be a secret; an endpoint and a name are none."""
+    config = load(home, **ENOUGH)
+    assert (repr(config.endpoint), repr(config.name), repr(config.token)) == ("'env.example:1'", "'env'", "'***'")
+    assert "'http://lab'" in refusal(home, **ENOUGH | {"JMP_ENDPOINT": "http://lab"})
+
+
+def test_variable_that_nobody_reads(home: Path) -> None:
+    """JMP_CLIENT_CONFIG is in Jumpstarter's documentation, but `jmp` does not read it; neither do we, and we say so."""
+    config = load(home, JMP_CLIENT_CONFIG="/else/where.yaml")
+    note = "JMP_CLIENT_CONFIG is not read, by jmp neither"
+    assert config.source == f"client config {config.path} (current client; {note})"
+    (home / "config.yaml").unlink()
+    assert refusal(home, JMP_CLIENT_CONFIG="/else/where.yaml").endswith(f"; {note}")
+
+
 def test_alias(home: Path) -> None:
     """A bare name is the alias of a client."""
     config = load(home, "nightly")

@@ -104,3 +104,24 @@ def test_a_route_hides_its_token() -> None:
     """The router token is in no repr."""
     route = Route(endpoint="h:1", token="s3cr3t")
     assert "s3cr3t" not in repr(route)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "year"),
+    [(2**62, 0, 9999), (-(2**62), 0, 1), (2**63 - 1, 2**31 - 1, 9999), (0, -1, 1970), (0, 2**31 - 1, 1970)],
+)
+def test_absurd_time(seconds: int, nanos: int, year: int) -> None:
+    """A time that Python cannot express is its first or last one: a lease of somebody else breaks no listing."""
+    message = client_pb2.Lease(name=NAME)
+    message.end_time.seconds, message.end_time.nanos = seconds, nanos
+    end = Lease.from_message(message).end_time
+    assert end is not None
+    assert end.year == year
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(2**62, 0), (-1, 0), (-(2**62), 0), (0, -1)])
+def test_absurd_duration(seconds: int, nanos: int) -> None:
+    """A duration that no lease can have is none, so that nothing is computed from it."""
+    message = client_pb2.Lease(name=NAME)
+    message.effective_duration.seconds, message.effective_duration.nanos = seconds, nanos
+    assert Lease.from_message(message).effective_duration is None

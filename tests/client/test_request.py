@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import pytest
+from google.api import annotations_pb2
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from jumpstarter_protocol import client_pb2
 
-from pytest_jumpstarter.client.v1 import Request
+from pytest_jumpstarter.client.v1 import HttpForm, Request
+from pytest_jumpstarter.client.v1.service import descriptors, http_form, message_class
+from pytest_jumpstarter.client.v1.transcoding import http_form_of
 from pytest_jumpstarter.errors import RequestInvalid
 
 PARENT = "namespaces/lab"
@@ -26,21 +36,100 @@ def create(**lease: Any) -> Request:
 @pytest.mark.parametrize(
     ("method", "body", "form"),
     [
-        ("GetExporter", {"name": "namespaces/lab/exporters/b"}, ("GET", "/v1/namespaces/lab/exporters/b")),
-        ("ListExporters", {"parent": PARENT, "page_size": 5}, ("GET", "/v1/namespaces/lab/exporters")),
-        ("GetLease", {"name": LEASE}, ("GET", "/v1/namespaces/lab/leases/x")),
-        ("ListLeases", {"parent": PARENT}, ("GET", "/v1/namespaces/lab/leases")),
-        ("CreateLease", {"parent": PARENT, "lease": NEW}, ("POST", "/v1/namespaces/lab/leases")),
-        ("UpdateLease", {"lease": {"name": LEASE, "duration": 5}}, ("PATCH", "/v1/namespaces/lab/leases/x")),
-        ("DeleteLease", {"name": LEASE}, ("DELETE", "/v1/namespaces/lab/leases/x")),
-        ("RotateToken", {"parent": PARENT}, ("POST", "/v1/namespaces/lab/rotate-token")),
+        ("GetExporter", {"name": "namespaces/lab/exporters/b"}, ("GET", "/v1/namespaces/lab/exporters/b", None)),
+        (
+            "ListExporters",
+            {"parent": PARENT, "page_size": 5, "filter": "a in (b, c),d=ä&e"},
+            ("GET", "/v1/namespaces/lab/exporters?page_size=5&filter=a%20in%20%28b%2C%20c%29%2Cd%3D%C3%A4%26e", None),
+        ),
+        ("GetLease", {"name": LEASE}, ("GET", "/v1/namespaces/lab/leases/x", None)),
+        ("ListLeases", {"parent": PARENT}, ("GET", "/v1/namespaces/lab/leases", None)),
+        (
+            "ListLeases",
+            {"parent": PARENT, "only_active": False, "page_token": "t/+"},
+            ("GET", "/v1/namespaces/lab/leases?page_token=t%2F%2B&only_active=false", None),
+        ),
+        (
+            "CreateLease",
+            {"parent": PARENT, "lease_id": "x", "lease": NEW | {"tags": {"a": "b"}}},
+            (
+                "POST",
+                "/v1/namespaces/lab/leases?lease_id=x",
+                {"selector": NEW["selector"], "duration": "60s", "tags": {"a": "b"}},
+            ),
+        ),
+        (
+            "UpdateLease",
+            {"lease": {"name": LEASE, "duration": 5}, "update_mask": ["duration"]},
+            ("PATCH", "/v1/namespaces/lab/leases/x?update_mask=duration", {"duration": "5s"}),
+        ),
+        ("DeleteLease", {"name": LEASE}, ("DELETE", "/v1/namespaces/lab/leases/x", None)),
+        ("RotateToken", {"parent": PARENT}, ("POST", "/v1/namespaces/lab/rotate-token", {})),
         ("Dial", {"lease_name": "x"}, None),
-        ("GetLease", {"name": "namespaces/lab/leases/ä%x"}, ("GET", "/v1/namespaces/lab/leases/%C3%A4%25x")),
+        ("GetLease", {"name": "namespaces/lab/leases/ä%x"}, ("GET", "/v1/namespaces/lab/leases/%C3%A4%25x", None)),
     ],
 )
-def test_http_form(method: str, body: Mapping[str, Any], form: tuple[str, str] | None) -> None:
-    """Verb and path come from the annotation, with the fields filled in."""
+def test_http_form(method: str, body: Mapping[str, Any], form: tuple[str, str, object] | None) -> None:
+    """Verb, URL and body come from the annotation: each field is in one of path, query and body."""
     assert Request(method, body).http == form
+
+
+def from_http(method: MethodDescriptor, form: HttpForm) -> Message:
+    """Read a call back from its HTTP form, by the rules of googleapis."""
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    template = getattr(rule, rule.WhichOneof("pattern"))
+    path, _, query = form.url.partition("?")
+    (name,) = re.findall(r"{([^=]+)=", template)
+    pattern = re.sub(r"{[^}]+}", "(.+)", template)
+    found = re.fullmatch(pattern, path)
+    assert found is not None
+    message: Any = message_class(method.input_type)()
+    if rule.body:
+        json_format.ParseDict(form.body or {}, message if rule.body == "*" else getattr(message, rule.body))
+    else:
+        assert form.body is None
+    nested: dict[str, Any] = {}
+    for key, value in [*parse_qsl(query, keep_blank_values=True), (name, unquote(found[1]))]:
+        *parents, last = key.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        assert last not in place
+        place[last] = value
+    for field in method.input_type.fields:  # booleans and numbers are texts in a query
+        if field.name in nested and field.cpp_type not in (field.CPPTYPE_STRING, field.CPPTYPE_MESSAGE):
+            nested[field.name] = json.loads(nested[field.name])
+    read = message_class(method.input_type)()
+    json_format.ParseDict(nested, read)
+    message.MergeFrom(read)
+    result: Message = message
+    return result
+
+
+@pytest.mark.parametrize("method", sorted(name for name, it in descriptors().items() if http_form(it)))
+def test_http_form_has_all(method: str) -> None:
+    """From the HTTP form of a call, with whatever fields it has, a server gets the same message."""
+    descriptor, source = descriptors()[method], random.Random(method)
+    for _ in range(20):
+        message: Any = message_class(descriptor.input_type)()
+        for field in message.DESCRIPTOR.fields:
+            if source.random() < 0.5:
+                continue
+            if field.cpp_type == field.CPPTYPE_STRING:
+                setattr(message, field.name, source.choice(["a", "ä &=?#/%+", "x y"]))
+            elif field.cpp_type == field.CPPTYPE_BOOL:
+                setattr(message, field.name, source.random() < 0.5)
+            elif field.cpp_type == field.CPPTYPE_INT32:
+                setattr(message, field.name, source.choice([0, 1, -1, 2**31 - 1]))
+        if "update_mask" in message.DESCRIPTOR.fields_by_name:
+            message.update_mask.paths.extend(["duration", "end_time"])
+            message.lease.duration.FromMilliseconds(1500)
+            message.lease.tags["a"] = "b"
+        place = message.lease if method == "UpdateLease" else message
+        setattr(place, "parent" if "parent" in place.DESCRIPTOR.fields_by_name else "name", "namespaces/lab/leases/ä%x")
+        form = http_form_of(descriptor, message)
+        assert form is not None
+        assert from_http(descriptor, form) == message
 
 
 @pytest.mark.parametrize(
@@ -199,7 +288,11 @@ def test_a_message_is_checked_too() -> None:
 def test_exporter_name_will_do_for_a_selector() -> None:
     """CreateLease takes an exporter by name in the place of the REQUIRED selector."""
     body = {"parent": PARENT, "lease": {"exporter_name": "b", "duration": 5}}
-    assert Request("CreateLease", body).http == ("POST", "/v1/namespaces/lab/leases")
+    assert Request("CreateLease", body).http == (
+        "POST",
+        "/v1/namespaces/lab/leases",
+        {"exporterName": "b", "duration": "5s"},
+    )
 
 
 def test_transfer_may_set_the_client() -> None:

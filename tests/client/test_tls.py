@@ -214,7 +214,8 @@ def test_loopback(endpoint: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["", ":1", "https://lab:1", "lab:port", "lab:99999999", "a b:1", "lab:1/path", "user@lab:1", "[::1"]
+    "endpoint",
+    ["", ":1", "https://lab:1", "lab:port", "lab:99999999", "lab:0", "a b:1", "lab:1/path", "user@lab:1", "[::1"],
 )
 def test_no_endpoint(endpoint: str) -> None:
     """What is not HOST:PORT is a configuration error, seen before anything is connected."""

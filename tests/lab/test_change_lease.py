@@ -133,7 +133,7 @@ class TestDelete:
         peer.await_condition(lease.name, "Pending", "True", "Offline")
         peer.delete(lease.name)
         lease = peer.await_condition(lease.name, "Ready", "False", "Released")
-        offline = "While there are 1 available exporters (i.e. fresh-1), none of them are online"
+        offline = "While there are 1 available exporters (i.e. ), none of them are online"
         assert conditions(lease) == [
             ("Pending", "True", "Offline", offline),
             ("Ready", "False", "Released", "The lease was marked for release"),

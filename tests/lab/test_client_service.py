@@ -117,12 +117,24 @@ class TestNames:
         """A malformed resource name is INVALID_ARGUMENT and says what is wrong."""
         assert refusal(lambda: peer.lease(resource)) == ("INVALID_ARGUMENT", text)
 
-    @pytest.mark.parametrize("odd", ["..", "ünïcode-☃", "x" * 5000, "a b", "%2e%2e"])
+    @pytest.mark.parametrize("odd", ["ünïcode-☃", "x" * 5000, "a b"])
     def test_odd(self, peer: Peer, odd: str) -> None:
         """A name that nothing can have is not found."""
         code, text = refusal(lambda: peer.lease(f"{LEASES}/{odd}"))
         assert code == "UNKNOWN"
         assert text.startswith(f'leases.jumpstarter.dev "{odd}'[:400])
+
+    @pytest.mark.parametrize(
+        ("odd", "text"),
+        [
+            ("..", "invalid resource name \"..\": [may not be '..']"),
+            ("%2e%2e", "invalid resource name \"%2e%2e\": [may not contain '%']"),
+            ("", "resource name may not be empty"),
+        ],
+    )
+    def test_no_path(self, peer: Peer, odd: str, text: str) -> None:
+        """A name that cannot be in the path of an object is refused."""
+        assert refusal(lambda: peer.lease(f"{LEASES}/{odd}")) == ("UNKNOWN", text)
 
     def test_exporter_not_found(self, peer: Peer) -> None:
         """An exporter that is not there is UNKNOWN, with Kubernetes' text."""
@@ -184,7 +196,7 @@ class TestExporters:
     def test_bad_page_token(self, peer: Peer) -> None:
         """A page token that the lab never gave is refused."""
         code, text = refusal(lambda: self.listed(peer, page_size=2, page_token="☃"))
-        assert (code, text[:46]) == ("UNKNOWN", "the provided continue parameter is not valid: ")
+        assert (code, text[:51]) == ("UNKNOWN", "invalid continue token: continue key is not valid: ")
 
 
 class TestRotateToken:

@@ -184,7 +184,7 @@ def test_bad_client(lab_file: Callable[[str], Path]) -> None:
 def test_one_line(lab_file: Callable[[str], Path]) -> None:
     """A lab that does not start says so in one line."""
     file = lab_file("metadata: {name: a}\nexport: {p: {type: nonesuch.Driver}}")
-    words = "driver nonesuch.Driver: module nonesuch is not installed; pip install nonesuch"
+    words = "driver 'p' (nonesuch.Driver): module nonesuch is not installed; pip install nonesuch"
     assert refused(str(file)) == f"lab: {file}:1: exporter a does not start: {words}\n"
 
 

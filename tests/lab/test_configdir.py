@@ -86,3 +86,45 @@ def test_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match=r"config folder: .*file.* cannot be used"):
         ConfigDir(tmp_path / "file" / "configs")
+
+
+@pytest.mark.parametrize("link", ["clients/default.yaml", "config.yaml", "clients", "exporters/a.yaml"])
+@pytest.mark.parametrize("is_dangling", [True, False])
+def test_symbolic_link(tmp_path: Path, link: str, is_dangling: bool) -> None:
+    """A link that somebody else prepared is not followed with a token in hand."""
+    folder, target = tmp_path / "configs", tmp_path / "target"
+    (folder / link).parent.mkdir(parents=True)
+    (folder / link).symlink_to(target)
+    if not is_dangling:
+        target.mkdir() if link == "clients" else target.touch()
+    configs = ConfigDir(folder)
+    with pytest.raises(LabError, match=f"{link} (is a symbolic link|cannot be written)"):
+        write_all(configs)
+    configs.remove()
+    assert is_dangling is not target.exists()
+    assert is_dangling or target.is_dir() or target.read_text() == ""
+
+
+@pytest.mark.parametrize("config", ["{}", "{current-client: null}", "{current-client: default}"])
+def test_folder_that_jmp_has_used(tmp_path: Path, config: str) -> None:
+    """`jmp` writes a config.yaml where there is none; while that names no client, or the lab's, it is replaced."""
+    user = tmp_path / "config.yaml"
+    user.write_text(f"apiVersion: jumpstarter.dev/v1alpha1\nkind: UserConfig\nconfig: {config}\n")
+    configs = ConfigDir(tmp_path)
+    write_all(configs)
+    assert yaml.safe_load(user.read_text())["config"] == {"current-client": "default"}
+    configs.remove()
+    assert not user.exists()
+
+
+@pytest.mark.parametrize("text", ["config: {current-client: mine}", "config: [", "kind: x", "config: 1"])
+def test_user_config_that_is_in_use(tmp_path: Path, text: str) -> None:
+    """A config.yaml that names a client of the user's, or that nobody understands, is not touched."""
+    (tmp_path / "clients").mkdir()
+    (tmp_path / "clients" / "mine.yaml").touch()
+    (tmp_path / "config.yaml").write_text(text)
+    configs = ConfigDir(tmp_path)
+    with pytest.raises(LabError, match="exists and was not written by a lab"):
+        configs.write_user(current_client="default")
+    configs.remove()
+    assert (tmp_path / "config.yaml").read_text() == text

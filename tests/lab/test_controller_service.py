@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2, jumpstarter_pb2_grpc
 
-from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.lab import Lab, controller_service
+from pytest_jumpstarter.lab.model import Exporter, Status
+from pytest_jumpstarter.lab.refusal import Refusal
 
 from .peers import STATUSES, ManualExporter, Peer, refusal, wait_for
 
@@ -110,7 +114,7 @@ class TestStatus:
         """An exporter that still runs its afterLease hook gets no lease; it does when it is available."""
         exporter.report("AFTER_LEASE_HOOK")
         second = peer.create(selector="kind=solo")
-        message = "There are 1 approved exporters, (i.e. solo-1) but all of them are already leased"
+        message = "There are 1 approved exporters, (i.e. ) but all of them are already leased"
         lease = peer.await_condition(second.name, "Pending", "True", "NotAvailable")
         assert lease.conditions[0].message == message
         peer.delete(leased.name)
@@ -149,7 +153,7 @@ class TestSelection:
             taken = [peer.await_condition(lease.name, "Ready", "True", "Ready").exporter for lease in leases[:2]]
             assert taken == ["namespaces/lab/exporters/ext-1", "namespaces/lab/exporters/ext-2"]
             waiting = peer.await_condition(leases[2].name, "Pending", "True", "NotAvailable")
-            assert waiting.conditions[0].message.startswith("There are 2 approved exporters, (i.e. ext-1)")
+            assert waiting.conditions[0].message.startswith("There are 2 approved exporters, (i.e. )")
             peer.delete_all()
 
     def test_named(self, peer: Peer, exporter: ManualExporter) -> None:
@@ -261,6 +265,20 @@ class TestDial:
         exporter.report("LEASE_READY")
         dialling.join(20)
         assert answers[0].router_token == listening.next().router_token
+
+    def test_looks_seldom(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A dial that waits looks at the exporter after 0.5 s, 1 s, 2 s, then each 3 s, as Jumpstarter 0.9 does."""
+        pauses: list[float] = []
+
+        async def sleep(pause: float) -> None:
+            pauses.append(pause)
+
+        monkeypatch.setattr("pytest_jumpstarter.lab.controller_service.asyncio", SimpleNamespace(sleep=sleep))
+        available = Exporter("lab", "solo-1", {})
+        available.status = Status.AVAILABLE
+        with pytest.raises(Refusal, match="status: Available"):
+            asyncio.run(controller_service.wait_ready(available))
+        assert pauses == [0.5, 1, 2, *[3] * 8]
 
     def test_queue_is_full(self, peer: Peer, exporter: ManualExporter, leased: client_pb2.Lease) -> None:
         """Dials that the exporter does not read wait in a queue; when it is full the lab says so."""

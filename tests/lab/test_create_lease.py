@@ -30,14 +30,18 @@ class TestCreate:
         assert not any(lease.HasField(field) for field in ("exporter", "effective_begin_time", "effective_duration"))
 
     def test_name_is_made(self, peer: Peer) -> None:
-        """Without a lease id the lab makes a name."""
-        assert uuid.UUID(peer.create(selector=NOBODY).name.rpartition("/")[2])
+        """Without a lease id the lab makes a name, a UUID that starts with the time."""
+        names = [peer.create(selector=NOBODY).name.rpartition("/")[2] for _ in range(2)]
+        assert {uuid.UUID(name).version for name in names} == {7}
+        assert uuid.UUID(names[0]).int >> 80 <= uuid.UUID(names[1]).int >> 80
 
     @pytest.mark.parametrize(
         ("asked", "echoed"),
         [
             ("b=1,a=2", "a=2,b=1"),
-            ("a==1", "a=1"),
+            ("x in (a,a)", "x in (a)"),
+            ("a!=1,a notin (2)", "a notin (2),a notin (1)"),
+            ("a!=1,a=2,a", "a=2,a,a notin (1)"),
             ("a!=b", "a notin (b)"),
             ("a!=b,a!=c", "a notin (b,c)"),
             ("x in (b, a)", "x in (a,b)"),
@@ -46,7 +50,14 @@ class TestCreate:
     )
     def test_selector_is_echoed_formatted(self, peer: Peer, asked: str, echoed: str) -> None:
         """A selector comes back in the stored form, not as it was written."""
-        assert set(peer.create(selector=asked).selector.split(",")) == set(echoed.split(","))
+        assert peer.create(selector=asked).selector == echoed
+
+    @pytest.mark.parametrize(("operator", "name"), [("==", "=="), (">", "gt"), ("<", "lt")])
+    def test_operator_of_listings(self, peer: Peer, operator: str, name: str) -> None:
+        """What a filter may use, and Kubernetes' stored form of a selector has not, is refused."""
+        answer = refusal(lambda: peer.create(selector=f"b=1,a{operator}1"))
+        assert answer == ("UNKNOWN", f"unsupported label selector operator: {name}")
+        listed_leases(peer, filter=f"b=1,a{operator}1")
 
     def test_no_selector(self, peer: Peer) -> None:
         """A lease by name alone shows `<none>` as its selector."""
@@ -179,10 +190,16 @@ class TestCreate:
         peer.await_condition(lease.name, "Pending", "True", "Offline")
 
     def test_blank_selector(self, peer: Peer) -> None:
-        """A selector of blanks selects nothing, and the lease is invalid."""
-        lease = peer.await_condition(peer.create(selector=" ").name, "Invalid", "True", "InvalidSelector")
-        message = "The selector for the lease is empty, a selector is required"
-        assert conditions(lease) == [("Invalid", "True", "InvalidSelector", message)]
+        """A selector of blanks selects nothing, and Kubernetes takes no such lease."""
+        code, text = refusal(lambda: peer.create("blank", selector=" "))
+        rule = 'spec: Invalid value: "object": one of selector or exporterRef.name is required'
+        assert (code, text) == ("UNKNOWN", f'Lease.jumpstarter.dev "blank" is invalid: {rule}')
+
+    def test_free_exporter(self, peer: Peer) -> None:
+        """A lease of a free exporter is Ready when somebody first looks at it."""
+        created = peer.create(exporter_name="board-2")
+        assert not created.conditions
+        assert [(it.type, it.status) for it in peer.lease(created.name).conditions] == [("Ready", "True")]
 
     def test_scheduled(self, peer: Peer) -> None:
         """A lease that begins later has no conditions until then."""
@@ -203,8 +220,8 @@ class TestListLeases:
     def test_filter_by_match_labels(self, peer: Peer, name: str) -> None:
         """A filter sees the plain equalities of a lease's selector, and nothing else of it."""
         lease = peer.create(selector=f"kind=never-seen,run={name},slot in (1,2)")
-        assert listed_leases(peer, filter=f"run={name}") == [lease.name]
-        assert listed_leases(peer, filter=f"run={name},slot") == []
+        assert listed_leases(peer, filter=f"run={name}", only_active=False) == [lease.name]
+        assert listed_leases(peer, filter=f"run={name},slot", only_active=False) == []
 
     def test_tag_filter(self, peer: Peer, name: str) -> None:
         """A tag filter selects by tags, whose labels carry a prefix."""

@@ -27,7 +27,11 @@ def test_good(lab_file: Callable[[str], Path]) -> None:
     """A document gives name, labels, driver classes and what an exporter's own config may hold."""
     first, second = read_documents([lab_file(GOOD)])
     assert (first.name, first.namespace, dict(first.labels)) == ("a", "lab", {"board": "rpi4", "slot": "1"})
-    assert first.driver_types == ("pkg.mod.Power", "pkg.mod.One", "pkg.mod.Two")
+    assert first.drivers == {
+        "power": "pkg.mod.Power",
+        "group.one": "pkg.mod.One",
+        "group.one.two": "pkg.mod.Two",
+    }
     assert first.config["metadata"] == {"namespace": "lab", "name": "a"}
     assert first.config["hooks"] == {"beforeLease": {"script": "true"}}
     assert (first.is_external, second.is_external) == (False, True)
@@ -54,8 +58,14 @@ def test_folder(tmp_path: Path) -> None:
         ("- 1", "{file}:1: the document is [1]; it must be a mapping"),
         ("kind: ClientConfig", "{file}:1: kind is 'ClientConfig'; a lab file has documents of kind ExporterConfig"),
         ("apiVersion: v2", "{file}:1: apiVersion is 'v2'; only jumpstarter.dev/v1alpha1 is known"),
-        ("token: x", "{file}:1: token must not be given: the lab fills it in"),
-        ("exports: {}", "{file}:1: unknown key 'exports'; known are "),
+        ("exports: {}", "{file}:1: unknown key 'exports'; did you mean 'export'?"),
+        ("metadata: {name: a, label: {b: c}}", "{file}:1: metadata has an unknown key 'label'; did you mean 'labels'?"),
+        (
+            "metadata: {name: a}\nexport:\n  p: {type: a.B, config: {methods: [{on: x}]}}",
+            '{file}:3: YAML reads the key on as true or false; write it in quotes: "on"',
+        ),
+        ("Yes: 1", '{file}:1: YAML reads the key Yes as true or false; write it in quotes: "Yes"'),
+        ("colour: red", "{file}:1: unknown key 'colour'; known are "),
         ("export: {}", "{file}:1: metadata is missing; it must be a mapping"),
         ("metadata: {name: ../x}", "{file}:1: metadata.name is '../x'; an exporter's name is "),
         ("metadata: {labels: {}}", "{file}:1: metadata.name is None; an exporter's name is "),
@@ -63,11 +73,27 @@ def test_folder(tmp_path: Path) -> None:
         ("metadata: {name: a, labels: {x: true}}", "{file}:1: metadata.labels.x is True, not text; write it in quotes"),
         ("metadata: {name: a, labels: {-x: ''}}", "{file}:1: metadata.labels: '-x' is not a label key"),
         ("metadata: {name: a, labels: {x: 'a b'}}", "{file}:1: metadata.labels.x is 'a b'; a label's value is "),
-        ("metadata: {name: a}\nenabled: maybe", "{file}:1: enabled is 'maybe'; write true or false"),
-        ("metadata: {name: a}\nexport: {}", "{file}:1: export is empty; "),
-        ("metadata: {name: a}\nexport: {p: x}", "{file}:1: export.p is 'x'; it must be a mapping"),
-        ("metadata: {name: a}\nexport: {p: {config: {}}}", "{file}:1: export.p needs a type "),
-        ("metadata: {name: a}\nexport: {p: {type: Power}}", "{file}:1: export.p.type is 'Power'; write package."),
+        ("metadata: {name: a}\nenabled: maybe", "{file}:2: enabled is 'maybe'; write true or false"),
+        ("metadata: {name: a}\nexport: {}", "{file}:2: export is empty; "),
+        ("metadata: {name: a}\nexport: {p: x}", "{file}:2: export.p is 'x'; it must be a mapping"),
+        ("metadata: {name: a}\nexport: {p: {config: {}}}", "{file}:2: export.p needs a type "),
+        ("metadata: {name: a}\nexport: {p: {type: Power}}", "{file}:2: export.p.type is 'Power'; write package."),
+        ("metadata: {name: a}\nexport:\n  p:", "{file}:3: export.p is empty; write export.p: {{type: package."),
+        ("metadata: {name: a}\nexport:\n  p:\n  type: m.C", "{file}:3: export.p is empty; 'type' beside it belongs"),
+        ("metadata: {name: a}\nexport:\n  type: m.C", "{file}:3: export.type is 'm.C', but 'type' belongs to a driver"),
+        (
+            "metadata: {name: a}\nexport:\n  p:\n    type: m.C\n    cofig: {}",
+            "{file}:5: export.p has an unknown key 'cofig'; did you mean 'config'?",
+        ),
+        (
+            "metadata: {name: a}\nexport: {p: {type: m.C, config: [x]}}",
+            "{file}:2: export.p.config is ['x']; it must be",
+        ),
+        ("metadata: {name: a}\nexport: {p: {ref: 5}}", "{file}:2: export.p.ref is 5; write the path of a driver"),
+        (
+            "metadata: {name: a}\nexport:\n  g:\n    children:\n      p:",
+            "{file}:5: export.g.children.p is empty; write export.g.children.p: ",
+        ),
         ("metadata: {name: a}\n---\nmetadata: {name: a}", "{file}:3: exporter 'a' is already in {file}:1"),
         (
             "metadata: {name: a}\n---\nmetadata: {name: b, namespace: moon}",
@@ -102,3 +128,12 @@ def test_not_text(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LabError, match=r"cannot be read: it is not UTF-8"):
         read_documents([file])
+
+
+def test_keys_of_real_configs(tmp_path: Path) -> None:
+    """What a config of a production lab has, and this lab fills in itself or cannot use, is left out."""
+    file = tmp_path / "lab.yaml"
+    file.write_text("metadata: {name: a}\nendpoint: e\ntoken: t\ntls: {ca: x}\nmotd: Welcome\ndescription: d\n")
+    (document,) = read_documents([file])
+    assert document.left_out == ("endpoint", "token", "tls", "motd")
+    assert set(document.config) == {"apiVersion", "kind", "metadata", "description"}

@@ -18,6 +18,10 @@ from pytest_jumpstarter.lab.exporter import DriverUnusable, import_drivers
         ("jumpstarter_driver_power.nope.Power", "there is no module jumpstarter_driver_power.nope"),
         ("jumpstarter_driver_power.driver.Nope", "module jumpstarter_driver_power.driver has no Nope"),
         (
+            "jumpstarter_driver_power.driver.MockPowr",
+            "module jumpstarter_driver_power.driver has no MockPowr; did you mean MockPower?",
+        ),
+        (
             "drivers_that_do_not_import.Driver",
             "importing drivers_that_do_not_import raises ZeroDivisionError: no relay",
         ),
@@ -33,10 +37,12 @@ def test_unusable(
     (folder / "drivers_that_need_more.py").write_text("import nonesuch_tool")
     monkeypatch.syspath_prepend(folder)
     with pytest.raises(DriverUnusable) as caught:
-        import_drivers(["jumpstarter_driver_power.driver.MockPower", type_])
-    assert str(caught.value) == f"driver {type_}: {words}"
+        import_drivers({"power": "jumpstarter_driver_power.driver.MockPower", "rack.tool": type_})
+    assert str(caught.value) == f"driver 'rack.tool' ({type_}): {words}"
 
 
 def test_usable() -> None:
     """Classes that can be imported are."""
-    import_drivers(["pytest_jumpstarter.lab.board.VirtualBoard", "jumpstarter_driver_power.driver.MockPower"])
+    import_drivers(
+        {"board": "pytest_jumpstarter.lab.board.VirtualBoard", "power": "jumpstarter_driver_power.driver.MockPower"}
+    )

@@ -18,13 +18,13 @@ import pytest
 from jumpstarter_protocol import client_pb2, router_pb2
 
 from pytest_jumpstarter.client.v1 import Client
-from pytest_jumpstarter.errors import ControllerUnreachable, Finality, RequestError, RequestTimeout, TemporaryFailure
+from pytest_jumpstarter.errors import ControllerUnreachable, RequestError, RequestTimeout, TemporaryFailure
 from pytest_jumpstarter.lab import Lab, faults
 from pytest_jumpstarter.lab.weather import WATCHER, Weather
 
 from .peers import Items, ManualExporter, Peer, refusal, wait_for
 
-LAB_FILE = "metadata: {name: solo-1, labels: {kind: solo}}\n"
+LAB_FILE = "metadata: {name: solo-1, labels: {kind: solo}}\n---\nmetadata: {name: solo-2, labels: {kind: other}}\n"
 STARTING = ("UNKNOWN", "oidc: authenticator not initialized")
 
 Order = Callable[[str], str]
@@ -36,7 +36,7 @@ def faulty() -> Iterator[tuple[Lab, Path]]:
     with tempfile.TemporaryDirectory(prefix="pj-") as name:  # short enough for a socket's path
         folder = Path(name)
         (folder / "lab.yaml").write_text(LAB_FILE)
-        with Lab([folder / "lab.yaml"], clients=[WATCHER], arguments=["--faults", name]) as lab:
+        with Lab([folder / "lab.yaml"], clients=[WATCHER, "other"], arguments=["--faults", name]) as lab:
             yield lab, folder
 
 
@@ -163,6 +163,16 @@ class TestFail:
         order(f"fail all INTERNAL no {whom}")
         assert (look(client)[0] == "INTERNAL", report(exporter)[0] == "INTERNAL") == suffering
 
+    def test_by_name(self, order: Order, client: Peer, exporter: ManualExporter) -> None:
+        """Single clients and exporters can be named; all others are left alone, and can be left alone again."""
+        order("fail all INTERNAL no to other")
+        assert (look(client)[0], report(exporter)[0]) == ("OK", "OK")
+        order("fail all INTERNAL no to solo-1,other")
+        assert (look(client)[0], report(exporter)[0]) == ("OK", "INTERNAL")
+        order("fail all UNKNOWN busy to default")
+        order("calm to solo-1,other")
+        assert (look(client)[0], report(exporter)[0]) == ("UNKNOWN", "OK")
+
     def test_calm(self, order: Order, client: Peer) -> None:
         """`calm` ends what has no end of its own."""
         order("fail all UNKNOWN no")
@@ -190,6 +200,12 @@ class TestStart:
         """Where only clients suffer, exporters keep their streams and hear of a lease."""
         order("start times 1")
         assert look(client) == STARTING
+        client.create(selector="kind=solo")
+        assert exporter.status.next().leased
+
+    def test_for_another_exporter(self, order: Order, client: Peer, exporter: ManualExporter) -> None:
+        """Where another exporter is named, this one keeps its streams."""
+        order("start to solo-2")
         client.create(selector="kind=solo")
         assert exporter.status.next().leased
 
@@ -296,6 +312,13 @@ def test_slow(order: Order, client: Peer) -> None:
     assert time.monotonic() - before >= 0.5
 
 
+def test_lose(order: Order, client: Peer) -> None:
+    """`lose`: the call is carried out, but whoever called is not told."""
+    order("lose CreateLease times 1")
+    assert refusal(lambda: client.create("pj-lost", selector="kind=solo")) == ("UNAVAILABLE", "Socket closed")
+    assert client.lease("namespaces/lab/leases/pj-lost").name.endswith("/pj-lost")
+
+
 def test_troubles_add_up(order: Order, client: Peer) -> None:
     """What is slow and fails does both."""
     order("slow GetExporter 0.5s times 1")
@@ -316,6 +339,13 @@ def test_calls_are_counted(order: Order, client: Peer, exporter: ManualExporter)
     assert counted(order, "Exporter", "ReportStatus") == before[1] + 1
 
 
+def test_calls_of_one(order: Order, client: Peer) -> None:
+    """`calls to NAME` tells what this one called."""
+    look(client)
+    assert json.loads(order("calls to other")) == {}
+    assert json.loads(order("calls to default"))["Client"]["GetExporter"] > 0
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -325,7 +355,7 @@ def test_calls_are_counted(order: Order, client: Peer, exporter: ManualExporter)
         ("fail GetLease NOPE no", "'NOPE' is none of OK, CANCELLED"),
         ("fail GetLease UNKNOWN too many words", "fail takes other words than "),
         ("start for ever", "ever"),
-        ("start to nobody", "'nobody' is none of clients, exporters, everyone"),
+        ("start to nobody", "'nobody' is none of clients, exporters, everyone, default"),
         ("start times x", "could not convert"),
         ("token nobody", "there is no such order: token nobody"),
         ('fail GetLease UNKNOWN "no', "No closing quotation"),
@@ -341,7 +371,7 @@ def test_orders_that_are_none(order: Order, command: str, words: str) -> None:
 def test_every_order_is_in_the_table() -> None:
     """The module's docstring has a row for each order."""
     table = set(re.findall(r"^`([a-z-]+)[^`]*`  ", faults.__doc__ or "", re.MULTILINE))
-    assert table == {*Weather.ORDERS, "cut", "router-endpoint", "expire", "token", "clock"}
+    assert table == {*Weather.ORDERS, "cut", "router-endpoint", "expire", "token", "trust", "clock"}
 
 
 @pytest.mark.parametrize(
@@ -362,6 +392,6 @@ def test_our_client_knows_that_it_passes(
         order(command)
         with pytest.raises(kind) as caught:
             client.get_exporter("solo-1", timeout=1.0)
-        assert caught.value.finality is Finality.PASSING
+        assert caught.value.finality == "passing"
         order("calm")
         assert client.get_exporter("solo-1").name == "solo-1"

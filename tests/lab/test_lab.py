@@ -142,12 +142,13 @@ class TestFailure:
         [
             (
                 "jumpstarter_driver_teleport.driver.Teleporter",
-                "driver jumpstarter_driver_teleport.driver.Teleporter: module jumpstarter_driver_teleport is not"
+                "driver 'p' (jumpstarter_driver_teleport.driver.Teleporter): module jumpstarter_driver_teleport is not"
                 " installed; pip install jumpstarter-driver-teleport",
             ),
             (
                 "drivers_for_tests.Broken",
-                "ConnectionRefusedError: no relay at /dev/ttyUSB7 is it plugged in?",
+                "driver 'p' (drivers_for_tests.Broken): ConnectionRefusedError: no relay at /dev/ttyUSB7"
+                " is it plugged in?",
             ),
         ],
     )
@@ -160,7 +161,9 @@ class TestFailure:
         """A driver that does not like its config says so."""
         board = "{type: pytest_jumpstarter.lab.board.VirtualBoard, config: {boot_time: -1}}"
         message = self.refused(lab_file(f"metadata: {{name: a}}\nexport: {{board: {board}}}"))
-        assert message.endswith("exporter a does not start: ValueError: boot_time is -1; it must not be negative")
+        driver = "driver 'board' (pytest_jumpstarter.lab.board.VirtualBoard)"
+        words = "ValueError: boot_time is -1; it must not be negative; check option 'boot_time'; its options: "
+        assert f"exporter a does not start: {driver}: {words}" in message
 
     def test_bad_hook(self, lab_file: Callable[[str], Path]) -> None:
         """A document that Jumpstarter's own reader refuses is refused with its words."""

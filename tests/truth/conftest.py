@@ -32,7 +32,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             exporter_document(f"board-{number}", "kind: dut", VIRTUAL_BOARD + fragile)
             for number in range(1, BOARDS + 1)
         ]
-        broken = exporter_document("hook-1", "board: broken", VIRTUAL_BOARD, HOOKS % "false")
+        broken = exporter_document(
+            "hook-1", "board: broken", VIRTUAL_BOARD, HOOKS % "sleep 0.3; false"
+        )  # time to be heard
         (folder / "lab.yaml").write_text("---\n".join([*boards, broken]))
         with Lab(
             [folder / "lab.yaml"],

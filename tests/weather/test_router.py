@@ -49,20 +49,24 @@ def test_router_away_for_a_moment(boards: FaultyLab, pytester: pytest.Pytester, 
 
 
 def test_router_away_before_a_call(boards: FaultyLab, pytester: pytest.Pytester) -> None:
-    """A call that begins while the router is away waits for it."""
+    """A call that begins while the router is away, and after the break was noticed, waits for the router."""
     pytester.makepyfile(
         """
-        import sys
-        def test_it(dut):
+        import time
+        def test_it(dut, caplog):
+            caplog.set_level("INFO", "jumpstarter.connection")
             print("HOLDING", flush=True)
-            sys.stdin.readline()
+            end = time.monotonic() + 30
+            while "a connection to the exporter broke" not in caplog.text:
+                assert time.monotonic() < end
+                time.sleep(0.01)
             dut.counter.call("count", "once", 0)
         """
     )
     with running(pytester) as process:
         wait_for(process.stdout, "HOLDING")
         boards.order("router for 4s")
-        output = process.communicate("go\n", timeout=60)[0]
+        output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     assert boards.calls == ["once"]
 

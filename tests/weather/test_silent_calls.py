@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from faulty import FaultyLab
+from forwarder import Forwarder
 from runs import frozen, running, until, wait_for
+from standalone import RunningExporter, serving
 
 EXPECT = """
     def test_silent(console):
@@ -57,5 +60,46 @@ def test_silence_for_good(boards: FaultyLab, pytester: pytest.Pytester) -> None:
         with frozen(boards.exporter_process("board-1")):
             output = process.communicate(timeout=60)[0]
     assert process.returncode == 8, output
-    assert "dut: nothing came for" in output
+    assert "dut: a call has waited for" in output
     assert "exporter board-1 has answered nothing for 1" in output
+
+
+def test_without_a_tunnel(running_exporter: RunningExporter, pytester: pytest.Pytester, tmp_path: Path) -> None:
+    """With `--jmp-direct`, too, a call to an exporter that answers nothing for the time to live is a device error."""
+    pytester.makeconftest("from pytest_jumpstarter.leasing.connect import Access\nAccess.ttl = 5.0")
+    pytester.makepyfile(
+        """
+        def test_it(dut):
+            print("HOLDING", flush=True)
+            while True:
+                dut.power.on()
+        """
+    )
+    with (
+        serving(running_exporter, tmp_path, "--tls-grpc-insecure") as address,
+        Forwarder(address) as way,
+        running(pytester, f"--jmp-direct=grpc://{way.endpoint}") as process,
+    ):
+        wait_for(process.stdout, "HOLDING")
+        with frozen(way.pid):
+            output = process.communicate(timeout=60)[0]
+    assert process.returncode == 8, output
+    assert f"exporter {way.endpoint} has answered nothing for" in output
+
+
+SILENT_PRODUCT = """
+    def test_it(console):
+        print("HOLDING", flush=True)
+        console.expect("never", timeout=6)
+"""
+
+
+def test_silent_controller_is_no_excuse(boards: FaultyLab, pytester: pytest.Pytester) -> None:
+    """A console that is silent while the exporter answers is a failure of the product, even without lab controller."""
+    pytester.makepyfile(SILENT_PRODUCT)
+    with running(pytester, "--jmp-ttl=60s") as process:
+        wait_for(process.stdout, "HOLDING")
+        boards.order("silence GetLease,GetExporter for 4s")
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1, output
+    assert "1 failed in" in output

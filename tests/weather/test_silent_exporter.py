@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,6 +17,7 @@ from jumpstarter_driver_composite.driver import Composite
 from standalone import serving_drivers
 
 from pytest_jumpstarter.device import exporter_connection, shared_port
+from pytest_jumpstarter.device.channel_target import ChannelTarget
 from pytest_jumpstarter.device.drivers import DriverPolicy
 from pytest_jumpstarter.device.exporter_connection import ExporterConnection, TlsAdvice
 from pytest_jumpstarter.device.portal import Portal
@@ -58,16 +60,39 @@ def silent(tmp_path: Path) -> Iterator[str]:
         served.result(10)
 
 
+def calls() -> int:
+    """Return the number of calls of `grpc.aio` that exist."""
+    return sum(isinstance(each, grpc.aio.UnaryUnaryCall) for each in gc.get_objects())
+
+
+def test_nothing_goes_on(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a connection that failed, no call is kept: gRPC would go on to connect for it, and write to stderr."""
+    monkeypatch.setattr(exporter_connection, "CONNECT_TIMEOUT", 0.5)
+    portal = Portal()
+    connection = ExporterConnection(portal, DriverPolicy(allow=(), unsafe=True, source="the test"))
+    gc.collect()
+    before = calls()
+    gc.disable()
+    target = ChannelTarget(address=silent, credentials=None, options=())
+    try:
+        with pytest.raises(DeviceUnreachable):
+            connection.open_channel(target, exporter="the exporter", advice=TlsAdvice("", ""))
+        assert calls() == before
+    finally:
+        gc.enable()
+        connection.close()
+        portal.stop()
+
+
 def test_report(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exporter that does not tell its drivers does not answer, and that is what is said."""
     monkeypatch.setattr(exporter_connection, "CONNECT_TIMEOUT", 1.0)
     portal = Portal()
     connection = ExporterConnection(portal, DriverPolicy(allow=(), unsafe=True, source="the test"))
+    target = ChannelTarget(address=silent, credentials=None, options=())
     try:
         with pytest.raises(DeviceUnreachable, match=r"^the exporter does not answer within 1s$"):
-            connection.open_channel(
-                lambda: grpc.aio.insecure_channel(silent), exporter="the exporter", advice=TlsAdvice("", "")
-            )
+            connection.open_channel(target, exporter="the exporter", advice=TlsAdvice("", ""))
     finally:
         connection.close()
         portal.stop()

@@ -8,9 +8,11 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
             print(exporter.name, exporter.status)
 
 - `config` finds the client config; `config_table` reads its fields from file and environment.
-- `tls` and `controller_connection` connect to the lab controller. `token` reads a token's expiry; `secret` hides it.
+- `renewal` replaces an expired token: `config_file` reads and writes the file, `oidc` asks the identity provider.
+- `tls` and `controller_connection` connect to the lab controller. `token` reads what a token says; `secret` hides it.
 - `service` reads what the service offers from its descriptors.
 - `request` checks a call before it is sent: `build` makes its message, `rules` compares it with the service's rules.
+  `transcoding` has its HTTP form.
 - `response` is the answer to a call; `failures` maps its status to an error class.
 - `facts` has leases and exporters as Python types.
 - `lease_creation` creates a lease exactly once, even if the answer is lost.
@@ -24,6 +26,7 @@ from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.service import Field, Method, Methods
 from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
+from pytest_jumpstarter.client.v1.transcoding import HttpForm
 
 __all__ = [
     "Client",
@@ -31,6 +34,7 @@ __all__ = [
     "Condition",
     "Exporter",
     "Field",
+    "HttpForm",
     "Lease",
     "Method",
     "Methods",

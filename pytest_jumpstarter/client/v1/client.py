@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +18,16 @@ from pytest_jumpstarter.client.v1.facts import Exporter, Lease, RotatedToken, Ro
 from pytest_jumpstarter.client.v1.failures import find_failure, may_pass
 from pytest_jumpstarter.client.v1.lease_creation import LeaseCreation
 from pytest_jumpstarter.client.v1.request import Request
-from pytest_jumpstarter.client.v1.response import Response
+from pytest_jumpstarter.client.v1.response import NotRenewed, Response
 from pytest_jumpstarter.client.v1.secret import Token
-from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, methods
+from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, http_form, methods
 from pytest_jumpstarter.client.v1.tls import Tls
 from pytest_jumpstarter.errors import (
-    Finality,
     MethodUnavailable,
     StatusError,
     TokenExpired,
 )
+from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.selector import Selector
 
 MOST_PAGES = 10_000
@@ -55,7 +56,8 @@ class Client:
 
     Attributes:
         grpc_options: As given.
-        renew: Called for a new token when the lab controller says that the token has expired; None: not called.
+        renew: Called for a new token when the lab controller says that the token has expired; it returns None, or why,
+            if there is none. None: not called.
         config: The client config that `from_config` used; None if the client was made otherwise.
         has_answered: Whether the lab controller has answered a request; trouble on the way is no answer.
     """
@@ -80,9 +82,10 @@ class Client:
         self.tls = Tls(ca=ca, insecure=insecure_tls)
         self.grpc_options = dict(grpc_options or {})
         self.timeout = timeout
-        self.renew: Callable[[], str | None] | None = None
+        self.renew: Callable[[], str | NotRenewed | None] | None = None
         self.config: ClientConfig | None = None
         self.has_answered = False
+        self._renewing = threading.Lock()
         self._connection = ControllerConnection(
             endpoint,
             token=token,
@@ -143,25 +146,31 @@ class Client:
         """
         token = self.token
         response = self._send(request)
-        if _has_expired(response) and self._has_other_token(token):
-            response = self._send(request)
-        self.has_answered = self.has_answered or response.finality is Finality.FINAL
+        if _has_expired(response):
+            other = self._other_token(token)
+            response = self._send(request) if isinstance(other, str) else replace(response, not_renewed=other)
+        self.has_answered = self.has_answered or response.finality == "final"
         return response
 
-    def _has_other_token(self, expired: str) -> bool:
-        if self.renew is not None and self.token == expired and (token := self.renew()) is not None:
-            self.token = token
-        return self.token != expired
+    def _other_token(self, expired: str) -> str | NotRenewed | None:
+        """Return a token other than the expired one, or why there is none; other threads may need one too."""
+        with self._renewing:
+            if self.token == expired and self.renew is not None:
+                found = self.renew()
+                if not isinstance(found, str):
+                    return found
+                self.token = found
+            return self.token if self.token != expired else None
 
     def _send(self, request: Request) -> Response:
-        deadline = time.monotonic() + self._timeout(request)
+        deadline = real_time.monotonic() + self._timeout(request)
         response = self._connection.call(request, timeout=self._timeout(request))
         for pause in _READ_PAUSES if _is_read(request) else ():
-            if not may_pass(response.code, response.details) or time.monotonic() + pause >= deadline:
+            if not may_pass(response.code, response.details) or real_time.monotonic() + pause >= deadline:
                 break
             if self._connection.wait_closed(pause):
                 break
-            response = self._connection.call(request, timeout=deadline - time.monotonic())
+            response = self._connection.call(request, timeout=deadline - real_time.monotonic())
         return response
 
     def get_exporter(self, name: str, *, timeout: float | None = None) -> Exporter:
@@ -238,7 +247,7 @@ class Client:
 
         Args:
             lease_id: The name of the lease; it must never have been used before.
-            selector: Labels of the exporter; this or `exporter_name`.
+            selector: Labels of the exporter, in any form; it is sent in the canonical one. This or `exporter_name`.
             exporter_name: The name of the exporter.
             duration: Seconds the lease lasts after it became Ready.
             begin_time: The lease begins at this time or later.
@@ -250,8 +259,10 @@ class Client:
 
         Raises:
             AlreadyExists: `lease_id` was used before, or belongs to another client.
+            SelectorError: `selector` is not a selector.
         """
-        lease: dict[str, Any] = {"selector": selector, "exporter_name": exporter_name, "duration": duration}
+        canonical = str(Selector.parse(selector)) if selector else None
+        lease: dict[str, Any] = {"selector": canonical, "exporter_name": exporter_name, "duration": duration}
         lease |= {"begin_time": begin_time, "end_time": end_time}
         for name, value in (("tags", tags), ("context", context)):
             if value and self.supports(f"Lease.{name}"):
@@ -318,6 +329,10 @@ class Client:
             self._do("Dial", {"lease_name": lease.removeprefix(f"{self._parent}/leases/")}, timeout)
         )
 
+    def renew_connection(self) -> None:
+        """Connect anew for later calls; call this in another thread after a signal that may have interrupted a call."""
+        self._connection.renew()
+
     def close(self) -> None:
         """Close the channel; running calls are cancelled, later ones raise an error."""
         self._connection.close()
@@ -376,7 +391,8 @@ class Client:
 
 def _is_read(request: Request) -> bool:
     """Return whether a request only reads: its HTTP form is a GET."""
-    return request.http is not None and request.http[0] == "GET"
+    form = http_form(request.descriptor)
+    return form is not None and form[0] == "GET"
 
 
 def _has_expired(response: Response) -> bool:

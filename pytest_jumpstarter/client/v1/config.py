@@ -20,7 +20,10 @@ from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
 from pytest_jumpstarter.errors import ClientConfigError, ClientConfigMissing
 
-_INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
+INSECURE_VARIABLES = ("JUMPSTARTER_GRPC_INSECURE", "JMP_GRPC_INSECURE")
+"""Variables that are 1 to do without the check of certificates, or without TLS."""
+
+_UNREAD = "JMP_CLIENT_CONFIG"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,8 @@ class ClientConfig:
 
     endpoint: str
     token: str = field(repr=False)
+    refresh_token: str | None = field(default=None, repr=False)
+    """What gets the next token from the identity provider, as `jmp login` stores it."""
     namespace: str
     name: str
     tls: Tls = field(default_factory=Tls)
@@ -44,6 +49,8 @@ class ClientConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "token", Token(self.token))
+        if self.refresh_token is not None:
+            object.__setattr__(self, "refresh_token", Token(self.refresh_token))
 
     @classmethod
     def load(cls, source: str | Path | None = None, *, environ: Mapping[str, str] | None = None) -> Self:
@@ -69,15 +76,6 @@ class ClientConfig:
             path, words = _current(variables)
         return cls._from(ConfigTable(read_yaml(path, "ClientConfig"), variables, str(path)), words, path)
 
-    def read_token(self) -> str | None:
-        """Return the token that the file has now; None without a file, or while it is being written."""
-        if self.path is None:
-            return None
-        try:
-            return type(self).load(self.path).token
-        except ClientConfigError:
-            return None
-
     @classmethod
     def _from(cls, table: ConfigTable, source: str, path: Path | None) -> Self:
         metadata, drivers = table.section("metadata"), table.section("drivers")
@@ -85,6 +83,7 @@ class ClientConfig:
         config = cls(
             endpoint=table.text("endpoint"),
             token=table.secret("token"),
+            refresh_token=table.secret("refresh_token") if table.is_filled("refresh_token") else None,
             namespace=metadata.text("namespace"),
             name=metadata.text("name"),
             tls=_tls(table),
@@ -130,6 +129,7 @@ def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
     user_config = config_home(environ) / "config.yaml"
     ways = (
         f"name a client config, set JMP_ENDPOINT, JMP_TOKEN, JMP_NAMESPACE and JMP_NAME, or log in; {_known(environ)}"
+        f"{_unread(environ)}"
     )
     if not user_config.exists():
         raise ClientConfigMissing(f"no client config: {user_config} does not exist; {ways}")
@@ -140,7 +140,12 @@ def _current(environ: Mapping[str, str]) -> tuple[Path, str]:
     path = config_home(environ) / "clients" / f"{alias}.yaml"
     if not path.exists():
         raise ClientConfigError(f"current-client of {user_config} is {alias!r}, but {path} does not exist; {ways}")
-    return path, f"client config {path} (current client)"
+    return path, f"client config {path} (current client{_unread(environ)})"
+
+
+def _unread(environ: Mapping[str, str]) -> str:
+    """Return a note on a variable that Jumpstarter documents but does not read, if it is set."""
+    return f"; {_UNREAD} is not read, by jmp neither" if environ.get(_UNREAD) else ""
 
 
 def _known(environ: Mapping[str, str]) -> str:
@@ -152,7 +157,7 @@ def _known(environ: Mapping[str, str]) -> str:
 
 def _tls(table: ConfigTable) -> Tls:
     section = table.section("tls")
-    forced = any(table.environ.get(name) == "1" for name in _INSECURE_VARIABLES)
+    forced = any(table.environ.get(name) == "1" for name in INSECURE_VARIABLES)
     return Tls(ca=section.pem("ca"), insecure=section.flag("insecure") or forced)
 
 

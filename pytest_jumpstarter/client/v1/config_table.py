@@ -74,6 +74,8 @@ def _parse(path: Path) -> Any:
         raise ClientConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise ClientConfigError(f"{path} is not YAML: it is not text in UTF-8") from None  # its cause quotes the file
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a date that is none
+        raise ClientConfigError(f"{path} is not YAML: {type(error).__name__}") from None
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -112,6 +114,10 @@ class ConfigTable:
         """Return whether the field is set, even to nothing."""
         return name in self.fields or self._setting(name) is not None
 
+    def is_filled(self, name: str) -> bool:
+        """Return whether the field is set to something."""
+        return self._value(name) not in (None, "")
+
     def text(self, name: str) -> str:
         """Return a required text."""
         value = self._value(name)
@@ -119,7 +125,7 @@ class ConfigTable:
             raise self._wrong(name, value, "text")
         if not value:
             raise self._missing(name)
-        return value
+        return str(value)  # what comes from the environment is hidden, but this is no secret
 
     def secret(self, name: str) -> Token:
         """Return a required token: printable ASCII without spaces, as HTTP demands."""

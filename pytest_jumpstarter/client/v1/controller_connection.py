@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -13,8 +12,9 @@ from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.client.v1.secret import Secret, Token
 from pytest_jumpstarter.client.v1.service import grpc_path, message_class
-from pytest_jumpstarter.client.v1.tls import Proxy, Tls, channel_options
-from pytest_jumpstarter.errors import ClientConfigError
+from pytest_jumpstarter.client.v1.tls import UNTRUSTED, Proxy, Tls, channel_options, first_certificate
+from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
+from pytest_jumpstarter.host import real_time
 
 
 class ControllerConnection:
@@ -48,7 +48,9 @@ class ControllerConnection:
         self._options = channel_options(endpoint, grpc_options=grpc_options)
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
+        self._interrupted: list[grpc.Channel] = []  # kept, so that they are not closed
         self._proxy: Proxy | None = None
+        self._roots: bytes | None = None
         self._closed = threading.Event()
 
     @property
@@ -68,21 +70,34 @@ class ControllerConnection:
         """
         Send a request once and return the answer, whatever its status.
 
+        With insecure TLS, a certificate that the server has renewed is trusted too.
+
         Raises:
             ControllerUnreachable: Insecure TLS was asked for, and the server sends no certificate.
         """
-        method = self._open(timeout).unary_unary(
+        channel = self._open(timeout)
+        response = self._send(channel, request, timeout)
+        left = timeout - response.elapsed
+        if self._tls.insecure and UNTRUSTED in response.details and left > 0 and self._is_renewed(channel, left):
+            return self._send(self._open(left), request, left)
+        return response
+
+    def _send(self, channel: grpc.Channel, request: Request, timeout: float) -> Response:
+        method = channel.unary_unary(
             grpc_path(request.descriptor),
             request_serializer=message_class(request.descriptor.input_type).SerializeToString,
             response_deserializer=message_class(request.descriptor.output_type).FromString,
         )
         token = self.token
         headers = (*self._identity, *request.headers.items(), ("authorization", Secret(f"Bearer {token}")))
-        start = time.monotonic()
+        start = real_time.monotonic()
         try:
             body, call = method.with_call(request.body, timeout=timeout, metadata=headers)
         except grpc.RpcError as error:
             body, call = None, cast(grpc.Call, error)  # a channel raises the call itself as the error
+        except BaseException:
+            self._give_up(channel)
+            raise
         return Response(
             request=request,
             endpoint=self.endpoint,
@@ -91,7 +106,7 @@ class ControllerConnection:
             headers=_mapping(call.initial_metadata()),
             trailers=_mapping(call.trailing_metadata()),
             body=body,
-            elapsed=time.monotonic() - start,
+            elapsed=real_time.monotonic() - start,
             proxy=self._proxy,
             source=self.source,
         )
@@ -99,6 +114,41 @@ class ControllerConnection:
     def wait_closed(self, timeout: float) -> bool:
         """Wait `timeout` seconds, or until the connection is closed; return whether it was closed."""
         return self._closed.wait(timeout)
+
+    def renew(self) -> None:
+        """
+        Use another channel for later calls, because a call in another thread may be interrupted.
+
+        If a signal handler raises an exception during a call, gRPC may keep a lock of the channel: then all later calls
+        would hang, and so would closing it.
+        """
+        with self._lock:
+            channel = self._channel
+        if channel is not None:
+            self._give_up(channel)
+
+    def _is_renewed(self, channel: grpc.Channel, timeout: float) -> bool:
+        """Return whether the server has another certificate than the one that `channel` trusts; give that up if so."""
+        try:
+            certificate = first_certificate(self.endpoint, min(timeout, 5.0))
+        except ControllerUnreachable:
+            return False
+        with self._lock:
+            if self._closed.is_set():
+                return False
+            if self._channel is not channel:
+                return True  # another thread gave it up
+            if certificate == self._roots:
+                return False
+        self._give_up(channel)
+        return True
+
+    def _give_up(self, channel: grpc.Channel) -> None:
+        """Do not use a channel again, and do not close it; see `renew`."""
+        with self._lock:
+            self._interrupted.append(channel)
+            if self._channel is channel:
+                self._channel = None
 
     def close(self) -> None:
         """Cancel running calls; later calls raise an error."""
@@ -114,7 +164,8 @@ class ControllerConnection:
                 raise RuntimeError("the client is closed")
             if self._channel is None:
                 self._proxy = Proxy.in_force(self.endpoint)
-                credentials = self._tls.credentials(self.endpoint, timeout=min(timeout, 5.0))
+                self._roots = self._tls.roots(self.endpoint, timeout=min(timeout, 5.0))
+                credentials = grpc.ssl_channel_credentials(self._roots)
                 self._channel = grpc.secure_channel(self.endpoint, credentials, options=self._options)
             return self._channel
 

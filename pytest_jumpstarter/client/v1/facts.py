@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Self
 
 from google.protobuf.message import Message
-from jumpstarter_protocol.jumpstarter.v1 import common_pb2
+from jumpstarter_protocol import client_pb2
 
 from pytest_jumpstarter.client.v1.secret import Secret, Token
 
 _ENDING = ("Invalid", "Unsatisfiable")
+_NANOS = 10**9
+_LONGEST = 2**63 / _NANOS  # seconds; Go counts a duration in nanoseconds
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = (int((year - _EPOCH).total_seconds()) for year in (_EPOCH.replace(year=1), _EPOCH.replace(year=9999)))
 
 
 def short_name(resource_name: str) -> str:
@@ -180,8 +185,16 @@ def _split(resource_name: str) -> tuple[str, str]:
 
 
 def _status(number: int) -> str:
-    value = common_pb2.ExporterStatus.DESCRIPTOR.values_by_number.get(number)
-    return value.name.removeprefix("EXPORTER_STATUS_") if value else f"STATUS_{number}"  # from a newer lab controller
+    names = value_names(client_pb2.Exporter, "status", prefix="EXPORTER_STATUS_")
+    return names.get(number, f"STATUS_{number}")  # a number without a name is from a newer lab controller
+
+
+@cache
+def value_names(message: type[Message], field: str, *, prefix: str) -> Mapping[int, str]:
+    """Return the names of the values of an enum field by their numbers, without `prefix`."""
+    enum = message.DESCRIPTOR.fields_by_name[field].enum_type
+    assert enum is not None  # it is a field of an enum
+    return {value.number: value.name.removeprefix(prefix) for value in enum.values}
 
 
 def _has(message: Message, name: str) -> bool:
@@ -190,17 +203,19 @@ def _has(message: Message, name: str) -> bool:
 
 
 def _seconds(message: Any, name: str) -> float | None:
+    """Return a duration in seconds; None if it is absent, negative, or longer than Go knows durations."""
     value = getattr(message, name)
-    return value.seconds + value.nanos / 1e9 if message.HasField(name) else None
+    seconds = float(value.seconds + value.nanos / 1e9)
+    return seconds if message.HasField(name) and 0.0 <= seconds <= _LONGEST else None
 
 
 def _time(message: Any, name: str) -> datetime | None:
-    return _datetime(getattr(message, name)) if message.HasField(name) else None
-
-
-def _datetime(stamp: Any) -> datetime:
-    moment: datetime = stamp.ToDatetime(tzinfo=UTC)
-    return moment
+    """Return a time; one that Python cannot express is its first or last one."""
+    if not message.HasField(name):
+        return None
+    stamp = getattr(message, name)
+    offset = min(max(stamp.seconds, _FIRST), _LAST)
+    return _EPOCH + timedelta(seconds=offset, microseconds=min(max(stamp.nanos, 0), _NANOS - 1) // 1000)
 
 
 def _conditions(message: Any) -> list[Condition]:

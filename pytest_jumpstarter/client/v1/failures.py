@@ -7,11 +7,11 @@ first row that matches counts; each code has a last row without a text.
 The finality of a row says whether the same request may be answered differently if it is sent again:
 
 ========  =====================================================================================================
-FINAL     the object does not exist, the lease has ended, or the request is wrong
-REFUSAL   every refusal of a token or a permission: counts if a second attempt is refused too
-SETUP     the address or the certificates are wrong: final, unless there was an answer before
-PASSING   a restart; Kubernetes or etcd busy or not reachable; a slow network; an exporter that is not ready yet
-UNKNOWN   every text that this table does not have, and those that may be either
+final     the object does not exist, the lease has ended, or the request is wrong
+refusal   every refusal of a token or a permission: counts if a second attempt is refused too
+setup     the address or the certificates are wrong: final, unless there was an answer before
+passing   a restart; Kubernetes or etcd busy or not reachable; a slow network; an exporter that is not ready yet
+unknown   every text that this table does not have, and those that may be either
 ========  =====================================================================================================
 
 Texts that quote the request (a name, a selector) are matched from their start or to their end, and come before the
@@ -66,7 +66,6 @@ class Failure:
 
 _UNAVAILABLE, _UNKNOWN, _INTERNAL = StatusCode.UNAVAILABLE, StatusCode.UNKNOWN, StatusCode.INTERNAL
 _EXHAUSTED, _PRECONDITION = StatusCode.RESOURCE_EXHAUSTED, StatusCode.FAILED_PRECONDITION
-_FINAL, _REFUSAL, _SETUP, _PASSING = Finality.FINAL, Finality.REFUSAL, Finality.SETUP, Finality.PASSING
 
 _NEW_TOKEN = "run `jmp login`, or put a new token where it came from: {source}"
 _CHECK_CLIENT = "check namespace, name and token in {source}"
@@ -88,78 +87,84 @@ def _http(text: str, finality: Finality, what: str, advice: str) -> tuple[Failur
 def _temporary(text: str, what: str) -> tuple[Failure, ...]:
     """Return rows for a failure of what the lab controller depends on, whose text it passes on."""
     codes = (_UNKNOWN, _INTERNAL, StatusCode.ABORTED, _EXHAUSTED)
-    return tuple(Failure(code, text, TemporaryFailure, _PASSING, what, _TRY_LATER) for code in codes)
+    return tuple(Failure(code, text, TemporaryFailure, "passing", what, _TRY_LATER) for code in codes)
 
 
 FAILURES: tuple[Failure, ...] = (
     # No connection: the texts are gRPC's.
     _unreachable(
         r"Hostname Verification Check failed|is not in peer certificate",
-        _SETUP,
+        "setup",
         "its TLS certificate is for another host than {host}",
         "use the host name of the certificate in the endpoint in {source}, or have {host} added to the certificate",
     ),
     _unreachable(
         r"CERTIFICATE_VERIFY_FAILED",
-        _SETUP,
+        "setup",
         "its TLS certificate is not trusted",
         "put the certificate of its CA into tls.ca of {source}",
     ),
     _unreachable(
         r"WRONG_VERSION_NUMBER",
-        _SETUP,
+        "setup",
         "the server at this address does not use TLS",
         "check host and port of the endpoint in {source}",
     ),
     _unreachable(
+        r"missing selected ALPN property",
+        "setup",
+        "another server than the lab controller answers at this address",
+        "check the endpoint in {source}",
+    ),
+    _unreachable(
         r"Failed to create security handshaker",
-        _FINAL,
+        "final",
         "the configured CA certificate is broken",
         "check tls.ca in {source}",
     ),
     _unreachable(
         r"(?i)(tls|ssl) handshake failed|handshake shutdown|Custom verification check",
-        _SETUP,
+        "setup",
         "the TLS handshake failed",
         "check host, port and tls.ca in {source}",
     ),
     _unreachable(
-        r"(?i)domain name not found|name or service not known|nodename nor servname",
-        _SETUP,
+        r"(?i)domain name not found|misformatted domain name|name or service not known|nodename nor servname",
+        "setup",
         "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
     _unreachable(
         r"(?i)errors resolving|DNS resolution failed|name resolution",
-        _PASSING,
+        "passing",
         "the host name {target} cannot be resolved",
         "check the endpoint in {source}, and this machine's DNS",
     ),
     _unreachable(
         r"(?i)connection refused",
-        _PASSING,
+        "passing",
         "the connection was refused",
         "check that the lab controller runs, and host and port of the endpoint in {source}",
     ),
     _unreachable(
         r"HTTP proxy returned response code (408|429|5\d\d)",
-        _PASSING,
+        "passing",
         "the proxy cannot connect at the moment",
     ),
     _unreachable(
         r"HTTP proxy returned response code",
-        _SETUP,
+        "setup",
         "the proxy does not let the connection through",
     ),
     *_http(
         r"http2 header with status: (408|429|5\d\d)",
-        _PASSING,
+        "passing",
         "the proxy in front of the lab controller cannot reach it at the moment",
         _CHECK_RUNS,
     ),
     *_http(
         r"http2 header with status: ",
-        _SETUP,
+        "setup",
         "another server than the lab controller answers at this address",
         "check the endpoint in {source}",
     ),
@@ -168,25 +173,25 @@ FAILURES: tuple[Failure, ...] = (
         _UNAVAILABLE,
         r"is not listening on lease",
         NotReady,
-        _PASSING,
+        "passing",
         "the exporter does not listen for this lease yet",
     ),
     _unreachable(
         r"(?i)failed to connect|no route to host|network is unreachable|socket closed|connection reset|timed out",
-        _PASSING,
+        "passing",
         "the connection failed",
         _CHECK_RUNS,
     ),
-    Failure(_EXHAUSTED, r"listener buffer full", NotReady, _PASSING, "the exporter has too many connections waiting"),
-    Failure(_PRECONDITION, r"is offline", NotReady, _FINAL, "the exporter is offline"),
-    Failure(_PRECONDITION, r"hook failed", NotReady, _FINAL, "a hook of the exporter failed"),
-    Failure(_PRECONDITION, r"not ready", NotReady, _PASSING, "the exporter is not ready yet"),
+    Failure(_EXHAUSTED, r"listener buffer full", NotReady, "passing", "the exporter has too many connections waiting"),
+    Failure(_PRECONDITION, r"is offline", NotReady, "final", "the exporter is offline"),
+    Failure(_PRECONDITION, r"hook failed", NotReady, "final", "a hook of the exporter failed"),
+    Failure(_PRECONDITION, r"not ready", NotReady, "passing", "the exporter is not ready yet"),
     # The request itself, in texts that quote it.
     Failure(
         _UNKNOWN,
         r'^(client|exporter) \S+: (\S+ ".*" not found$|an empty namespace )',
         AuthenticationError,
-        _REFUSAL,
+        "refusal",
         "the lab has no such client",
         _CHECK_CLIENT,
     ),
@@ -194,7 +199,7 @@ FAILURES: tuple[Failure, ...] = (
         _UNKNOWN,
         r'^(target client not found: )?\w+\.jumpstarter\.dev ".*" not found$',
         NotFound,
-        _FINAL,
+        "final",
         "there is no such object in the lab",
     ),
     Failure(
@@ -203,7 +208,7 @@ FAILURES: tuple[Failure, ...] = (
         r"|invalid selector: |(failed to parse label selector: |invalid continue token: |unable to parse requirement: )"
         r"|found '.*', expected: )|denied request: |etcdserver: request is too large",
         InvalidArgument,
-        _FINAL,
+        "final",
         "the lab controller refuses the request",
     ),
     # Temporary failures of what the lab controller depends on.
@@ -233,20 +238,20 @@ FAILURES: tuple[Failure, ...] = (
         _UNKNOWN,
         r"x509: ",
         StatusError,
-        Finality.UNKNOWN,
+        "unknown",
         "the lab controller does not trust its Kubernetes API",
         _TRY_LATER,
     ),
     # Authentication.
     Failure(
-        _UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, _REFUSAL, "the token has expired", _NEW_TOKEN
+        _UNKNOWN, r"(?i)token.*expired|expired.*token", TokenExpired, "refusal", "the token has expired", _NEW_TOKEN
     ),
-    Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, _REFUSAL, "the token has expired", _NEW_TOKEN),
+    Failure(StatusCode.UNAUTHENTICATED, r"(?i)expired", TokenExpired, "refusal", "the token has expired", _NEW_TOKEN),
     Failure(
         _UNKNOWN,
         r"(?i)failed to authenticate|oidc: |malformed jwt|failed to verify|invalid bearer token",
         AuthenticationError,
-        _REFUSAL,
+        "refusal",
         "the token is not accepted",
         _NEW_TOKEN,
     ),
@@ -254,7 +259,7 @@ FAILURES: tuple[Failure, ...] = (
         StatusCode.PERMISSION_DENIED,
         r"^permission denied( for (client|exporter) \S+)?$",
         AuthenticationError,
-        _REFUSAL,
+        "refusal",
         "the token belongs to another client",
         _CHECK_CLIENT,
     ),
@@ -262,26 +267,26 @@ FAILURES: tuple[Failure, ...] = (
         StatusCode.INVALID_ARGUMENT,
         r"(?i)(missing|multiple) metadata|object kind mismatch|resource name (mismatch|required)|authorization header",
         AuthenticationError,
-        _REFUSAL,
+        "refusal",
         "the lab controller does not recognise this client",
         _CHECK_CLIENT,
     ),
     # The request itself.
-    Failure(_UNKNOWN, r"already exists", AlreadyExists, _FINAL, "the name is already used"),
-    Failure(_PRECONDITION, r"already been released", AlreadyReleased, _FINAL, "it was already released"),
+    Failure(_UNKNOWN, r"already exists", AlreadyExists, "final", "the name is already used"),
+    Failure(_PRECONDITION, r"already been released", AlreadyReleased, "final", "it was already released"),
     Failure(
         _UNKNOWN,
         r'\w+\.jumpstarter\.dev ".*" not found|^(lease|exporter|client) \S+ not found',
         NotFound,
-        _FINAL,
+        "final",
         "there is no such object in the lab",
     ),
-    Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, _REFUSAL, "it belongs to another client"),
+    Failure(_UNKNOWN, r"(?i)permission denied", PermissionDenied, "refusal", "it belongs to another client"),
     Failure(
         StatusCode.PERMISSION_DENIED,
         r"namespace mismatch",
         PermissionDenied,
-        _REFUSAL,
+        "refusal",
         "it is in another namespace",
         _CHECK_CLIENT,
     ),
@@ -289,14 +294,14 @@ FAILURES: tuple[Failure, ...] = (
         _UNKNOWN,
         r"lease not active|no router available",
         NotReady,
-        _PASSING,
+        "passing",
         "the lease is not in the state that this call needs",
     ),
     Failure(
         _UNKNOWN,
         r"has not started yet|has already started|has already ended",
         NotReady,
-        _FINAL,
+        "final",
         "the lease is not in the state that this call needs",
     ),
     Failure(
@@ -304,58 +309,56 @@ FAILURES: tuple[Failure, ...] = (
         r"(?i)duration (is required|must be|conflicts)|cannot transfer|empty lease name|label selector operator"
         r"|resource name may not be empty|is invalid:",
         InvalidArgument,
-        _FINAL,
+        "final",
         "the lab controller refuses the request",
     ),
-    Failure(
-        _INTERNAL, r"error unmarshalling request", InvalidArgument, _FINAL, "the lab controller cannot read the request"
-    ),
+    Failure(_INTERNAL, r"error unmarshalling", InvalidArgument, "final", "the lab controller cannot read the request"),
     Failure(
         _EXHAUSTED,
         r"larger than max|metadata size exceeds",
         InvalidArgument,
-        _FINAL,
+        "final",
         "the request is too large for the lab controller",
     ),
     # By code alone.
-    Failure(StatusCode.CANCELLED, None, TransportError, _PASSING, "the call was cancelled"),
-    Failure(_UNKNOWN, None, StatusError, Finality.UNKNOWN, "the lab controller failed", _TRY_LATER),
-    Failure(StatusCode.INVALID_ARGUMENT, None, InvalidArgument, _FINAL, "the lab controller refuses the request"),
+    Failure(StatusCode.CANCELLED, None, TransportError, "passing", "the call was cancelled"),
+    Failure(_UNKNOWN, None, StatusError, "unknown", "the lab controller failed", _TRY_LATER),
+    Failure(StatusCode.INVALID_ARGUMENT, None, InvalidArgument, "final", "the lab controller refuses the request"),
     Failure(
         StatusCode.DEADLINE_EXCEEDED,
         None,
         RequestTimeout,
-        _PASSING,
+        "passing",
         "no answer in time",
         f"{_CHECK_RUNS}; or give the call a longer timeout",
     ),
-    Failure(StatusCode.NOT_FOUND, None, NotFound, _FINAL, "there is no such object in the lab"),
-    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, _FINAL, "the name is already used"),
+    Failure(StatusCode.NOT_FOUND, None, NotFound, "final", "there is no such object in the lab"),
+    Failure(StatusCode.ALREADY_EXISTS, None, AlreadyExists, "final", "the name is already used"),
     Failure(
-        StatusCode.PERMISSION_DENIED, None, PermissionDenied, _REFUSAL, "the client has no permission", _CHECK_CLIENT
+        StatusCode.PERMISSION_DENIED, None, PermissionDenied, "refusal", "the client has no permission", _CHECK_CLIENT
     ),
-    Failure(_EXHAUSTED, None, TemporaryFailure, _PASSING, "a limit was reached", _TRY_LATER),
+    Failure(_EXHAUSTED, None, TemporaryFailure, "passing", "a limit was reached", _TRY_LATER),
     Failure(
         _PRECONDITION,
         None,
         NotReady,
-        Finality.UNKNOWN,
+        "unknown",
         "the lease or exporter is not in the state that this call needs",
     ),
-    Failure(StatusCode.ABORTED, None, TemporaryFailure, _PASSING, "the lab controller aborted the call", _TRY_LATER),
-    Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, _FINAL, "the lab controller refuses a value"),
+    Failure(StatusCode.ABORTED, None, TemporaryFailure, "passing", "the lab controller aborted the call", _TRY_LATER),
+    Failure(StatusCode.OUT_OF_RANGE, None, InvalidArgument, "final", "the lab controller refuses a value"),
     Failure(
         StatusCode.UNIMPLEMENTED,
         None,
         MethodUnavailable,
-        _FINAL,
+        "final",
         "the lab controller does not have this method",
         "it may be older than Jumpstarter 0.9, or the endpoint may be another server: check it in {source}",
     ),
-    Failure(_INTERNAL, None, StatusError, Finality.UNKNOWN, "the lab controller failed", _TRY_LATER),
-    _unreachable(None, _PASSING, "the lab controller is unavailable", _TRY_LATER),
-    Failure(StatusCode.DATA_LOSS, None, StatusError, Finality.UNKNOWN, "the lab controller lost data", _TRY_LATER),
-    Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, _REFUSAL, "the token is not accepted", _NEW_TOKEN),
+    Failure(_INTERNAL, None, StatusError, "unknown", "the lab controller failed", _TRY_LATER),
+    _unreachable(None, "passing", "the lab controller is unavailable", _TRY_LATER),
+    Failure(StatusCode.DATA_LOSS, None, StatusError, "unknown", "the lab controller lost data", _TRY_LATER),
+    Failure(StatusCode.UNAUTHENTICATED, None, AuthenticationError, "refusal", "the token is not accepted", _NEW_TOKEN),
 )
 
 # gRPC's texts if there was no connection, so that the request was not sent.
@@ -389,4 +392,4 @@ def may_pass(code: StatusCode, details: str) -> bool:
     """Return whether trying a read again at once may help."""
     if code is StatusCode.OK or code in _NOT_AT_ONCE:
         return False
-    return find_failure(code, details).finality is Finality.PASSING
+    return find_failure(code, details).finality == "passing"

@@ -6,7 +6,6 @@ Every try has the same lease id, so that there can be no second lease. GetLease 
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from grpc import StatusCode
@@ -16,6 +15,7 @@ from pytest_jumpstarter.client.v1.facts import Lease
 from pytest_jumpstarter.client.v1.request import Request
 from pytest_jumpstarter.client.v1.response import Response
 from pytest_jumpstarter.errors import AlreadyExists, NotFound, StatusError, TransportError
+from pytest_jumpstarter.host import real_time
 
 if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1.client import Client
@@ -40,14 +40,14 @@ class LeaseCreation:
             timeout: Seconds to find out, after the first try has failed.
         """
         first = response = self._client.send(request)
-        deadline = time.monotonic() + timeout
+        deadline = real_time.monotonic() + timeout
         for pause in _PAUSES:
-            left = deadline - time.monotonic() - pause
+            left = deadline - real_time.monotonic() - pause
             if _is_settled(response, first) or left <= 0 or self._connection.wait_closed(pause):
                 break
             if (found := self._find(name, timeout=left)) is not None:
                 return self._ours(found, response)
-            response = self._connection.call(request, timeout=max(deadline - time.monotonic(), 0.1))
+            response = self._connection.call(request, timeout=max(deadline - real_time.monotonic(), 0.1))
         if _is_settled(response, first):
             return Lease.from_message(response.raise_for_status().body)
         error = first.error()

@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 
 from pytest_jumpstarter.client.v1.build import build, did_you_mean
 from pytest_jumpstarter.client.v1.rules import check
-from pytest_jumpstarter.client.v1.service import SINCE, descriptors, fill_path, http_form, message_class, path_variables
+from pytest_jumpstarter.client.v1.service import SINCE, descriptors, message_class
+from pytest_jumpstarter.client.v1.transcoding import HttpForm, http_form_of
 from pytest_jumpstarter.errors import MethodUnavailable, RequestInvalid
 
 _HEADER = re.compile(r"[a-z0-9_.-]+")
@@ -55,17 +56,13 @@ class Request:
             raise RequestInvalid(f"{method}: timeout must be more than 0 seconds, not {timeout}")
 
     @property
-    def http(self) -> tuple[str, str] | None:
-        """Verb and path of the call in HTTP; None if the method has no HTTP form."""
-        form = http_form(self.descriptor)
-        if form is None:
-            return None
-        verb, template = form
-        return verb, fill_path(template, {path: _at(self.body, path) for path in path_variables(template)})
+    def http(self) -> HttpForm | None:
+        """Verb, URL and body of the call in HTTP; None if the method has no HTTP form."""
+        return http_form_of(self.descriptor, self.body)
 
     def __repr__(self) -> str:
         form = self.http
-        return f"<Request {self.method}{' ' + ' '.join(form) if form else ''}>"
+        return f"<Request {self.method}{f' {form.verb} {form.url}' if form else ''}>"
 
 
 def _descriptor(method: str) -> MethodDescriptor:
@@ -100,10 +97,3 @@ def _check_headers(headers: Mapping[str, str | bytes]) -> None:
             raise RequestInvalid(f"header {name!r} must be {'bytes' if name.endswith('-bin') else 'text'}")
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             raise RequestInvalid(f"header {name!r} must be printable ASCII")
-
-
-def _at(message: Message, path: str) -> str:
-    value: Any = message
-    for part in path.split("."):
-        value = getattr(value, part)
-    return str(value)

@@ -17,6 +17,14 @@ from pytest_jumpstarter.errors import ControllerUnreachable, Finality, RequestEr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotRenewed:
+    """Why there is no new token in place of an expired one; `is_passing`: trying again may help."""
+
+    reason: str
+    is_passing: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
     """The status of a call, and what came with it; the body is None unless the status is OK."""
 
@@ -33,6 +41,8 @@ class Response:
     """The proxy that the call went through; None if there was none."""
     source: str = field(default="the client's arguments", repr=False)
     """Where endpoint and token came from, for messages."""
+    not_renewed: NotRenewed | None = None
+    """Why an expired token was not renewed; None if it did not expire, or nothing was tried."""
 
     def json(self) -> dict[str, Any]:
         """Return the body as JSON (`effectiveBeginTime`, times in RFC 3339, durations as `1.5s`); {} without a body."""
@@ -48,7 +58,9 @@ class Response:
     @property
     def finality(self) -> Finality:
         """Whether the same request may be answered differently if it is sent again."""
-        return Finality.FINAL if self.code is grpc.StatusCode.OK else find_failure(self.code, self.details).finality
+        if self.not_renewed is not None and self.not_renewed.is_passing:
+            return "passing"
+        return "final" if self.code is grpc.StatusCode.OK else find_failure(self.code, self.details).finality
 
     def raise_for_status(self) -> Self:
         """
@@ -76,6 +88,8 @@ class Response:
         if way:
             around = f"check the proxy, or name {host} in no_proxy"
             advice = f"{around}; otherwise {advice}" if advice else around
+        if self.not_renewed is not None:
+            advice = f"{self.not_renewed.reason}; {advice}"
         what = failure.what.format(host=host, target=self.proxy.host if self.proxy else host)
         return f"{self.request.method} at {self.endpoint}{way}: {what}{said}{'; ' + advice if advice else ''}"
 

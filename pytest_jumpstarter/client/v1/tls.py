@@ -18,7 +18,14 @@ _MESSAGE_BYTES = 64 * 1024 * 1024
 
 # Keepalive as in Jumpstarter's own clients: load balancers drop connections that are silent for longer, and the lab
 # controller tolerates it. After a restart of the controller we reconnect within 2 s; gRPC's default is up to 120 s.
+LONG_ERRORS: Mapping[str, int] = {
+    "grpc.max_metadata_size": 16 * 1024 * 1024,
+    "grpc.absolute_max_metadata_size": 16 * 1024 * 1024,
+}
+"""Options of a channel that receives long errors whole: by default, gRPC drops those of more than 8 to 16 KiB."""
+
 _DEFAULTS: Mapping[str, str | int] = {
+    **LONG_ERRORS,
     "grpc.lb_policy_name": "round_robin",
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 180_000,
@@ -44,7 +51,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ClientConfigError(f"endpoint {endpoint!r} is not HOST:PORT: {error}") from error
-    if not host or parts.path or parts.username is not None or any(c.isspace() for c in endpoint):
+    if not host or port == 0 or parts.path or parts.username is not None or any(c.isspace() for c in endpoint):
         raise ClientConfigError(f"endpoint {endpoint!r} is not HOST:PORT; write for example lab.example.com:8082")
     return host, port if port is not None else 443
 
@@ -124,8 +131,12 @@ class Tls:
     """Trust any certificate that the server sends first. Its host name must still match."""
 
     def credentials(self, endpoint: str, *, timeout: float = 5.0) -> grpc.ChannelCredentials:
+        """Return credentials for a channel to `endpoint`; arguments and errors as for `roots`."""
+        return grpc.ssl_channel_credentials(self.roots(endpoint, timeout=timeout))
+
+    def roots(self, endpoint: str, *, timeout: float = 5.0) -> bytes | None:
         """
-        Return credentials for a channel to `endpoint`.
+        Return the PEM certificates to trust at `endpoint`; None for those of the system.
 
         Args:
             endpoint: `HOST:PORT` of a lab controller or router.
@@ -135,15 +146,19 @@ class Tls:
             ControllerUnreachable: `insecure`, and the server sends no certificate.
         """
         if not self.insecure:
-            return grpc.ssl_channel_credentials(self.ca)
+            return self.ca
         warnings.warn(
             f"TLS to {endpoint} trusts the first certificate that the server sends (insecure TLS was asked for)",
             stacklevel=2,
         )
-        return grpc.ssl_channel_credentials(_first_certificate(endpoint, timeout))
+        return first_certificate(endpoint, timeout)
 
 
-def _first_certificate(endpoint: str, timeout: float) -> bytes:
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""In the details of a call that was not sent, because the server has another certificate than those trusted."""
+
+
+def first_certificate(endpoint: str, timeout: float) -> bytes:
     """Return the PEM certificate that the server sends; gRPC accepts it as its own root."""
     try:
         return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()

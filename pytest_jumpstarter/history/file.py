@@ -1,0 +1,231 @@
+"""`HistoryFile`: one SQLite file with the results of runs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from pytest_jumpstarter.errors import HistoryError
+from pytest_jumpstarter.history.results import LeaseFacts, Past, Result, RunResults
+from pytest_jumpstarter.history.rows import RUN_COLUMNS, add, oldest, remove
+from pytest_jumpstarter.history.schema import APPLICATION_ID, RESULTS, TABLES, VERSION
+
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for another writer of the same file."""
+
+MAX_BYTES = 200_000_000
+"""The size of a file, beyond which its oldest runs are removed."""
+
+_CACHE_KIB = 65_536  # the results of one test are all over the file
+_NEWEST_LEASES = 20_000  # that count for the health of boards
+_NEWEST = 500  # results of a test that count for its verdicts
+
+
+class HistoryFile:
+    """
+    One file. Every method opens and closes it, so that no file is open while tests run.
+
+    Raises:
+        HistoryError: It cannot be read or written, is of another program, or of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, runs: Iterable[RunResults], *, max_bytes: int = MAX_BYTES, is_shared: bool = True) -> int:
+        """
+        Add runs that the file does not have yet, all or none, and return how many these are.
+
+        Args:
+            runs: The runs.
+            max_bytes: Remove the oldest runs if the file is larger.
+            is_shared: Whether several processes may write at once, so that SQLite needs its write-ahead log.
+        """
+        if self.path.exists() and self.path.stat().st_size:  # before it is opened for writing
+            self._check_before_write()
+        with self._opened(is_read_only=False) as connection:
+            _create(connection, self.path, is_shared=is_shared)
+            connection.execute("BEGIN IMMEDIATE")
+            count = sum([add(connection, run) for run in runs])
+            remove(connection, oldest(connection, max_bytes))
+            connection.execute("COMMIT")
+        return count
+
+    def tests(self) -> list[str]:
+        """Return the names of all tests."""
+        with self._opened() as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
+
+    def check(self) -> None:
+        """Check that it can be read."""
+        with self._opened():
+            pass
+
+    def past(self, tests: Iterable[str], *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
+        """Return the newest results of each of these tests, by test and role; no more tests after `most` results."""
+        found: dict[tuple[str, str], list[Past]] = defaultdict(list)
+        left = most
+        with self._opened() as connection:
+            numbers, words, boards = (dict(connection.execute(query)) for query in _NAMES)
+            runs = {number: facts for number, *facts in connection.execute(_STARTS)}
+            for test in tests:
+                rows = connection.execute(_PAST, (numbers.get(test), _NEWEST)).fetchall()
+                for run, role, board, outcome, call in rows:
+                    uuid, start, commit = runs[run]
+                    found[test, words[role]].append(Past(uuid, start, commit, boards[board], words[outcome], call))
+                left = None if left is None else left - len(rows)
+                if left is not None and left <= 0:
+                    break
+        return found
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels of each board, by the name of its exporter."""
+        with self._opened() as connection:
+            return dict(connection.execute("SELECT exporter, labels FROM board WHERE exporter != ''"))
+
+    def leases(self) -> list[tuple[str, LeaseFacts]]:
+        """Return the newest leases, the newest first, each with the uuid of its run."""
+        with self._opened() as connection:
+            rows = connection.execute(f"{_LEASES} ORDER BY lease.rowid DESC LIMIT ?", (_NEWEST_LEASES,))
+            return [(run, LeaseFacts(*facts)) for run, *facts in rows]
+
+    def seconds(self) -> dict[str, float]:
+        """Return how long each test took on average, all phases, in its newest results."""
+        query = (
+            "SELECT name, avg(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0 "
+            "FROM result JOIN test ON test.id = result.test "
+            "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000 GROUP BY test.id"
+        )
+        with self._opened() as connection:
+            return dict(connection.execute(query))
+
+    def runs(self) -> list[RunResults]:
+        """Return all runs, the oldest first, without their results."""
+        with self._opened() as connection:
+            return [_run(row) for row in connection.execute(f"{_RUNS} ORDER BY start")]
+
+    def full_runs(self) -> Iterator[RunResults]:
+        """Yield all runs with their results and leases, the oldest first."""
+        with self._opened() as connection:
+            for number, *row in connection.execute(f"{_NUMBERED_RUNS} ORDER BY start").fetchall():
+                results = connection.execute(f"{RESULTS} WHERE result.run = ? ORDER BY result.rowid", (number,))
+                kept = [Result(*result[: len(Result._fields)]) for result in results]
+                leases = connection.execute(f"{_LEASES} WHERE lease.run = ? ORDER BY lease.rowid", (number,))
+                yield _run(row, kept, [LeaseFacts(*facts) for _, *facts in leases])
+
+    def prune(self, *, keep: int) -> int:
+        """Remove all but the newest `keep` runs, give the space back to the disk, and return how many were removed."""
+        with self._opened(is_read_only=False) as connection:
+            _check(connection, self.path)
+            connection.execute("BEGIN IMMEDIATE")
+            query = "SELECT id FROM run ORDER BY start DESC LIMIT -1 OFFSET ?"
+            old = [number for (number,) in connection.execute(query, (keep,))]
+            remove(connection, old)
+            connection.execute("COMMIT")
+            connection.execute("VACUUM")
+        return len(old)
+
+    def _check_before_write(self) -> None:
+        """Check that the file is empty, as one that another process has just made, or a history."""
+        with self._opened(is_checked=False) as connection:
+            if not _is_empty(connection):
+                _check(connection, self.path)
+
+    @contextmanager
+    def _opened(self, *, is_read_only: bool = True, is_checked: bool = True) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self._connect(is_read_only=is_read_only)) as connection:
+                if is_read_only and is_checked:
+                    _check(connection, self.path)
+                yield connection
+        except (sqlite3.Error, OSError, UnicodeError, OverflowError) as exc:
+            raise HistoryError(f"{self.path}: {_reason(exc)}") from exc
+
+    def _connect(self, *, is_read_only: bool) -> sqlite3.Connection:
+        if is_read_only and not self.path.is_file():
+            raise HistoryError(f"{self.path}: there is no such file")
+        # A reader that may write removes SQLite's write-ahead log when it closes the file.
+        uri = f"{self.path.absolute().as_uri()}?mode={'rw' if is_read_only else 'rwc'}"
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None)
+        if not is_read_only:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            return connection
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute("PRAGMA application_id")
+        except sqlite3.OperationalError:  # a folder that cannot be written has no place for the write-ahead log
+            connection.close()
+            connection = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        return connection
+
+
+_NAMES = ("SELECT name, id FROM test", "SELECT id, text FROM word", "SELECT id, exporter FROM board")
+_STARTS = "SELECT id, uuid, start, commit_name FROM run"
+# The joins are made in Python: this reads many rows at the end of a run.
+_PAST = "SELECT run, role, board, outcome, call_ms / 1000.0 FROM result WHERE test = ? ORDER BY rowid DESC LIMIT ?"
+_LEASES = (
+    "SELECT run.uuid, exporter, labels, queued_ms / 1000.0, ready_ms / 1000.0, has_error "
+    "FROM lease JOIN board ON board.id = lease.board JOIN run ON run.id = lease.run"
+)
+_RUNS = f"SELECT {RUN_COLUMNS} FROM run"
+_NUMBERED_RUNS = f"SELECT id, {RUN_COLUMNS} FROM run"
+
+
+def _run(row: Sequence[object], results: Sequence[Result] = (), leases: Sequence[LeaseFacts] = ()) -> RunResults:
+    names = ("uuid", "start", "stop", "commit", "ci", "build", "job", "url")
+    return RunResults(**dict(zip(names, row, strict=True)), results=results, leases=leases)  # type: ignore[arg-type]
+
+
+def _reason(exc: Exception) -> str:
+    text = str(exc)
+    if "not a database" in text:
+        return "it is not a history file"
+    if "locked" in text or "busy" in text:
+        return f"another process has been writing to it for more than {BUSY_TIMEOUT:g}s"
+    return text
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """
+    Check that the file is a history of a known version.
+
+    Raises:
+        HistoryError: It is not.
+    """
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if application == 0 and _is_empty(connection):
+        raise HistoryError(f"{path}: it is empty")
+    if application != APPLICATION_ID:
+        raise HistoryError(f"{path}: it is a database of another program, and stays as it is")
+    if version > VERSION:
+        raise HistoryError(
+            f"{path}: it has version {version} and this pytest-jumpstarter knows versions up to {VERSION}; "
+            "it stays as it is; update pytest-jumpstarter"
+        )
+
+
+def _create(connection: sqlite3.Connection, path: Path, *, is_shared: bool) -> None:
+    """Make the tables in an empty file; check any other."""
+    if not _is_empty(connection):
+        _check(connection, path)
+        return
+    if is_shared:
+        with suppress(sqlite3.OperationalError):  # another process does it at this moment
+            connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if _is_empty(connection):  # another process may have been first
+        for statement in TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    return application == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()

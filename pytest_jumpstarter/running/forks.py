@@ -1,0 +1,32 @@
+"""Warns before the first fork of a process in which gRPC handles forks, because the child may then crash."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from contextlib import suppress
+
+from pytest_jumpstarter.host.grpc_import import FORK_SUPPORT, has_fork_handlers
+from pytest_jumpstarter.report.terminal import Terminal
+
+WARNING = (
+    "this process forks, and gRPC handles that ({why}): beside a device the child may crash, or the fork hang; "
+    f"set {FORK_SUPPORT}=0 for pytest"
+)
+
+
+def warn_of_forks(terminal: Terminal) -> None:
+    """Show a warning before the first fork, if gRPC was imported with its handlers of forks."""
+    if not has_fork_handlers():
+        return
+    wanted = FORK_SUPPORT in os.environ
+    why = f"{FORK_SUPPORT}={os.environ[FORK_SUPPORT]}" if wanted else "another plugin imported it before this one"
+    waiting = [weakref.ref(terminal)]  # the handler stays registered until the process ends
+
+    def before() -> None:
+        if waiting and threading.current_thread() is threading.main_thread() and (found := waiting.pop()()) is not None:
+            with suppress(ValueError):  # its run has ended, and its output is closed
+                found.say(WARNING.format(why=why))
+
+    os.register_at_fork(before=before)

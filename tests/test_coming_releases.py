@@ -1,0 +1,174 @@
+"""What later releases of Jumpstarter add is used where the installed stubs have it, and harmless where they do not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from client.controller import TOKEN, Controller, serve
+from google.protobuf.empty_pb2 import Empty
+from jumpstarter_protocol import client_pb2, jumpstarter_pb2
+from newer_protocol import newer
+
+from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.client.v1 import client as client_module
+from pytest_jumpstarter.leasing.release import sweep
+from pytest_jumpstarter.report.terminal import Terminal
+
+NEWER = newer()
+UUID = "d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e10"
+READY = 4
+
+
+def log_entries() -> Iterator[Any]:
+    """Yield what a newer exporter logs of one driver call, and one entry of a source that nobody knows."""
+    entry = NEWER["LogStreamResponse"]
+    for text in ("Operation started: on", "relay 3 closed", "Operation completed: on"):
+        message = entry(uuid=UUID, severity="INFO", message=text, source=1, driver_type="relay")
+        if text.startswith("Operation"):
+            message.operation = "on"
+            message.timestamp.seconds = 1_800_000_000
+            message.structured_fields["elapsed"] = 0.5
+        yield message
+    yield entry(severity="NOTICE", message="of a new kind", source=77)
+
+
+class _Handler(grpc.GenericRpcHandler):
+    """An exporter of a later release; its methods are those that a run needs, and one that nobody knows."""
+
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of a method."""
+        method = details.method.rpartition("/")[2]
+        if method == "LogStream":
+            return grpc.unary_stream_rpc_method_handler(lambda *_: log_entries(), None, _serialized)
+        if method == "GetStatus":
+            answer: Any = NEWER["GetStatusResponse"](status=READY, message="Ready")
+        elif method == "GetReport":
+            labels = {
+                "jumpstarter.dev/client": "jumpstarter_driver_composite.client.CompositeClient",
+                "jumpstarter.dev/of-tomorrow": "x",
+            }
+            report = NEWER["DriverInstanceReport"](uuid=UUID, labels=labels)
+            answer = NEWER["GetReportResponse"](reports=[report], motd="Bench 4 moves on Friday.\n", descriptor_set="x")
+        else:
+            return None
+        return grpc.unary_unary_rpc_method_handler(lambda *_: answer, None, _serialized)
+
+
+def _serialized(message: Any) -> bytes:
+    return bytes(message.SerializeToString())
+
+
+@pytest.fixture
+def newer_exporter() -> Iterator[str]:
+    """Serve an exporter of a later release; yield its address."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers([_Handler()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(0).wait(10)
+
+
+@pytest.mark.parametrize("has_newer_stubs", [False, True], ids=["old stubs", "newer stubs"])
+def test_newer_exporter(
+    newer_exporter: str, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, has_newer_stubs: bool
+) -> None:
+    """Its message of the day is shown once; new fields of its log are kept, and the entries of calls folded away."""
+    for name in ("GetReportResponse", "LogStreamResponse", "DriverInstanceReport") if has_newer_stubs else ():
+        monkeypatch.setattr(jumpstarter_pb2, name, NEWER[name])
+    pytester.makeini("[pytest]\njmp_scope = function\n")
+    pytester.makepyfile("def test_it(dut): assert 0\ndef test_more(dut): pass")
+    result = pytester.runpytest(f"--jmp-direct=grpc://{newer_exporter}", "--jmp-artifacts=out")
+    result.assert_outcomes(passed=1, failed=1)
+    shown = result.stdout.str()
+    assert shown.count("message of the day: Bench 4 moves on Friday.") == has_newer_stubs
+    assert "INFO relay 3 closed" in shown
+    assert ("Operation started" in shown) is not has_newer_stubs
+    (file,) = (pytester.path / "out").rglob("exporter.jsonl")
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [each["message"] for each in kept[:4]] == [each.message for each in log_entries()]
+    assert [each["level"] for each in kept[:4]] == ["INFO"] * 4
+    assert kept[3]["source"] == "system"
+    details = {"driver_type": "relay", "operation": "on", "timestamp": "2027-01-15T08:00:00Z"}
+    assert kept[0].get("details") == (details | {"structured_fields": {"elapsed": 0.5}} if has_newer_stubs else None)
+
+
+def test_motd_of_two_workers(pytester: pytest.Pytester) -> None:
+    """In xdist's controller process a text of several workers is shown once, and in a worker it is sent once."""
+    sent: list[tuple[str, str]] = []
+    worker = Terminal(pytester.parseconfig(), elsewhere=lambda what, text: sent.append((what, text)))
+    for _ in range(2):
+        worker.say_once("hello")
+    assert sent == [("say_once", "hello")]
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    """Run a lab controller that answers as the test says."""
+    with serve(trustme.CA()) as controller:
+        yield controller
+
+
+@pytest.fixture
+def client(controller: Controller) -> Iterator[Client]:
+    """Return a client of it."""
+    with Client(controller.endpoint, token=TOKEN, namespace="lab", name="ci", ca=controller.ca) as client:
+        yield client
+
+
+def test_newer_controller(controller: Controller, client: Client) -> None:
+    """New fields, conditions and statuses of leases and exporters are left aside."""
+    lease = NEWER["Lease"](name="namespaces/lab/leases/x", client="namespaces/lab/clients/ci", shared_with="others")
+    lease.exporter = "namespaces/lab/exporters/b"
+    lease.members["a"] = 1
+    for kind in ("OfTomorrow", "Ready"):
+        lease.conditions.add(type=kind, status="True", reason="Ready")
+    exporter = NEWER["Exporter"](name="namespaces/lab/exporters/b", online=True, status=77, exporter_set="pool")
+    controller.answers["GetLease"] = lambda *_: lease
+    controller.answers["GetExporter"] = lambda *_: exporter
+    found = client.get_lease("x")
+    assert (found.is_ready, found.is_ended, found.exporter) == (True, False, "b")
+    assert client.get_exporter("b").status == "STATUS_77"
+
+
+def test_leases_with_names_of_the_lab(controller: Controller, client: Client) -> None:
+    """The leases of a lost process are found by their tags too, where the lab controller names leases itself."""
+    mine = client_pb2.Lease(name="namespaces/lab/leases/0199-a", client="namespaces/lab/clients/ci")
+    mine.tags.update({"run": "1f2e", "worker": "gw1"})
+    other = client_pb2.Lease(name="namespaces/lab/leases/0199-b", client="namespaces/lab/clients/ci")
+    other.tags.update({"run": "1f2e", "worker": "gw10"})
+    active = {each.name: each for each in (mine, other)}
+    controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=active.values())
+
+    def delete(request: Any, _: Any) -> Empty:
+        del active[request.name]
+        return Empty()
+
+    controller.answers["DeleteLease"] = delete
+    assert sweep(client, "pj-1f2e-gw1-", is_kept=lambda _: False) == ""
+    assert list(active) == [other.name]
+
+
+@pytest.mark.parametrize("has_context", [False, True])
+def test_context_of_a_lease(monkeypatch: pytest.MonkeyPatch, client: Client, has_context: bool) -> None:
+    """A lease is requested with its context where the installed stubs have such a field, and without it elsewhere."""
+    sent: list[Any] = []
+
+    class Sent(Exception):
+        pass
+
+    def request(method: str, body: Any, **_: Any) -> None:
+        sent.append(body)
+        raise Sent
+
+    monkeypatch.setattr(client_module, "Request", request)
+    monkeypatch.setattr(client_module, "has_field", lambda message, field: field != "context" or has_context)
+    with pytest.raises(Sent):
+        client.create_lease(lease_id="x", selector="a=b", context={"commit": "1f2e"})
+    assert sent[0]["lease"].get("context") == ({"commit": "1f2e"} if has_context else None)
