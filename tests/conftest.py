@@ -94,7 +94,7 @@ def _no_lab_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
 def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget after each test what it gave out as secret, which may be a word of the next one's."""
     ours = known.Secrets()
-    for secret in known._secrets.values:
+    for secret in tuple(known._secrets.values):  # a thread of another test may still learn one
         ours.learn(secret)
     monkeypatch.setattr(known, "_secrets", ours)
 

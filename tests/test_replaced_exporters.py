@@ -9,7 +9,7 @@ import pytest
 from conftest import exporter_document
 from faulty import FaultyLab, faulty_lab
 
-from pytest_jumpstarter.history.exporter_sets import set_of
+from pytest_jumpstarter.client.exporter_sets import set_of
 
 CONFTEST = """
 import threading, time

@@ -57,7 +57,7 @@ def test_page_of_four_workers(suite: pytest.Pytester, reader: Reader) -> None:
     )
     assert sorted(reader.all("tbody th")) == ["board-1", "board-2"]
     reader.until("document.querySelectorAll('.lane rect.connect').length === 4")
-    bars = {kind: len(reader.all(f"#timeline .lane rect.{kind}")) for kind in ("queue", "held", "connect")}
+    bars = {kind: len(reader.all(f"#timeline .lane rect.{kind}:not(.inside)")) for kind in ("queue", "held", "connect")}
     assert bars == {"queue": 4, "held": 4, "connect": 4}
     markdown = suite.path.joinpath("run.md").read_text()
     assert re.search(r"^\| board-1 \| \d \| 0 \|", markdown, re.MULTILINE)

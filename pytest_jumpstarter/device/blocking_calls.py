@@ -59,7 +59,6 @@ class DriverPortal(BlockingPortal):
         is_open: Returns whether the channel can be connected again after it broke.
         calls: Receives the start of the call that a thread waits for, by thread.
         timeout: Seconds for one driver call; None for as long as it takes.
-        channel: The first channel; None for a new one.
 
     Attributes:
         last_failure: When a call failed last, other than by a wrong method or argument; by `time.monotonic()`.
@@ -78,7 +77,6 @@ class DriverPortal(BlockingPortal):
         *,
         calls: dict[int, float] | None = None,
         timeout: float | None = None,
-        channel: grpc.Channel | None = None,
     ) -> None:
         self.last_failure = self.last_answer = -math.inf
         self._process = os.getpid()
@@ -89,7 +87,7 @@ class DriverPortal(BlockingPortal):
         self._new_channel = new_channel
         self._is_open = is_open
         self._interrupted: list[grpc.Channel] = []  # kept, so that they are not closed
-        self._use(channel or new_channel())
+        self._use(new_channel())
         self._opened: dict[int, float] = {}
         self._calls = {} if calls is None else calls
         self._timeout = timeout

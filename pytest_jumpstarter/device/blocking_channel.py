@@ -6,10 +6,8 @@ Source: jumpstarter.v1.ExporterService GetReport
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import grpc
 import grpc.aio
@@ -19,36 +17,7 @@ from jumpstarter_protocol import jumpstarter_pb2_grpc
 from pytest_jumpstarter.device.call_window import was_never_sent
 from pytest_jumpstarter.host import real_time
 
-if TYPE_CHECKING:
-    from jumpstarter_protocol import jumpstarter_pb2
-
 _READY_CHECK = 0.5
-
-
-async def get_report(channel: grpc.Channel, timeout: float) -> jumpstarter_pb2.GetReportResponse:
-    """
-    Ask an exporter for its drivers over a blocking channel, and wait in the loop.
-
-    Raises:
-        grpc.aio.AioRpcError: It does not answer within `timeout` seconds, or refuses.
-    """
-    loop = asyncio.get_running_loop()
-    answered = asyncio.Event()
-
-    def wake(_: object) -> None:
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(answered.set)
-
-    call: Any = jumpstarter_pb2_grpc.ExporterServiceStub(channel).GetReport.future(empty_pb2.Empty(), timeout=timeout)
-    call.add_done_callback(wake)
-    try:
-        await answered.wait()
-    finally:
-        call.cancel()  # unless it is done
-    if call.code() is not grpc.StatusCode.OK:
-        raise aio_error(call)
-    response: jumpstarter_pb2.GetReportResponse = call.result()
-    return response
 
 
 def ping(channel: grpc.Channel, timeout: float) -> bool:

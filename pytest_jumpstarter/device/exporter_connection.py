@@ -85,7 +85,6 @@ class ExporterConnection:
         self._driver_portal: DriverPortal | None = None
         self._tunnel: Tunnel | None = None
         self._ping: Callable[[float], bool] | None = None
-        self._first_channel: grpc.Channel | None = None
         self.calls: dict[int, float] = {}
         self.channel: grpc.aio.Channel | None = None
 
@@ -233,25 +232,17 @@ class ExporterConnection:
 
         return self.portal.call(ask)
 
-    async def read_drivers(self, target: ChannelTarget, channel: grpc.aio.Channel) -> Drivers:
-        """
-        Ask the exporter for its drivers; must be awaited in the portal's loop.
-
-        The channel of plain driver calls asks, so that the first call finds it connected; then `channel` connects.
-        """
-        from pytest_jumpstarter.device.blocking_channel import get_report
+    async def read_drivers(self, channel: grpc.aio.Channel) -> Drivers:
+        """Ask the exporter for its drivers; must be awaited in the portal's loop."""
+        from google.protobuf import empty_pb2
+        from jumpstarter_protocol import jumpstarter_pb2_grpc
 
         self.channel = channel
-        self._first_channel = target.blocking_channel()
-        self._clients.callback(self._close_first_channel)
-        response = await get_report(self._first_channel, CONNECT_TIMEOUT)
-        channel.get_state(try_to_connect=True)
+        stub = jumpstarter_pb2_grpc.ExporterServiceStub(channel)
+        # gRPC's own deadline: a call that anyio's timeouts cancel ends as cancelled, not as late.
+        response = await stub.GetReport(empty_pb2.Empty(), timeout=CONNECT_TIMEOUT)
         stack = self._clients.enter_context(ExitStack())  # closed after the clients, also those that are built later
         return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(response)
-
-    def _close_first_channel(self) -> None:
-        if self._first_channel is not None:
-            self._first_channel.close()
 
     def release_drivers(self) -> None:
         """Close the driver clients and their streams; the log can still be read, until `close`."""
@@ -277,9 +268,7 @@ class ExporterConnection:
             is_open,
             calls=self.calls,
             timeout=self._call_timeout,
-            channel=self._first_channel,
         )
-        self._first_channel = None
         self._clients.callback(portal.close_channel)
         give_portal(drivers.root, portal)
         drivers.watch_built(lambda _, driver: give_portal(driver, portal))
@@ -351,4 +340,4 @@ async def _over_tunnel(tunnel: Tunnel, connection: ExporterConnection) -> AsyncI
 @asynccontextmanager
 async def _over_channel(target: ChannelTarget, connection: ExporterConnection) -> AsyncIterator[Drivers]:
     async with target.aio_channel() as opened:
-        yield await connection.read_drivers(target, opened)
+        yield await connection.read_drivers(opened)

@@ -7,7 +7,6 @@ It knows neither pytest nor the lab. `report` writes it and `collection` reads i
 - `schema`: the tables of a file. `rows`: add and remove rows. `file`: `HistoryFile`, one file. `store`: `History`, one
   file or a folder of files.
 - `exact`: exact probabilities. `verdicts`: whether failures follow the board or the product, flaky and slower tests.
-- `exporter_sets`: exporters that are replaced after each lease; leasing uses it, too.
 - `board_health`: device errors and time to ready of each board.
 - `export`: results as CSV and JSON. `__main__`: `python -m pytest_jumpstarter.history`.
 """

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pytest_jumpstarter.client.exporter_sets import set_of
 from pytest_jumpstarter.errors import HistoryError
-from pytest_jumpstarter.history.exporter_sets import set_of
 from pytest_jumpstarter.history.file import MAX_BYTES, HistoryFile
 from pytest_jumpstarter.history.results import LeaseFacts, Past, RunResults
 

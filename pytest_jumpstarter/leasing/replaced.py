@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pytest_jumpstarter.client.exporter_sets import set_of
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import RequestError
-from pytest_jumpstarter.history.exporter_sets import set_of
 from pytest_jumpstarter.leasing.availability import LISTING_TIMEOUT, Availability
 from pytest_jumpstarter.leasing.lease_request import Wanted
 

@@ -69,7 +69,7 @@ class Secrets:
         if len(self.forms) <= _FEW:
             return self.forms
         ends = {text[place : place + SHORTEST] for place in range(len(text) - SHORTEST + 1)}
-        found = (form for end in ends & self._by_end.keys() for form in self._by_end[end])
+        found = (form for end in ends & self._by_end.keys() for form in tuple(self._by_end[end]))
         return sorted(found, key=len, reverse=True)
 
     def _without_parts(self, text: str) -> str:

@@ -124,8 +124,8 @@ WAITS = (
     Wait("running/run.py:Run._wait_for_people", "people with a lease", "the end of that lease, each _LOOK_INTERVAL"),
     # The exporter
     Wait(
-        "device/exporter_connection.py:ExporterConnection._open device/blocking_channel.py:get_report "
-        "leasing/direct.py:_speaks_tls",
+        "device/exporter_connection.py:ExporterConnection._open leasing/direct.py:_speaks_tls "
+        "device/exporter_connection.py:ExporterConnection.read_drivers",
         "an exporter to tell its drivers",
         "CONNECT_TIMEOUT",
     ),
