@@ -68,6 +68,10 @@ class OrderlyStop:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, former)
         self._former.clear()
+        if self.received:
+            # Once KeyboardInterrupt has left an `exec`, `python -m pytest` ends as killed by SIGINT, whatever its exit
+            # code; only another `exec` clears that. Source: `run_eval_code_obj` and `Py_RunMain` of CPython
+            exec("")
 
     def wait_released(self) -> None:
         """Wait until the thread that releases the leases has ended, if a signal started it."""

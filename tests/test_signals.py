@@ -77,6 +77,21 @@ def test_signal(
     assert "Traceback" not in output
 
 
+def test_interrupt_in_code_of_exec(suite: pytest.Pytester) -> None:
+    """Python would end the process by SIGINT instead of the exit code; dataclasses are made by `exec`, for example."""
+    suite.makepyfile(
+        """
+        def test_it(dut):
+            exec("import time; print('HOLDING', flush=True); time.sleep(60)")
+        """
+    )
+    with running(suite) as process:
+        wait_for(process.stdout, "HOLDING")
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=30)[0]
+    assert process.returncode == 130, output
+
+
 def test_signal_in_code_without_a_line(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
     """The jump at a loop's end has no line in Python 3.11, and pytest dies of a traceback that begins there."""
     suite.makepyfile(
