@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 
 from pytest_jumpstarter.host import real_time
+from pytest_jumpstarter.host.grpc_threads import read_where_waiting
 
 FORK_SUPPORT = "GRPC_ENABLE_FORK_SUPPORT"
 _VERBOSITY = "GRPC_VERBOSITY"
@@ -48,7 +49,8 @@ def import_grpc() -> None:
     Then forget the variable for forks, because programs that tests start would inherit it.
     """
     before_grpc()
-    import grpc.aio
+    with read_where_waiting():
+        import grpc.aio
 
     with suppress(ImportError):  # gRPC itself imports it with the first channel, which would be too late
         import grpc._channel  # noqa: F401

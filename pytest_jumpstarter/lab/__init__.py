@@ -10,7 +10,6 @@ The lab process::
     lab.py             `Lab`: start the lab process, wait until it is ready, stop it
     __main__.py        the command line of the lab process
     process.py         start all parts of the lab process in order, and stop them in reverse order
-    grpc_threads.py    which threads of gRPC read from sockets; also in exporter processes
     documents.py       read lab files
     configdir.py       write the client and exporter configs
     temporary.py       the folder for temporary files

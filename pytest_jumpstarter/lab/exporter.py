@@ -23,8 +23,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from pytest_jumpstarter.host.grpc_threads import read_where_waiting
 from pytest_jumpstarter.lab.driver_errors import explain, named, words
-from pytest_jumpstarter.lab.grpc_threads import import_grpc
 from pytest_jumpstarter.lab.temporary import remove_temporary
 
 STOP_TIMEOUT = 3.0
@@ -39,7 +39,8 @@ def main() -> int:
     logging.getLogger().setLevel(logging.INFO)  # as `jmp run` does; otherwise the log stream lacks the output of hooks
     try:
         order = json.loads(sys.stdin.readline())
-        import_grpc()
+        with read_where_waiting():
+            import grpc.aio  # noqa: F401
         import_drivers(order["drivers"])
         from pytest_jumpstarter.jumpstarter_private import ExporterConfigV1Alpha1
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.errors import LabError
+from pytest_jumpstarter.host.grpc_threads import read_where_waiting
 from pytest_jumpstarter.lab.configdir import ConfigDir
 from pytest_jumpstarter.lab.documents import Document, is_object_name, read_documents
-from pytest_jumpstarter.lab.grpc_threads import import_grpc
 from pytest_jumpstarter.lab.supervisor import ExporterProcess
 from pytest_jumpstarter.lab.temporary import TEMPORARY_PREFIX, default_config_dir, remove_temporary
 
@@ -102,7 +102,8 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
 def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
     # These imports take as long as those of an exporter, which run at the same time.
     try:
-        import_grpc()
+        with read_where_waiting():
+            import grpc.aio  # noqa: F401
         from pytest_jumpstarter.lab.authority import Authority
     except ModuleNotFoundError as error:
         raise LabError(

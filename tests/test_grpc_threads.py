@@ -1,4 +1,4 @@
-"""Which threads of gRPC read from sockets in the lab's processes."""
+"""Which threads of gRPC read from sockets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SCRIPT = """
     import asyncio, os, sys
     from pathlib import Path
     from importlib import metadata
-    from pytest_jumpstarter.lab import grpc_threads
+    from pytest_jumpstarter.host import grpc_threads
 
     grpc_threads.version = lambda _: sys.argv[1] or metadata.version("grpcio")
-    grpc_threads.import_grpc()
-    import grpc
+    with grpc_threads.read_where_waiting():
+        import grpc.aio
 
     class Echo(grpc.GenericRpcHandler):
         def service(self, details):
@@ -54,7 +54,7 @@ SCRIPT = """
 @pytest.mark.parametrize(
     ("release", "given", "expected"),
     [
-        ("", None, "False None"),  # the pool is idle, and programs that the lab starts do not inherit the variable
+        ("", None, "False None"),  # the pool is idle, and programs that the process starts do not inherit the variable
         ("", "-event_engine_listener", "True -event_engine_listener"),
         ("1.999.0", None, "True None"),
         ("2.0.0", None, "True None"),

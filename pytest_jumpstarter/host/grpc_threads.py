@@ -1,5 +1,5 @@
 """
-Which threads of gRPC read from sockets in the lab's processes.
+Which threads of gRPC read from sockets: in the process of the tests, and in those of the lab.
 
 By default gRPC reads in a pool of threads, which hand each piece of data on to the thread that waits for a call. It
 still has its older way, too, where that thread reads by itself: half the thread switches for each frame, and a third
@@ -9,6 +9,8 @@ less CPU time. Both are gRPC's own; the choice is a variable of its documentatio
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 _VARIABLE = "GRPC_EXPERIMENTS"
@@ -17,15 +19,17 @@ _LAST_MINOR = 85
 """Of the releases of gRPC that were tried; one that does not know these words would complain."""
 
 
-def import_grpc() -> None:
-    """Import gRPC, which reads the variable then; a value that the user has set stays. Programs do not inherit it."""
+@contextmanager
+def read_where_waiting() -> Iterator[None]:
+    """Choose the older way if gRPC is imported meanwhile; a value of the user stays. Programs do not inherit it."""
     is_ours = _VARIABLE not in os.environ and _knows_both(version("grpcio"))
     if is_ours:
         os.environ[_VARIABLE] = _OLDER_WAY
-    import grpc.aio  # noqa: F401
-
-    if is_ours:
-        del os.environ[_VARIABLE]
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop(_VARIABLE, None)
 
 
 def _knows_both(release: str) -> bool:
