@@ -92,7 +92,7 @@ class DriverPortal(BlockingPortal):
         self._calls = {} if calls is None else calls
         self._timeout = timeout
 
-    def call(self, func: Callable[..., Any], *args: object) -> Any:
+    def call(self, func: Callable[..., object], *args: object) -> Any:
         """
         Call `func`, wait for it, and return its result.
 
@@ -135,7 +135,7 @@ class DriverPortal(BlockingPortal):
         self._driver_call = stub.DriverCall
         self._until_ready = partial(until_ready, stub, self._is_open)
 
-    def start_task_soon(self, func: Callable[..., Any], *args: object, name: object = None) -> Future[Any]:
+    def start_task_soon(self, func: Callable[..., object], *args: object, name: object = None) -> Future[Any]:
         """Start `func` in the loop, and return its future."""
         return self._portal.start_task_soon(func, *args, name=name)
 

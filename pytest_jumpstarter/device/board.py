@@ -45,7 +45,7 @@ class Board(Device):
                 return None
             return super().__getattr__(name)
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         __tracebackhide__ = True  # pytest shows the line of the class
         super().__init_subclass__(**kwargs)
         for name in _annotations(cls):
@@ -68,13 +68,13 @@ def declared_drivers(kind: type[Board]) -> Mapping[str, bool]:
     return found
 
 
-def _annotations(kind: type) -> dict[str, Any]:
+def _annotations(kind: type) -> dict[str, object]:
     """Return the annotations of one class, which are never evaluated: their names may exist for type checkers only."""
     if sys.version_info >= (3, 14):
         import annotationlib
 
         return annotationlib.get_annotations(kind, format=annotationlib.Format.STRING)
-    found: dict[str, Any] = vars(kind).get("__annotations__", {})
+    found: dict[str, object] = vars(kind).get("__annotations__", {})
     return found
 
 

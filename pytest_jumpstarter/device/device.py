@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pytest_jumpstarter.device.connected_device import ConnectedDevice
-from pytest_jumpstarter.device.drivers import Drivers, children_of
+from pytest_jumpstarter.device.drivers import AnyClient, Drivers, children_of
 
 if TYPE_CHECKING:
     from jumpstarter.client import DriverClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device.device_state import DeviceState
     from pytest_jumpstarter.device.flashing import Images
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+_F = TypeVar("_F", bound=Callable[..., object])
 
 
 def _device_method(function: _F) -> _F:
@@ -30,18 +30,18 @@ def _device_method(function: _F) -> _F:
 class _DeviceMethod:
     """The descriptor that `_device_method` makes."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         self.__doc__, self.__name__ = function.__doc__, function.__name__
 
-    def __get__(self, device: Device | None, owner: type[Device]) -> Callable[..., Any]:
+    def __get__(self, device: Device | None, owner: type[Device]) -> Callable[..., object]:
         return self._function if device is None else _BoundMethod(self._function, device)
 
 
-class _BoundMethod(partial[Any]):
+class _BoundMethod(partial[object]):
     """A method of one device."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> AnyClient:
         __tracebackhide__ = True  # pytest shows the line of the test
         if name.startswith("_"):
             raise AttributeError(name)
@@ -107,7 +107,7 @@ class Device:
             return type(self.client)
         return type(self)
 
-    def __getattr__(self, name: str) -> Any:  # a driver client, of a class that only the lab knows
+    def __getattr__(self, name: str) -> AnyClient:
         __tracebackhide__ = True  # for a driver that does not exist, pytest shows the line of the test
         if name.startswith("_"):
             raise AttributeError(name)
@@ -170,7 +170,7 @@ class Device:
         verify: Callable[[], bool] | None = None,
         force: bool = False,
         digest: str | None = None,
-        **options: Any,
+        **options: object,
     ) -> bool:
         """
         Flash an image, unless this lease has flashed it already; return whether it was flashed.

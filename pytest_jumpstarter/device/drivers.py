@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard
 
 from pytest_jumpstarter.errors import ConfigError, DriverMissing, DriverNotAllowed, JumpstarterError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from pytest_jumpstarter.device.lazy_composite import LazyChildren
     from pytest_jumpstarter.device.missing_driver import MissingDriver
+
+AnyClient: TypeAlias = Any
+"""A driver client; its methods are those of its class, which only the lab knows."""
 
 CLIENT_LABEL = "jumpstarter.dev/client"
 
@@ -81,7 +84,7 @@ class DriverPlace(NamedTuple):
     class_path: str
 
 
-class Drivers(Mapping[str, Any]):
+class Drivers(Mapping[str, AnyClient]):
     """
     All driver clients of a device by their dotted paths, such as `storage` or `rack.port1.power`, parents first.
 
@@ -110,7 +113,7 @@ class Drivers(Mapping[str, Any]):
         self.motd = ""
         self._watchers: list[Callable[[str, DriverClient], None]] = []
 
-    def __getitem__(self, path: str) -> Any:  # its methods are those of its class, which only the lab knows
+    def __getitem__(self, path: str) -> AnyClient:
         place = self.places[path]
         parent: DriverClient = self[place.parent] if place.parent else self.root
         if is_missing(parent):
@@ -178,7 +181,7 @@ def derives_from(client: object, module: str) -> bool:
     return any(base.__module__ == module for base in type(client).__mro__)
 
 
-def children_of(client: DriverClient) -> Mapping[str, Any] | LazyChildren:
+def children_of(client: DriverClient) -> Mapping[str, AnyClient] | LazyChildren:
     """Return the children of a driver client; of a lazy composite those that it knows, without building any."""
     lazy: LazyChildren | None = vars(client).get(LAZY_CHILDREN)
     return client.children if lazy is None else lazy

@@ -63,7 +63,7 @@ class LogEntry(NamedTuple):
     level: str
     source: str
     message: str
-    details: Mapping[str, Any] = MappingProxyType({})
+    details: Mapping[str, object] = MappingProxyType({})
 
     @property
     def is_of_call(self) -> bool:
@@ -240,7 +240,7 @@ class ExporterLog:
             follower(entry)
 
 
-def _details(entry: Any) -> dict[str, Any]:
+def _details(entry: Any) -> dict[str, object]:
     """Return the fields of a log entry that the stubs of 0.9 do not have."""
     if all(field.name in _FIELDS for field, _ in entry.ListFields()):
         return {}

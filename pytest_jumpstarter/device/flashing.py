@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pexpect import ExceptionPexpect
 
@@ -76,7 +76,7 @@ class Flashing:
         verify: Callable[[], bool] | None,
         force: bool,
         digest: str | None,
-        options: Mapping[str, Any],
+        options: Mapping[str, object],
     ) -> bool:
         """Flash, unless the image is there; return whether it was flashed. See `Device.flash`."""
         path = self._flasher(driver)
@@ -145,9 +145,9 @@ class Flashing:
             return
         uuid = self._drivers.places[path].uuid
 
-        def noted(function: Callable[..., Any], *, is_call: bool = False) -> Callable[..., Any]:
+        def noted(function: Callable[..., object], *, is_call: bool = False) -> Callable[..., object]:
             @wraps(function)
-            def call(*args: Any, **kwargs: Any) -> Any:
+            def call(*args: object, **kwargs: object) -> object:
                 method = str(args[0]) if is_call and args else function.__name__
                 if self._flashing == uuid or not _CHANGES.search(method):
                     return function(*args, **kwargs)
@@ -203,7 +203,7 @@ def _name(image: Images) -> str:
 
 
 def _fingerprints(
-    image: Images, target: str | None, digest: str | None, options: Mapping[str, Any]
+    image: Images, target: str | None, digest: str | None, options: Mapping[str, object]
 ) -> dict[str | None, str]:
     """Return what identifies the image for each target: its digest, and the options with which it is flashed."""
     if isinstance(image, Mapping):

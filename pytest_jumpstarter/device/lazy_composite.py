@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jumpstarter_driver_composite.client import CompositeClient
 
-from pytest_jumpstarter.device.drivers import LAZY_CHILDREN, is_missing
+from pytest_jumpstarter.device.drivers import LAZY_CHILDREN, AnyClient, is_missing
 
 if TYPE_CHECKING:
     from jumpstarter.client import DriverClient
@@ -33,9 +33,9 @@ class LazyChildren:
         self._nodes = nodes
         self._build = build
         self._lock = threading.Lock()
-        self._all: dict[str, Any] | None = None
+        self._all: dict[str, AnyClient] | None = None
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> AnyClient:
         __tracebackhide__ = True  # for a driver that does not exist, pytest shows the line of the test
         if self._all is None:
             return self._build(self._nodes[name])
@@ -49,7 +49,7 @@ class LazyChildren:
     def __iter__(self) -> Iterator[str]:
         return iter(self._nodes if self._all is None else self._all)
 
-    def all(self) -> dict[str, Any]:
+    def all(self) -> dict[str, AnyClient]:
         """Build all children that are not built yet, and return the one `dict` with them, which users may change."""
         if self._all is None:
             built = {name: self._build(node) for name, node in self._nodes.items()}
@@ -59,7 +59,7 @@ class LazyChildren:
             _ = self[name]  # a child that could not be built before
         return self._all
 
-    def replace(self, children: dict[str, Any]) -> None:
+    def replace(self, children: dict[str, AnyClient]) -> None:
         """Replace all children, as somebody does who assigns `children`."""
         self._all = children
 
@@ -87,12 +87,12 @@ class LazyComposite(CompositeClient):  # type: ignore[misc, unused-ignore]  # Ju
         client.__class__ = cls
 
     @property
-    def children(self) -> dict[str, Any]:
+    def children(self) -> dict[str, AnyClient]:
         """The children by name; those that are not built yet are built now."""
         return self._lazy.all()
 
     @children.setter
-    def children(self, children: dict[str, Any]) -> None:
+    def children(self, children: dict[str, AnyClient]) -> None:
         self._lazy.replace(children)
 
     @property
@@ -100,7 +100,7 @@ class LazyComposite(CompositeClient):  # type: ignore[misc, unused-ignore]  # Ju
         children: LazyChildren = self.__dict__[LAZY_CHILDREN]
         return children
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> AnyClient:
         __tracebackhide__ = True  # for a driver that does not exist, pytest shows the line of the test
         if name not in self._lazy:
             raise AttributeError(name)

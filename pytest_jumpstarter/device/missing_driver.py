@@ -7,7 +7,7 @@ This module imports Jumpstarter's client code, so it is imported only after an e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 from pytest_jumpstarter.errors import JumpstarterError
@@ -54,7 +54,7 @@ class MissingDriver(StubDriverClient):  # type: ignore[misc, unused-ignore]  # J
 
     call = streamingcall = stream = log_stream = open_stream = _raise_missing_error = _use
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> NoReturn:
         __tracebackhide__ = True
         if name.startswith("__") or name == "cli":  # so that `j` leaves it out of its commands
             raise AttributeError(name)

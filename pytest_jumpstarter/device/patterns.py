@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 LONGEST = 1 << 14
 """Characters; a match that may be longer counts as one without a limit."""
@@ -25,8 +25,11 @@ LONGEST = 1 << 14
 _MOST_LINE_ENDS = 8
 _LONGEST_LITERAL_IS = 3  # characters; shorter ones are in every text
 
-_parser: Any
-_compiler: Any
+Node: TypeAlias = Any
+"""What the parser of `re` gives: an item, its operator, its value; their shapes depend on the operator."""
+
+_parser: Node
+_compiler: Node
 try:  # private modules; without them each pattern is searched for in the whole text
     _parser, _compiler = import_module("re._parser"), import_module("re._compiler")
 except ImportError:
@@ -98,7 +101,7 @@ def ways_of(pattern: re.Pattern[str]) -> tuple[Way, ...]:
         return (ANYWHERE,)  # another version of the parser
 
 
-def _alternatives(items: list[Any]) -> Iterator[list[Any]]:
+def _alternatives(items: list[Node]) -> Iterator[list[Node]]:
     items = list(_flat(items))
     if len(items) == 1 and str(items[0][0]) == "BRANCH":
         for branch in items[0][1][1]:
@@ -107,7 +110,7 @@ def _alternatives(items: list[Any]) -> Iterator[list[Any]]:
         yield items
 
 
-def _flat(items: Iterable[Any]) -> Iterator[Any]:
+def _flat(items: Iterable[Node]) -> Iterator[Node]:
     """Yield the items of a sequence, and those of its groups in their place."""
     for op, value in items:
         if str(op) == "SUBPATTERN" and not (value[1] or value[2]):
@@ -116,7 +119,7 @@ def _flat(items: Iterable[Any]) -> Iterator[Any]:
             yield op, value
 
 
-def _inner(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+def _inner(items: Iterable[Node]) -> Iterator[tuple[str, Node]]:
     """Yield all items at any depth."""
     for op, value in items:
         yield str(op), value
@@ -124,7 +127,7 @@ def _inner(items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
             yield from _inner(child)
 
 
-def _children(op: str, value: Any) -> Iterator[Any]:
+def _children(op: str, value: Node) -> Iterator[Node]:
     if op == "BRANCH":
         yield from value[1]
     elif op in ("SUBPATTERN", *_REPEATS, "POSSESSIVE_REPEAT"):
@@ -145,7 +148,7 @@ class _Items:
         items: The list.
     """
 
-    def __init__(self, state: Any, flags: int, items: list[Any]) -> None:
+    def __init__(self, state: Node, flags: int, items: list[Node]) -> None:
         self._state = state
         self._flags = flags
         self._items = items
@@ -165,7 +168,7 @@ class _Items:
 
     def _parts(self) -> tuple[tuple[Part, ...], bool, bool]:
         """Return the parts between what has no limit; whether a match begins, and ends, with one."""
-        found: list[list[Any]] = [[]]
+        found: list[list[Node]] = [[]]
         for op, value in self._items:
             if self._width([(op, value)]) is not None:
                 found[-1].append((op, value))
@@ -178,28 +181,28 @@ class _Items:
         parts = [self._part(items, reach) if (reach := self._least_width(items)) else None for items in found]
         return tuple(filter(None, parts)), parts[0] is not None, parts[-1] is not None
 
-    def _least(self, op: Any, value: Any) -> list[Any] | None:
+    def _least(self, op: Node, value: Node) -> list[Node] | None:
         """Return the shortest form of an item without a limit; None if it is unknown."""
         if str(op) not in _REPEATS or (value[0] and self._width(value[2]) is None):
             return None
         return [(op, (value[0], value[0], value[2]))] if value[0] else []
 
-    def _least_width(self, items: list[Any]) -> int:
+    def _least_width(self, items: list[Node]) -> int:
         """Return the reach of items that cannot match an empty text; 0 if they can."""
         low, _ = self._sub(items).getwidth()
         return (self._width(items) or 0) if low else 0
 
-    def _width(self, items: Sequence[Any]) -> int | None:
+    def _width(self, items: Sequence[Node]) -> int | None:
         """Return how many characters items match and look at; None if there is no limit."""
         total = int(self._sub(items).getwidth()[1]) + self._ahead(items)
         return total if total <= LONGEST else None
 
-    def _ahead(self, items: Iterable[Any]) -> int:
+    def _ahead(self, items: Iterable[Node]) -> int:
         """Return how many characters items look at, but do not match."""
         widths = (value[1].getwidth()[1] for op, value in _inner(items) if op in ("ASSERT", "ASSERT_NOT"))
         return int(sum(widths)) + 1  # one for `$`, `\b` and the like, which look at the next character
 
-    def _line_ends(self, items: Iterable[Any]) -> int | None:
+    def _line_ends(self, items: Iterable[Node]) -> int | None:
         """Return how many line ends items may match; None if there is no limit."""
         total = 0
         for op, value in items:
@@ -209,7 +212,7 @@ class _Items:
             total += found
         return total
 
-    def _line_ends_of(self, op: str, value: Any) -> int | None:
+    def _line_ends_of(self, op: str, value: Node) -> int | None:
         if op == "SUBPATTERN" and (value[1] or value[2]):
             return None  # with flags of its own
         children = [self._line_ends(child) for child in _children(op, value)]
@@ -222,10 +225,10 @@ class _Items:
             return 0
         return 1 if _compiler.compile(self._sub([(getattr(_parser, op), value)]), self._flags).match("\n") else 0
 
-    def _part(self, items: list[Any], reach: int) -> Part:
+    def _part(self, items: list[Node], reach: int) -> Part:
         return Part(_compiler.compile(self._sub(items), self._flags), reach, self._literal(items))
 
-    def _literal(self, items: list[Any]) -> str:
+    def _literal(self, items: list[Node]) -> str:
         """Return the longest text that is in each match."""
         runs = [""]
         for op, value in _flat(items):
@@ -236,5 +239,5 @@ class _Items:
         longest = max(runs, key=len)
         return longest if len(longest) >= _LONGEST_LITERAL_IS and not self._flags & re.IGNORECASE else ""
 
-    def _sub(self, items: Iterable[Any]) -> Any:
+    def _sub(self, items: Iterable[Node]) -> Node:
         return _parser.SubPattern(self._state, list(items))

@@ -9,10 +9,10 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from pytest_jumpstarter.device.call_window import mark_call
 from pytest_jumpstarter.device.command import CommandRunner, CommandTimeout, Result, checked
+from pytest_jumpstarter.device.drivers import AnyClient
 from pytest_jumpstarter.device.quoted import tail
 from pytest_jumpstarter.device.session import DEFAULT_TIMEOUT
 from pytest_jumpstarter.host import real_time
@@ -34,7 +34,7 @@ class SshShell(CommandRunner):
         name: The name of the shell in messages.
     """
 
-    def __init__(self, driver: Any, *, timeout: float = DEFAULT_TIMEOUT, name: str = "ssh") -> None:
+    def __init__(self, driver: AnyClient, *, timeout: float = DEFAULT_TIMEOUT, name: str = "ssh") -> None:
         super().__init__(name, timeout)
         self._driver = driver
 

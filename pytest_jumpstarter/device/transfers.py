@@ -95,9 +95,9 @@ class Transfers:
             return
 
         @asynccontextmanager
-        async def resource_async(stream: ObjectStream[bytes], *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async def resource_async(stream: ObjectStream[bytes], *args: object, **kwargs: object) -> AsyncIterator[object]:
             with self._counting(path, stream) as counted:
-                resource: AbstractAsyncContextManager[Any] = open_resource(counted, *args, **kwargs)
+                resource: AbstractAsyncContextManager[object] = open_resource(counted, *args, **kwargs)
                 async with AsyncExitStack() as stack:
                     with bar_off():
                         handle = await stack.enter_async_context(resource)

@@ -8,7 +8,6 @@ import os
 import re
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -48,13 +47,13 @@ def page(data: RunData, path: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"duration": format_duration, "moment": _moment, "cell": _cell, "in_words": in_words}
-    facts: dict[str, Any] = {"bad": FAILED}
+    facts: dict[str, object] = {"bad": FAILED}
     if path.suffix == ".html":
         facts = _interactive(data, path, environment)
     return environment.get_template(f"run{path.suffix}").render(**data, **facts)
 
 
-def _interactive(data: RunData, path: Path, environment: Environment) -> dict[str, Any]:
+def _interactive(data: RunData, path: Path, environment: Environment) -> dict[str, object]:
     """Return what the template of the page needs beside the data: its style, its script, and what that reads."""
     found = groups(data)
     compact = PageData(data, found, partial(_links, path.parent))

@@ -11,7 +11,6 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Hashable
-from typing import Any
 
 from pytest_jumpstarter.evidence.record import (
     DeviceFacts,
@@ -35,10 +34,10 @@ class Table:
     """Values, each once; `add` returns the position of a value."""
 
     def __init__(self) -> None:
-        self.values: list[Any] = []
+        self.values: list[object] = []
         self._positions: dict[Hashable, int] = {}
 
-    def add(self, value: Any, key: Hashable | None = None) -> int:
+    def add(self, value: object, key: Hashable | None = None) -> int:
         """Add a value, unless it is there, and return its position; `key` identifies a value that is no key itself."""
         key = value if key is None else key
         if key not in self._positions:
@@ -70,7 +69,7 @@ class PageData:
 
     def facts(self) -> str:
         """Return everything but the long texts, as JSON that may stand in a `<script>`."""
-        boards: dict[str, dict[str, Any]] = {each["exporter"]: {**each} for each in self._data["exporters"]}
+        boards: dict[str, dict[str, object]] = {each["exporter"]: {**each} for each in self._data["exporters"]}
         for name, known in self._health().items():
             if name in boards:
                 boards[name]["history"] = known
@@ -83,7 +82,7 @@ class PageData:
                 "start": self._start,
                 "zone": real_time.localtime(self._start).tm_gmtoff,
                 "length": self._since_start(self._data["run"]["stop"]),
-                "boards": [boards.get(name) or {"exporter": name} for name in self._boards.values],
+                "boards": [boards.get(str(name), {"exporter": name}) for name in self._boards.values],
                 "hasHistory": bool(self._health()),
                 "groups": self._groups,
                 "devices": self._devices.values,
@@ -99,7 +98,7 @@ class PageData:
         packed = zlib.compress(_json(self._texts.values).encode("utf-8", "replace"), 6)
         return base64.b64encode(packed).decode()
 
-    def _health(self) -> dict[str, list[Any]]:
+    def _health(self) -> dict[str, list[object]]:
         """Return what many runs say about each board; `templates/model.js` reads it."""
         history = self._data["history"]
         return {
@@ -113,7 +112,7 @@ class PageData:
             for each in (history["boards"] if history else [])
         }
 
-    def _test(self, number: int, test: TestData) -> list[Any]:
+    def _test(self, number: int, test: TestData) -> list[object]:
         """Return the row of a test; `templates/model.js` reads it."""
         file, separator, name = test["id"].partition("::")
         tables, outcome = self._tables, test["outcome"]
@@ -150,7 +149,7 @@ class PageData:
         row = [role, board, lease, self._lease_at.get(key, -1), labels, device["state"]]
         return self._devices.add(row, (role, board, lease, key, device["state"]))
 
-    def _lease(self, lease: LeaseTimes) -> list[Any]:
+    def _lease(self, lease: LeaseTimes) -> list[object]:
         moments = (lease["asked"], lease["ready"], lease["prepared"] or lease["connected"], lease["released"])
         return [
             self._boards.add(lease["exporter"] if lease["ready"] else ""),
@@ -162,7 +161,7 @@ class PageData:
             lease["hook_failures"],
         ]
 
-    def _state(self, times: StateTimes) -> list[Any]:
+    def _state(self, times: StateTimes) -> list[object]:
         moments = (times["began"], times["reached"], times["left"])
         return [
             self._lease_at[times["lease"]],
@@ -187,7 +186,7 @@ def _sections(test: TestData) -> dict[str, str]:
     return {**({"transfers": "\n".join(lines)} if lines else {}), **test["sections"]}
 
 
-def _measured(metric: Metric) -> list[Any]:
+def _measured(metric: Metric) -> list[object]:
     """Return the name of a metric, its value with its limits, and whether it is not within them."""
     least, most = metric["min"], metric["max"]
     limits = [f"at least {least}"] * (least is not None) + [f"at most {most}"] * (most is not None)
@@ -196,5 +195,5 @@ def _measured(metric: Metric) -> list[Any]:
     return [metric_property(metric)[0].partition(".")[2], words, int(is_bad)]
 
 
-def _json(value: Any) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
@@ -33,7 +32,7 @@ class Retried(ReportPart):
             pytest_private.junit_forget(self._config, self._junit_element)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, Any, Any]:
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> Generator[None, object, object]:
         """
         Return the category, letter and word for a rerun that pytest-rerunfailures uses.
 
