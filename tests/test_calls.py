@@ -77,17 +77,6 @@ def test_same_as_in_the_loop(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*OUTCOME None", "*OUTCOME (<class '*DriverMethodNotImplemented'>*", "*OUTCOME (*"])
 
 
-def test_first_call_is_not_connected_first(tmp_path: Path) -> None:
-    """The first plain call goes over the connection that the drivers were asked for on; it opens none."""
-    with served(cast(Any, Counting)(file=str(tmp_path / "calls"))) as drivers:
-        address = cast(Any, drivers.root.portal)._new_channel.__self__.address
-        hidden = Path(address.removeprefix("unix:"))
-        hidden.rename(hidden.with_suffix(".hidden"))  # nobody can connect any more
-        cast(Any, drivers.root).call("count", "first", 0)
-        hidden.with_suffix(".hidden").rename(hidden)
-    assert (tmp_path / "calls").read_text().split() == ["first"]
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
 def test_signal_during_a_call(boards: FaultyLab, pytester: pytest.Pytester, number: signal.Signals, code: int) -> None:
     """A signal ends a call that takes long; the board goes back, and no later test runs."""

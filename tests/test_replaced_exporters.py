@@ -84,7 +84,7 @@ def test_names_of_a_set(name: str, expected: str) -> None:
     assert set_of(name) == expected
 
 
-def test_selector(suite: pytest.Pytester) -> None:
+def test_exporter_of_a_selector_is_replaced(suite: pytest.Pytester) -> None:
     """A run that has used an exporter of a set waits for the next one; where nothing else matches, there is no wait."""
     suite.makepyfile(
         """
@@ -103,7 +103,7 @@ def test_selector(suite: pytest.Pytester) -> None:
     )
 
 
-def test_each(suite: pytest.Pytester) -> None:
+def test_exporter_of_each_is_replaced(suite: pytest.Pytester) -> None:
     """With --jmp-each, a test that runs again after a device error uses the exporter that replaces the listed one."""
     suite.makepyfile(
         """

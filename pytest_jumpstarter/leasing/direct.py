@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.client.v1.tls import Tls, split_endpoint
+from pytest_jumpstarter.client.v1.tls import Tls, certificate_of
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_connection import CONNECT_TIMEOUT, TlsAdvice
 from pytest_jumpstarter.errors import ConfigError, DeviceUnreachable, OptionError
@@ -132,6 +131,6 @@ def _read(ca: Path | None) -> bytes | None:
 def _speaks_tls(endpoint: str) -> bool:
     """Return whether the server at `endpoint` completes a TLS handshake."""
     try:
-        return bool(ssl.get_server_certificate(split_endpoint(endpoint), timeout=CONNECT_TIMEOUT / 4))
+        return bool(certificate_of(endpoint, CONNECT_TIMEOUT / 4))
     except OSError:
         return False

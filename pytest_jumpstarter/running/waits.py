@@ -37,10 +37,10 @@ WAITS = (
         "the timeout of the request; 15 s where the caller names none",
     ),
     Wait(
-        "client/v1/controller_connection.py:ControllerConnection._open client/v1/tls.py:first_certificate "
-        "client/v1/tls.py:Tls.credentials",
+        "client/v1/controller_connection.py:ControllerConnection._open "
+        "client/v1/tls.py:Tls.credentials client/v1/tls.py:certificate_of",
         "the certificate of a server that is not verified",
-        "5 s, or the timeout of the request if that is less",
+        "5 s (a quarter of CONNECT_TIMEOUT without a lab), or the timeout of the request if that is less",
     ),
     Wait(
         "client/v1/oidc.py:refresh client/v1/config_file.py:_lock client/v1/renewal.py:_to_its_end",
@@ -124,7 +124,7 @@ WAITS = (
     Wait("running/run.py:Run._wait_for_people", "people with a lease", "the end of that lease, each _LOOK_INTERVAL"),
     # The exporter
     Wait(
-        "device/exporter_connection.py:ExporterConnection._open leasing/direct.py:_speaks_tls "
+        "device/exporter_connection.py:ExporterConnection._open "
         "device/exporter_connection.py:ExporterConnection.read_drivers",
         "an exporter to tell its drivers",
         "CONNECT_TIMEOUT",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import select
 import socket
+import struct
 import threading
+import warnings
 from collections.abc import Iterator
 
 import grpc
@@ -12,7 +16,7 @@ import trustme
 from google.protobuf.empty_pb2 import Empty
 
 from pytest_jumpstarter.client.v1 import Client, Proxy, Tls, channel_options
-from pytest_jumpstarter.client.v1.tls import is_loopback
+from pytest_jumpstarter.client.v1.tls import certificate_of, is_loopback
 from pytest_jumpstarter.errors import ClientConfigError, ControllerUnreachable
 
 from .controller import TOKEN, Controller, serve
@@ -58,6 +62,27 @@ def test_refused(dead: str) -> None:
 def test_no_such_host() -> None:
     """A host name that nobody knows is called that."""
     assert "the host name no-such-host.invalid cannot be resolved" in failure("no-such-host.invalid:8082")
+
+
+def test_server_that_resets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that resets the connection before the handshake leaves no open socket behind."""
+    connect = socket.create_connection
+
+    def connect_and_wait(address: tuple[str, int], timeout: float) -> socket.socket:
+        connection = connect(address, timeout)
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() resets
+        peer.close()
+        select.select([connection], [], [], 10)
+        return connection
+
+    monkeypatch.setattr(socket, "create_connection", connect_and_wait)
+    with socket.create_server(("127.0.0.1", 0)) as listener, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(OSError, match=r"reset|not connected|EOF"):
+            certificate_of(f"127.0.0.1:{listener.getsockname()[1]}", 10)
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
 
 
 def test_certificate_for_another_host(authority: trustme.CA) -> None:

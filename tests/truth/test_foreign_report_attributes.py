@@ -122,7 +122,7 @@ def parameters(values: tuple[str, ...], names: tuple[str, ...] = NAMES) -> str:
 
 def shown(result: pytest.RunResult) -> str:
     """Return what a run shows, but for what differs from run to run."""
-    return re.sub(r"\d+\.\d+s|/[\w./-]+|\bgw\d\b|0x\w+", "", result.stdout.str())
+    return re.sub(r"=+|\d+\.\d+s|/[\w./-]+|\bgw\d\b|0x\w+", "", result.stdout.str())
 
 
 @pytest.mark.parametrize("mode", ["made", "logged"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import ssl
 import warnings
 from collections.abc import Mapping
@@ -158,10 +159,35 @@ UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """In the details of a call that was not sent, because the server has another certificate than those trusted."""
 
 
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself: `wrap_socket` of Python 3.11 leaves it open if the server resets the connection at once."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def certificate_of(endpoint: str, timeout: float) -> str:
+    """
+    Return the PEM certificate that the server sends, whoever signed it.
+
+    Raises:
+        OSError: There is no connection within `timeout` seconds, or the server does not use TLS.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.sslsocket_class = _ClosingSocket
+    host, port = split_endpoint(endpoint)
+    with (
+        socket.create_connection((host, port), timeout) as connection,
+        context.wrap_socket(connection, server_hostname=host) as secured,
+    ):
+        return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True) or b"")
+
+
 def first_certificate(endpoint: str, timeout: float) -> bytes:
     """Return the PEM certificate that the server sends; gRPC accepts it as its own root."""
     try:
-        return ssl.get_server_certificate(split_endpoint(endpoint), timeout=timeout).encode()
+        return certificate_of(endpoint, timeout).encode()
     except OSError as error:  # ssl.SSLError and socket.gaierror are OSErrors
         raise ControllerUnreachable(
             f"cannot get the TLS certificate of {endpoint} to trust it (insecure TLS was asked for): {error}"
