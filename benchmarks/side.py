@@ -30,6 +30,7 @@ WORD = "FIGURES"
 @contextmanager
 def ours(config_path: str, board: str) -> Iterator[Any]:
     """Lease and connect as the plugin does, with nothing left over from an earlier lease."""
+    _import_grpc()
     from pytest_jumpstarter.client.v1 import Client, ClientConfig
     from pytest_jumpstarter.leasing import Wanted
     from pytest_jumpstarter.leasing.events import Events
@@ -47,6 +48,7 @@ def ours(config_path: str, board: str) -> Iterator[Any]:
 @contextmanager
 def ours_in_shell(socket_path: str, _board: str) -> Iterator[Any]:
     """Connect as the plugin does inside a `jmp shell`."""
+    _import_grpc()
     from pytest_jumpstarter.leasing.in_shell import ShellExporter
 
     os.environ |= {"JUMPSTARTER_HOST": socket_path, "JMP_DRIVERS_ALLOW": "UNSAFE"}
@@ -57,10 +59,17 @@ def ours_in_shell(socket_path: str, _board: str) -> Iterator[Any]:
 @contextmanager
 def ours_directly(address: str, _board: str) -> Iterator[Any]:
     """Connect as the plugin does with `--jmp-direct`."""
+    _import_grpc()
     from pytest_jumpstarter.leasing.direct import PLAIN_TEXT, DirectExporter
 
     with _given(DirectExporter(f"{PLAIN_TEXT}{address}", ca=None, source="the benchmark", environ={})) as dut:
         yield dut
+
+
+def _import_grpc() -> None:
+    from pytest_jumpstarter.host.grpc_import import import_grpc
+
+    import_grpc()
 
 
 @contextmanager
