@@ -216,7 +216,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         measure_starts(folder, size, figures)
         boards = [BOARD, *map(class_board, range(size.class_runs))]
-        bench = stack.enter_context(Bench.open(folder, boards))
+        bench = stack.enter_context(Bench.open(folder, "---\n".join(map(document, boards))))
         measure_sides(bench, folder, size, figures)
         measure_ends(bench, folder, size, figures)
         measure_classes(bench, folder, size, figures)

@@ -58,10 +58,10 @@ class Bench:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, exporters: list[str]) -> Iterator[Bench]:
-        """Serve the lab, with its file in `folder`, for as long as the context is open."""
+    def open(cls, folder: Path, exporters: str) -> Iterator[Bench]:
+        """Serve a lab of these documents, with its file in `folder`, for as long as the context is open."""
         file = folder / "lab.yaml"
-        file.write_text("---\n".join(map(document, exporters)))
+        file.write_text(exporters)
         with Lab([file]) as lab, Client.from_config(lab.client_config) as client:
             yield cls(lab, client)
 
