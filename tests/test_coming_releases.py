@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -17,10 +19,19 @@ from newer_protocol import newer
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.client.v1 import client as client_module
+from pytest_jumpstarter.client.v1.service import has_field
+from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.errors import LeaseTimeout, RequestError
+from pytest_jumpstarter.leasing import Wanted
+from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
+from pytest_jumpstarter.leasing.leases import Leases
 from pytest_jumpstarter.leasing.release import sweep
 from pytest_jumpstarter.report.terminal import Terminal
 
 NEWER = newer()
+NEW_IN_0_9 = ("tags", "tag_filter")
 UUID = "d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e10"
 READY = 4
 
@@ -140,9 +151,9 @@ def test_newer_controller(controller: Controller, client: Client) -> None:
 def test_leases_with_names_of_the_lab(controller: Controller, client: Client) -> None:
     """The leases of a lost process are found by their tags too, where the lab controller names leases itself."""
     mine = client_pb2.Lease(name="namespaces/lab/leases/0199-a", client="namespaces/lab/clients/ci")
-    mine.tags.update({"run": "1f2e", "worker": "gw1"})
+    mine.tags.update({"run": "1f2e", "lease": "pj-1f2e-gw1-1"})
     other = client_pb2.Lease(name="namespaces/lab/leases/0199-b", client="namespaces/lab/clients/ci")
-    other.tags.update({"run": "1f2e", "worker": "gw10"})
+    other.tags.update({"run": "1f2e", "lease": "pj-1f2e-gw10-1"})
     active = {each.name: each for each in (mine, other)}
     controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=active.values())
 
@@ -153,6 +164,47 @@ def test_leases_with_names_of_the_lab(controller: Controller, client: Client) ->
     controller.answers["DeleteLease"] = delete
     assert sweep(client, "pj-1f2e-gw1-", is_kept=lambda _: False) == ""
     assert list(active) == [other.name]
+
+
+@pytest.mark.parametrize("has_tags", [True, False], ids=["tags", "stubs without tags"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["created", "not created"])
+def test_release_of_a_lease_with_an_unknown_name(
+    controller: Controller, client: Client, monkeypatch: pytest.MonkeyPatch, has_tags: bool, is_there: bool
+) -> None:
+    """If the answer to CreateLease is lost, the lease is released by its tag; without tags it is unknown, and told."""
+    active: dict[str, client_pb2.Lease] = {}
+    named: set[str] = set()
+
+    def create(request: Any, context: grpc.ServicerContext) -> Any:
+        if is_there:
+            name = f"namespaces/lab/leases/0199-{len(active)}"
+            tags = request.lease.tags
+            active[name] = client_pb2.Lease(name=name, client="namespaces/lab/clients/ci", tags=tags)
+        named.add(request.lease_id)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+    def delete(request: Any, context: grpc.ServicerContext) -> Empty:
+        if active.pop(request.name, None) is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such lease")
+        return Empty()
+
+    controller.refuse("GetLease", grpc.StatusCode.UNKNOWN, "oidc: authenticator not initialized")
+    controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=active.values())
+    controller.answers.update(CreateLease=create, DeleteLease=delete)
+    if not has_tags:
+        monkeypatch.setattr(client_module, "has_field", lambda it, name: name not in NEW_IN_0_9 and has_field(it, name))
+    policy = DriverPolicy(allow=(), unsafe=True, source="the test")
+    connector = Connector(policy=policy, settings=DeviceSettings(), events=Events(), healths={})
+    leases = Leases(client, events=Events(), ids=LeaseIds(), terms=Terms(), healths={}, connector=connector)
+    wanted, request = leases.request_for(Wanted(role="dut", selector="a=b", wait=2.0))
+    managed = leases.new(wanted, request, since=time.monotonic())
+    with closing(connector), pytest.raises((LeaseTimeout, RequestError)):
+        managed.obtain()
+    assert len(named) == 1
+    assert bool(active) is (is_there and not has_tags)
+    (name,) = named
+    unknown = f"it is unknown whether lease {name} exists: its request was not answered, it has no tags, and the lab "
+    assert managed.failure.startswith(unknown) if not has_tags else managed.failure == ""
 
 
 @pytest.mark.parametrize("has_context", [False, True])

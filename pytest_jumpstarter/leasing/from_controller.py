@@ -61,7 +61,7 @@ class ControllerSource:
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
         self._failed_waits = FailedWaits()
-        self._old_peers = OldPeers(client, events.say)
+        self._old_peers = OldPeers(client, events.say_once)
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:

@@ -32,7 +32,8 @@ WAITS = (
         "client/v1/client.py:Client._send client/v1/client.py:Client.create_lease client/v1/client.py:Client._do "
         "client/v1/client.py:Client._pages client/v1/controller_connection.py:ControllerConnection._send "
         "client/v1/controller_connection.py:ControllerConnection.wait_closed "
-        "client/v1/lease_creation.py:LeaseCreation.settle client/v1/lease_creation.py:LeaseCreation._find",
+        "client/v1/lease_creation.py:LeaseCreation.settle client/v1/lease_creation.py:LeaseCreation._find "
+        "client/v1/lease_creation.py:tagged",
         "one request, reads repeated",
         "the timeout of the request; 15 s where the caller names none",
     ),
@@ -107,7 +108,7 @@ WAITS = (
     ),
     Wait(
         "leasing/own_lease.py:OwnLease.release leasing/own_lease.py:OwnLease._confirm leasing/release.py:delete "
-        "leasing/own_lease.py:OwnLease._is_of_another_client leasing/release.py:sweep "
+        "leasing/own_lease.py:OwnLease._is_of_another_client leasing/release.py:sweep leasing/release.py:_deleted "
         "leasing/leases.py:Leases.release_all signals.py:OrderlyStop.wait_released",
         "leases to be released",
         "CONTROLLER_GRACE, then RELEASE_TIMEOUT to see it ended; RELEASE_TIMEOUT after a signal; "
