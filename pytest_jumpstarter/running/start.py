@@ -74,7 +74,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
 
         run.choice.last = unhealthy_exporters(history, terminal.say)
     events.healths = run.healths
-    events.refusals = Refusals(config, lab_access)
+    events.refusals = Refusals(config, settings, lab_access)
     events.skips = DeviceSkips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
     load_reports()

@@ -117,6 +117,7 @@ WAITS = (
     Wait(
         "leasing/availability.py:Availability.ask leasing/availability.py:describe_candidates "
         "leasing/availability.py:look_for leasing/availability.py:hint_for leasing/choice.py:Choice.pick "
+        "leasing/choice.py:Choice.forbid "
         "collection/auto_workers.py:_of_lab_controller running/run.py:Run._connect leasing/patience.py:patiently",
         "the listing of exporters and leases",
         "CHOICE_TIMEOUT for a choice, LISTING_TIMEOUT for a message, _TIMEOUT for `-n auto`, else 15 s for each page; "
