@@ -179,7 +179,14 @@ class OwnLease(ManagedLease):
             try:
                 is_known = self._is_created and not is_urgent
                 timeout = CONTROLLER_GRACE if is_known else RELEASE_TIMEOUT
-                found = delete(self._client, self.name, lease_id=self._id, is_created=self._is_created, timeout=timeout)
+                found = delete(
+                    self._client,
+                    self.name,
+                    lease_id=self._id,
+                    is_created=self._is_created,
+                    timeout=timeout,
+                    say=self._events.say,
+                )
                 self._owner_pid = 0  # not earlier: after an interrupt, the next call tries again
                 if found:
                     self.name = found

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.client.v1.lease_creation import ID_TAG, tagged
-from pytest_jumpstarter.errors import AlreadyReleased, NotFound, RequestError
+from pytest_jumpstarter.errors import AlreadyReleased, NotFound, NotReady, RequestError
 from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, Patience
 from pytest_jumpstarter.leasing.waiting import attempts
 
@@ -17,7 +17,15 @@ RELEASE_TIMEOUT = 5.0
 _CREATE_MAY_BE_PENDING = 1.0
 
 
-def delete(client: Client, name: str, *, lease_id: str, is_created: bool, timeout: float = CONTROLLER_GRACE) -> str:
+def delete(
+    client: Client,
+    name: str,
+    *,
+    lease_id: str,
+    is_created: bool,
+    timeout: float = CONTROLLER_GRACE,
+    say: Callable[[str], None] = lambda _: None,
+) -> str:
     """
     Delete a lease; try again while the lab controller cannot do it. Return its name; empty if it did not exist.
 
@@ -31,6 +39,7 @@ def delete(client: Client, name: str, *, lease_id: str, is_created: bool, timeou
         is_created: Whether the lease is known to exist; if not, its interrupted CreateLease may still arrive, so
             "not found" is tried again for a moment.
         timeout: Seconds for which failures are tried again.
+        say: Shows why the lab controller does not release it yet, such as a board that must not lose its power now.
 
     Raises:
         RequestError: The lease may still be active.
@@ -45,6 +54,8 @@ def delete(client: Client, name: str, *, lease_id: str, is_created: bool, timeou
                 others = [lease.name for lease in tagged(client, lease_id, timeout=left) if lease.name != name]
                 found += [other for other in others if _deleted(client, other, left)]
         except RequestError as exc:
+            if isinstance(exc, NotReady) and failure is None:
+                say(f"lease {name} cannot be released yet: {exc}")
             failure = exc
             if patience.is_over(exc):
                 break

@@ -86,6 +86,7 @@ WAITS = (
         "leasing/waiting.py:Waiter.dial leasing/waiting.py:Waiter._raise_if_known_ended",
         "a route to the exporter",
         "DIAL_TIMEOUT the first time, then CONTROLLER_GRACE, or EXPORTER_RESTART where the exporter is not there; "
+        "the client config may name another time for the exporter, `leases.dial_timeout`; "
         "trouble by leasing/patience.py: SECOND_LOOK, UNKNOWN_PATIENCE",
     ),
     Wait(
