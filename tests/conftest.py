@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faulty import FaultyLab, counting, faulty_lab, prepare
+from mutations import wanted
 from runs import environ_of, exporting, until
 
 from pytest_jumpstarter.client.v1 import Client, Lease
@@ -23,6 +24,13 @@ from pytest_jumpstarter.masking import known
 if TYPE_CHECKING:
     from report_browser import Reader
     from selenium.webdriver import Chrome
+
+
+def pytest_report_header() -> list[str]:
+    """Show the seed of random answers (test_fuzz.py) if it was chosen."""
+    number, seed = wanted()
+    return [f"random answers: {number} for each test, seed {seed}"] if "PYTEST_JUMPSTARTER_FUZZ" in os.environ else []
+
 
 # pytester takes back what an inner run imported, and these cannot be imported twice in one process.
 warm_up()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
+from contextlib import closing
 from typing import Any
 
 import grpc
@@ -13,14 +16,25 @@ import trustme
 from client.controller import TOKEN, Controller, serve
 from google.protobuf.empty_pb2 import Empty
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2
+from lab.peers import STATUSES
 from newer_protocol import newer
 
-from pytest_jumpstarter.client.v1 import Client
+from pytest_jumpstarter.client.v1 import Client, ClientConfig
 from pytest_jumpstarter.client.v1 import client as client_module
+from pytest_jumpstarter.client.v1.service import has_field
+from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.errors import DeviceUnreachable, LeaseTimeout, RequestError
+from pytest_jumpstarter.leasing import Wanted, release, waiting
+from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings
+from pytest_jumpstarter.leasing.events import Events
+from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
+from pytest_jumpstarter.leasing.leases import Leases
 from pytest_jumpstarter.leasing.release import sweep
+from pytest_jumpstarter.leasing.waiting import Waiter
 from pytest_jumpstarter.report.terminal import Terminal
 
 NEWER = newer()
+NEW_IN_0_9 = ("tags", "tag_filter")
 UUID = "d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e10"
 READY = 4
 
@@ -140,9 +154,9 @@ def test_newer_controller(controller: Controller, client: Client) -> None:
 def test_leases_with_names_of_the_lab(controller: Controller, client: Client) -> None:
     """The leases of a lost process are found by their tags too, where the lab controller names leases itself."""
     mine = client_pb2.Lease(name="namespaces/lab/leases/0199-a", client="namespaces/lab/clients/ci")
-    mine.tags.update({"run": "1f2e", "worker": "gw1"})
+    mine.tags.update({"run": "1f2e", "lease": "pj-1f2e-gw1-1"})
     other = client_pb2.Lease(name="namespaces/lab/leases/0199-b", client="namespaces/lab/clients/ci")
-    other.tags.update({"run": "1f2e", "worker": "gw10"})
+    other.tags.update({"run": "1f2e", "lease": "pj-1f2e-gw10-1"})
     active = {each.name: each for each in (mine, other)}
     controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=active.values())
 
@@ -153,6 +167,119 @@ def test_leases_with_names_of_the_lab(controller: Controller, client: Client) ->
     controller.answers["DeleteLease"] = delete
     assert sweep(client, "pj-1f2e-gw1-", is_kept=lambda _: False) == ""
     assert list(active) == [other.name]
+
+
+@pytest.mark.parametrize("has_tags", [True, False], ids=["tags", "stubs without tags"])
+@pytest.mark.parametrize("is_there", [True, False], ids=["created", "not created"])
+def test_release_of_a_lease_with_an_unknown_name(
+    controller: Controller, client: Client, monkeypatch: pytest.MonkeyPatch, has_tags: bool, is_there: bool
+) -> None:
+    """If the answer to CreateLease is lost, the lease is released by its tag; without tags it is unknown, and told."""
+    active: dict[str, client_pb2.Lease] = {}
+    named: set[str] = set()
+
+    def create(request: Any, context: grpc.ServicerContext) -> Any:
+        if is_there:
+            name = f"namespaces/lab/leases/0199-{len(active)}"
+            tags = request.lease.tags
+            active[name] = client_pb2.Lease(name=name, client="namespaces/lab/clients/ci", tags=tags)
+        named.add(request.lease_id)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+    def delete(request: Any, context: grpc.ServicerContext) -> Empty:
+        if active.pop(request.name, None) is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such lease")
+        return Empty()
+
+    controller.refuse("GetLease", grpc.StatusCode.UNKNOWN, "oidc: authenticator not initialized")
+    controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=active.values())
+    controller.answers.update(CreateLease=create, DeleteLease=delete)
+    if not has_tags:
+        monkeypatch.setattr(client_module, "has_field", lambda it, name: name not in NEW_IN_0_9 and has_field(it, name))
+    policy = DriverPolicy(allow=(), unsafe=True, source="the test")
+    connector = Connector(policy=policy, settings=DeviceSettings(), events=Events(), healths={})
+    leases = Leases(client, events=Events(), ids=LeaseIds(), terms=Terms(), healths={}, connector=connector)
+    wanted, request = leases.request_for(Wanted(role="dut", selector="a=b", wait=2.0))
+    managed = leases.new(wanted, request, since=time.monotonic())
+    with closing(connector), pytest.raises((LeaseTimeout, RequestError)):
+        managed.obtain()
+    assert len(named) == 1
+    assert bool(active) is (is_there and not has_tags)
+    (name,) = named
+    unknown = f"it is unknown whether lease {name} exists: its request was not answered, it has no tags, and the lab "
+    assert managed.failure.startswith(unknown) if not has_tags else managed.failure == ""
+
+
+def dialling(controller: Controller, client: Client, dial_timeout: float | None) -> tuple[Waiter, list[str]]:
+    """Return a waiter of a client whose config has this timeout, and the good answers to Dial, before refusals."""
+    answers: list[str] = []
+
+    def dial(_: Any, context: grpc.ServicerContext) -> Any:
+        if not answers:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "exporter is not ready")
+        return jumpstarter_pb2.DialResponse(router_endpoint=answers.pop(), router_token="x")
+
+    controller.answers["Dial"] = dial
+    mine = client_pb2.Lease(name="namespaces/lab/leases/x", client="namespaces/lab/clients/ci")
+    controller.answers["GetLease"] = lambda *_: mine
+    client.config = ClientConfig(
+        endpoint=controller.endpoint, token=TOKEN, namespace="lab", name="ci", dial_timeout=dial_timeout
+    )
+    return Waiter(client, Wanted(role="dut", selector="a=b"), Events()), answers
+
+
+@pytest.mark.parametrize(("dial_timeout", "seconds"), [(None, 0.1), (1.0, 1.0)])
+def test_dial_timeout_of_the_client_config(
+    controller: Controller, client: Client, monkeypatch: pytest.MonkeyPatch, dial_timeout: float | None, seconds: float
+) -> None:
+    """`leases.dial_timeout` says for how long an exporter that is not ready is dialled: the first time, and later."""
+    monkeypatch.setattr(waiting, "DIAL_TIMEOUT", 0.1)
+    monkeypatch.setattr(waiting, "EXPORTER_RESTART", 0.1)
+    waiter, answers = dialling(controller, client, dial_timeout)
+    for _ in range(2):
+        began = time.monotonic()
+        with pytest.raises(DeviceUnreachable, match=r"lease x cannot be dialled: .* is not ready"):
+            waiter.dial("x", threading.Event())
+        assert seconds <= time.monotonic() - began < 10
+        answers.append("127.0.0.1:1")
+        assert waiter.dial("x", threading.Event()).endpoint == "127.0.0.1:1"
+
+
+def test_release_that_has_to_wait(controller: Controller, client: Client) -> None:
+    """A release that is refused for the moment is told once with the reason, and tried again."""
+    refusals = ["exporter b is flashing: power must stay on"] * 3
+
+    def delete(_: Any, context: grpc.ServicerContext) -> Empty:
+        if refusals:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, refusals.pop())
+        return Empty()
+
+    controller.answers["DeleteLease"] = delete
+    said: list[str] = []
+    assert release.delete(client, "x", lease_id="x", is_created=True, say=said.append) == "x"
+    assert refusals == []
+    (line,) = said
+    assert line.startswith("lease x cannot be released yet: ")
+    assert "power must stay on" in line
+
+
+def test_draining(controller: Controller, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that ends work of the lease before it is free says so, and is waited for."""
+    monkeypatch.setattr(waiting, "_QUIET", 0.0)
+    states = [("AFTER_LEASE_HOOK", "draining: 1 transfer")] * 8 + [("AVAILABLE", "")]
+
+    def get(*_: Any) -> client_pb2.Exporter:
+        status, message = states.pop(0) if len(states) > 1 else states[0]
+        return client_pb2.Exporter(
+            name="namespaces/lab/exporters/b", status=STATUSES.index(status), status_message=message, online=True
+        )
+
+    controller.answers["GetExporter"] = get
+    events = Events()
+    said: list[str] = []
+    events.say = said.append
+    assert Waiter(client, Wanted(role="dut", selector="a=b"), events).until_cleaned_up("b", threading.Event()) == ""
+    assert [line.partition(": ")[2] for line in said] == ["the afterLease hook of b is running (draining: 1 transfer)"]
 
 
 @pytest.mark.parametrize("has_context", [False, True])

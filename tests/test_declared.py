@@ -7,6 +7,8 @@ import inspect
 import re
 import sys
 import tomllib
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import packages_distributions
@@ -14,12 +16,15 @@ from pathlib import Path
 
 import pytest
 from jumpstarter.client import DriverClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from test_architecture import PACKAGE, PROJECT, imports, modules, part_of
 
 from pytest_jumpstarter import jumpstarter_private
 from pytest_jumpstarter.errors import ConfigError
 from pytest_jumpstarter.jumpstarter_private import ERRORS_OF_CONNECTIONS, PRIVATE
 
+PROJECT_TABLE = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 UPSTREAM = ("jumpstarter", "jumpstarter_protocol")
 OURS = PACKAGE / "jumpstarter_private.py"
 
@@ -38,9 +43,21 @@ OPTIONAL = {
 
 def declared(*extras: str) -> set[str]:
     """Return the names of the distributions that the project asks for, with its own name for each of `extras`."""
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    wishes = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
-    return {re.split(r"[^\w.-]", wish)[0].lower() for wish in wishes}
+    optional = PROJECT_TABLE["optional-dependencies"]
+    wishes = [*PROJECT_TABLE["dependencies"], *(each for extra in extras for each in optional[extra])]
+    return set(map(name_of, wishes))
+
+
+def name_of(wish: str) -> str:
+    """Return the name of a distribution, as indexes compare it."""
+    return str(canonicalize_name(Requirement(wish).name))
+
+
+@pytest.mark.parametrize("extra", ["", *PROJECT_TABLE["optional-dependencies"]])
+def test_declared_once(extra: str) -> None:
+    """No list names a distribution twice: the versions would contradict each other."""
+    wishes = PROJECT_TABLE["optional-dependencies"][extra] if extra else PROJECT_TABLE["dependencies"]
+    assert [name for name, count in Counter(map(name_of, wishes)).items() if count > 1] == []
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -66,9 +83,32 @@ def public(module: str) -> set[str]:
 @pytest.mark.parametrize("path", [each for each in modules() if each != OURS], ids=lambda path: path.name)
 def test_only_public_names_of_jumpstarter(path: Path) -> None:
     """Only `jumpstarter_private` imports what Jumpstarter does not export."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UPSTREAM:
-            assert {each.name for each in node.names} <= public(str(node.module)), f"{node.module} does not export it"
+    assert list(not_public(path.read_text())) == []
+
+
+def not_public(source: str) -> Iterator[str]:
+    """Yield what a module imports of Jumpstarter that it does not export; a whole module has private names, too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names if each.name.partition(".")[0] in UPSTREAM)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UPSTREAM:
+            exported = public(str(node.module))
+            yield from (f"{node.module}.{each.name}" for each in node.names if each.name not in exported)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("import jumpstarter.client.core as core", ["jumpstarter.client.core"]),
+        ("import os, jumpstarter_protocol", ["jumpstarter_protocol"]),
+        ("from jumpstarter.client.core import AsyncDriverClient", ["jumpstarter.client.core.AsyncDriverClient"]),
+        ("from jumpstarter.client import DriverClient", []),
+        ("import jumpstarter_driver_power.client", []),
+    ],
+)
+def test_what_is_not_public(line: str, found: list[str]) -> None:
+    """Both forms of an import are seen."""
+    assert list(not_public(line)) == found
 
 
 @pytest.mark.parametrize("name", PRIVATE)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -63,6 +64,8 @@ BEFORE = {f"before_{name}": ["beforeLease"] + ["afterLease"] * (not CASES[name].
 AFTER = {f"after_{name}": ["afterLease"] for name in CASES if CASES[name].ends_lease}
 EXPORTERS = BEFORE | AFTER
 """The hooks of each exporter. One whose beforeLease hook ends the lease never comes to its afterLease hook."""
+ALONE = {f"alone_{name}": ["afterLease"] for name in CASES if CASES[name].ends_lease}
+"""Further exporters, because one whose afterLease hook has failed takes no other lease."""
 
 
 def case_of(exporter: str) -> Case:
@@ -74,11 +77,11 @@ def case_of(exporter: str) -> Case:
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Serve a lab with an exporter for each case."""
     documents = []
-    for name, hooks in EXPORTERS.items():
+    for name, hooks in (EXPORTERS | ALONE).items():
         both = "hooks:\n" + "".join(hook(when, case_of(name)).removeprefix("hooks:\n") for when in hooks)
         documents.append(exporter_document(name.replace("_", "-"), f"hook: {name[:5].strip('_')}", POWER, both))
     long = hook("beforeLease", Case("sleep 5", "endLease"))
-    documents += [exporter_document(name, "hook: long", POWER, long) for name in ("long-1", "long-2")]
+    documents += [exporter_document(name, "hook: long", POWER, long) for name in ("long-1", "long-2", "long-3")]
     folder = tmp_path_factory.mktemp("hooks")
     for name, other in (("first", "second"), ("second", "first")):
         is_there = f"for i in $(seq 150); do test -e {folder / other} && exit; sleep 0.1; done"
@@ -95,10 +98,15 @@ def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture
 def suite(pytester: pytest.Pytester, hooked: Lab) -> pytest.Pytester:
     """Return a suite with one test for each exporter; its fixture has the exporter's name."""
+    return write_suite(pytester, hooked, EXPORTERS)
+
+
+def write_suite(pytester: pytest.Pytester, hooked: Lab, exporters: Iterable[str]) -> pytest.Pytester:
+    """Write a suite with one test for each exporter."""
     pytester.makeini(f"[pytest]\njmp_client = {hooked.client_config}\njmp_wait = 60s\njmp_scope = function\n")
-    devices = [f"on_{name} = device_fixture(exporter='{name.replace('_', '-')}')" for name in EXPORTERS]
+    devices = [f"on_{name} = device_fixture(exporter='{name.replace('_', '-')}')" for name in exporters]
     pytester.makeconftest("\n".join(["from pytest_jumpstarter import device_fixture", *devices]))
-    pytester.makepyfile("\n".join(f"def test_{name}(on_{name}): on_{name}.power.on()" for name in EXPORTERS))
+    pytester.makepyfile("\n".join(f"def test_{name}(on_{name}): on_{name}.power.on()" for name in exporters))
     return pytester
 
 
@@ -170,6 +178,19 @@ def test_hooks_of_leases(suite: pytest.Pytester) -> None:
     assert junit.count(".hook_failures") == 1 + len(AFTER)
 
 
+def test_after_lease_alone(pytester: pytest.Pytester, hooked: Lab) -> None:
+    """A run in which nothing but afterLease hooks failed ends with exit code 0; each is shown with its output."""
+    result, tests = run_all(write_suite(pytester, hooked, ALONE))
+    assert result.ret == 0
+    shown = result.stdout.str().partition("hooks that failed")[2]
+    for name in ALONE:
+        assert tests[name]["outcome"] == "passed"
+        (failure,) = tests[name]["hook_failures"]
+        assert case_of(name).failure in failure
+        assert WORDS in failure
+        assert f"exporter {name.replace('_', '-')}: " in shown
+
+
 def test_after_lease_of_a_set(pytester: pytest.Pytester, hooked: Lab) -> None:
     """The leases of a set end before any of their hooks is waited for, so these run at the same time."""
     pytester.makeconftest(
@@ -210,7 +231,7 @@ def lease_by_hand(request):
 
 def test_before_lease_of_an_adopted_lease(suite: pytest.Pytester, hooked: Lab) -> None:
     """With a lease of somebody else, the same; what it does after the lease is not seen."""
-    names = [name for name in BEFORE if name != "before_slow"]
+    names = list(BEFORE)
     conftest = suite.path / "conftest.py"
     conftest.write_text(conftest.read_text() + BY_HAND.replace("CONFIG", repr(str(hooked.client_config))))
     leases = [f"--jmp-lease=on_{name}:by-hand-{name.replace('_', '-')}" for name in names]
@@ -218,6 +239,8 @@ def test_before_lease_of_an_adopted_lease(suite: pytest.Pytester, hooked: Lab) -
     assert result.ret == 8
     for name in names:
         assert_before(tests, name, has_words=None)
+        assert len(tests[name]["hook_failures"]) == (name == "before_warn"), "what the hook before the lease has said"
+    assert "afterLease" not in result.stdout.str()
     with Client.from_config(hooked.client_config) as client:
         for name in names:
             with suppress(AlreadyReleased):
@@ -263,28 +286,48 @@ def test_lease_ends_in_the_hook_by_hand(pytester: pytest.Pytester, hooked: Lab) 
     assert said.endswith("has ended: The lease was marked for release (Released)")
 
 
-@pytest.mark.parametrize("name", ["before_slow", "before_warn", "before_end", "before_exit"])
-def test_before_lease_without_a_lab(
-    name: str, pytester: pytest.Pytester, running_exporter: RunningExporter, monkeypatch: pytest.MonkeyPatch
+def test_adopted_lease_expires_in_the_hook(pytester: pytest.Pytester, hooked: Lab) -> None:
+    """A lease of somebody else that is over is not the fault of the hook either."""
+    with Client.from_config(hooked.client_config) as client:
+        client.create_lease(lease_id="by-hand-short", exporter_name="long-3", duration=2)
+    pytester.makepyfile("def test_it(dut): pass")
+    result = pytester.runpytest(f"--jmp-client={hooked.client_config}", "--jmp-lease=by-hand-short")
+    assert result.ret == 8
+    said = next(line for line in result.outlines if line.startswith("  device error on"))
+    assert "lease by-hand-short has ended: " in said
+    assert "Expired" in said
+
+
+@pytest.mark.parametrize("way", ["--jmp-direct", "JUMPSTARTER_HOST"])
+@pytest.mark.parametrize("name", BEFORE)
+def test_hooks_without_a_lab(
+    name: str, way: str, pytester: pytest.Pytester, running_exporter: RunningExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a lab controller the exporter itself is asked: directly, and where JUMPSTARTER_HOST is set by hand."""
+    """
+    Without a lab controller the exporter itself is asked: directly, and where JUMPSTARTER_HOST is set by hand.
+
+    Its afterLease hook is not seen, since it runs when the exporter ends.
+    """
     case, done = case_of(name), pytester.path / "hook-done"
     script = case.script.replace("; sleep 0.3; exit 3", f"; sleep 2.5; touch {done}; exit 3")
     script = script if "touch" in script else f"{script}; touch {done}"
     more = hook("beforeLease", case._replace(script=script))
+    more += hook("afterLease", case).removeprefix("hooks:\n")
     pytester.makepyfile(f"import os\ndef test_{name}(dut): assert os.path.exists({str(done)!r})")
     with serving(running_exporter, pytester.path, "--tls-grpc-insecure", more=more) as address:
-        result, tests = run_all(pytester, f"--jmp-direct=grpc://{address}")
-        assert_before(tests, name)
-        assert result.ret == (8 if case.ends_lease else 0)
-        if case.on_failure == "exit":
-            return  # it has ended
-        monkeypatch.setenv("JUMPSTARTER_HOST", address)
-        monkeypatch.setenv("JMP_GRPC_INSECURE", "1")
-        monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
-        result, tests = run_all(pytester)
-        assert_before(tests, name, has_words=False)
-        assert result.ret == (8 if case.ends_lease else 0)
+        if way == "JUMPSTARTER_HOST":
+            monkeypatch.setenv("JUMPSTARTER_HOST", address)
+            monkeypatch.setenv("JMP_GRPC_INSECURE", "1")
+            monkeypatch.setenv("JMP_DRIVERS_ALLOW", "UNSAFE")
+        result, tests = run_all(pytester, *([f"--jmp-direct=grpc://{address}"] if way == "--jmp-direct" else []))
+    if (name, way) == ("before_exit", "JUMPSTARTER_HOST"):  # it has ended, mostly before it could tell why
+        (device,) = tests.values()
+        assert device["device_error"]["kind"] == "HookFailed"
+        assert re.search("ended in its beforeLease hook|exit code 3", device["device_error"]["reason"])
+    else:
+        assert_before(tests, name, has_words=way == "--jmp-direct")
+    assert result.ret == (8 if case.ends_lease else 0)
+    assert "afterLease" not in result.stdout.str()
 
 
 IN_SHELL = ["before_warn"]
@@ -312,3 +355,8 @@ def test_hooks_in_a_shell(
     if not case_of(name).ends_lease:
         data = json.loads((pytester.path / "run.json").read_text())
         assert [test["outcome"] for test in data["tests"]] == ["passed"]
+        failures = [failure for lease in data["leases"] for failure in lease["hook_failures"]]
+        assert len(failures) == bool(case_of(name).failure), failures
+        assert case_of(name).failure in "".join(failures)
+        assert ("jumpstarter: hooks that failed" in output) is bool(failures), output
+        assert WORDS in output, "of the shell, which reads the log"

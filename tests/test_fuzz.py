@@ -1,19 +1,18 @@
 """
-Random answers of lab controllers and exporters: they end in results or in errors of ours, within a bounded time.
+Random answers of lab controllers, routers and exporters: they end in results or in errors of ours, in bounded time.
 
-The environment variable PYTEST_JUMPSTARTER_FUZZ is the number of rounds, instead of a few. A failure names its seed.
+PYTEST_JUMPSTARTER_FUZZ is how many, and from which seed; see mutations.py. A failure names its round and seed.
 """
 
 from __future__ import annotations
 
-import gc
-import os
 import random
+import socket
 import threading
-import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,33 @@ import grpc
 import pytest
 import trustme
 from client.controller import TOKEN, Controller, serve
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
-from jumpstarter_protocol import client_pb2, jumpstarter_pb2, jumpstarter_pb2_grpc
+from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Value
+from jumpstarter_protocol import client_pb2, jumpstarter_pb2, jumpstarter_pb2_grpc, router_pb2, router_pb2_grpc
+from mutations import Mutations, mutated, scrambled, wanted
 
-from pytest_jumpstarter.client.v1 import Client
+import pytest_jumpstarter
+from pytest_jumpstarter.client.v1 import Client, Route
+from pytest_jumpstarter.device import blocking_calls, exporter_connection, tunnel
 from pytest_jumpstarter.device.channel_target import ChannelTarget
-from pytest_jumpstarter.device.drivers import DriverPolicy
+from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
 from pytest_jumpstarter.device.exporter_connection import ExporterConnection, TlsAdvice
 from pytest_jumpstarter.device.exporter_log import ExporterLog
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import DeviceUnreachable, JumpstarterError
+from pytest_jumpstarter.jumpstarter_private import DriverInvalidArgument, DriverMethodNotImplemented
 from pytest_jumpstarter.leasing import LeaseRequest, Wanted, waiting
+from pytest_jumpstarter.leasing.availability import Availability, hint_for
 from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds, Terms
 from pytest_jumpstarter.leasing.own_lease import OwnLease
 from pytest_jumpstarter.leasing.own_tags import OwnTags
 
-ROUNDS = int(os.environ.get("PYTEST_JUMPSTARTER_FUZZ", "120"))
-SEED = 15
-MOST_MEMORY = 32 * 2**20
-LONGEST = 20.0  # seconds for one round, on a busy machine
+PACKAGE = str(Path(pytest_jumpstarter.__file__).parent)
 POLICY = DriverPolicy(unsafe=True, source="the test")
-TEXTS = (
-    "", " ", "x", "a/b", "namespaces/lab/leases/x", "namespaces/lab/exporters/b", "namespaces//exporters/", "..",
-    "\x1b[31mred\x1b[0m", "::error::x", "line\nline", "\x00", "\u202e", "ö" * 300, "9" * 5000, "None", "True",
-    "False", "Ready", "Unsatisfiable", "Pending", "[HOOK_WARNING] x", "beforeLease hook", "jumpstarter.dev/name",
-    "jumpstarter.dev/client", "jumpstarter_driver_power.client.PowerClient", "os.system", "not found", "127.0.0.1:1",
-    "7" * 36, "d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e11",
-)  # fmt: skip
-NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 99, -1, 10**9, -(10**9), 2**31 - 1, -(2**31), 2**62, -(2**62), 2**63 - 1)
+WANTED = Wanted(role="dut", selector="a=b", wait=0.05)
+ROOT, POWER = (f"d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e{end}" for end in ("10", "11"))
 GOOD_LEASE = client_pb2.Lease(
     name="namespaces/lab/leases/x", client="namespaces/lab/clients/ci", exporter="namespaces/lab/exporters/b"
 )
@@ -60,12 +55,11 @@ GOOD_EXPORTER = client_pb2.Exporter(name="namespaces/lab/exporters/b", online=Tr
 GOOD_REPORT = jumpstarter_pb2.GetReportResponse(
     reports=[
         jumpstarter_pb2.DriverInstanceReport(
-            uuid="d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e10",
-            labels={"jumpstarter.dev/client": "jumpstarter_driver_composite.client.CompositeClient"},
+            uuid=ROOT, labels={"jumpstarter.dev/client": "jumpstarter_driver_composite.client.CompositeClient"}
         ),
         jumpstarter_pb2.DriverInstanceReport(
-            uuid="d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e11",
-            parent_uuid="d6bc9f3c-9b0a-4d0e-8a55-1c6e4b1f0e10",
+            uuid=POWER,
+            parent_uuid=ROOT,
             labels={
                 "jumpstarter.dev/name": "power",
                 "jumpstarter.dev/client": "jumpstarter_driver_power.client.PowerClient",
@@ -73,99 +67,11 @@ GOOD_REPORT = jumpstarter_pb2.GetReportResponse(
         ),
     ]
 )
-
-
-def scalar(source: random.Random, field: FieldDescriptor) -> Any:
-    """Return a value for a field that is no message."""
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        text = source.choice(TEXTS)
-        return text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        return source.random() < 0.5
-    if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
-        return float(source.choice(NUMBERS))
-    number = source.choice(NUMBERS)
-    small = field.cpp_type in (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_ENUM)
-    lowest = 0 if field.cpp_type in (FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64) else -(2**63)
-    return max(lowest, number % 2**31 if small else number)
-
-
-def spoil(source: random.Random, message: Any, share: float, depth: int = 0) -> None:
-    """Give a share of the fields of a message other values."""
-    for field in message.DESCRIPTOR.fields:
-        if source.random() > share or depth > 3:
-            continue
-        if source.random() < 0.2:
-            message.ClearField(field.name)
-        elif field.message_type is not None and field.message_type.GetOptions().map_entry:
-            getattr(message, field.name)[source.choice(TEXTS)] = source.choice(TEXTS)
-        elif field.is_repeated and field.message_type is not None:
-            for _ in range(source.choice((1, 2, 5))):
-                spoil(source, getattr(message, field.name).add(), 0.7, depth + 1)
-        elif field.message_type is not None:
-            getattr(message, field.name).SetInParent()
-            spoil(source, getattr(message, field.name), 0.7, depth + 1)
-        elif not field.is_repeated:
-            setattr(message, field.name, scalar(source, field))
-
-
-def mutated(source: random.Random, good: Message) -> Message:
-    """Return a message like `good`, with some bytes or some fields changed."""
-    message = type(good)()
-    message.CopyFrom(good)
-    if source.random() < 0.3:
-        data = bytearray(good.SerializeToString())
-        for _ in range(source.choice((1, 3, 10))):
-            data[source.randrange(len(data))] = source.randrange(256)
-        try:
-            return type(good).FromString(bytes(data))
-        except DecodeError:
-            return message
-    spoil(source, message, source.choice((0.1, 0.4, 0.9)))
-    return message
-
-
-def answering(source: random.Random, answers: dict[str, Message]) -> Callable[[str], Callable[..., Message]]:
-    """Return what makes the handler of a method: it gives its answer, or seldom an error."""
-
-    def handler(method: str) -> Callable[..., Message]:
-        def answer(_: Any, context: grpc.ServicerContext) -> Message:
-            if source.random() < 0.03:
-                codes = [grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED]
-                context.abort(source.choice(codes), source.choice(TEXTS))
-            return mutated(source, answers[method])
-
-        return answer
-
-    return handler
-
-
-def memory() -> int:
-    """Return the bytes of memory that this process has now."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def rounds(act: Callable[[random.Random], None]) -> None:
-    """
-    Act as often as it takes; an error that is not ours fails the test, and so does a round that takes long.
-
-    What the first rounds need is imports and caches. From then on memory must not grow, however many rounds there are.
-    """
-    settled = 0
-    for number in range(ROUNDS):
-        if number == ROUNDS // 4:
-            settled = memory()
-        began = time.monotonic()
-        try:
-            act(random.Random(f"{SEED}-{number}"))
-        except Exception as error:
-            error.add_note(f"round {number} of seed {SEED}")
-            raise
-        assert time.monotonic() - began < LONGEST, f"round {number} of seed {SEED}"
-    grown = memory() - settled
-    print(f"{ROUNDS} rounds: memory grew by {grown / 2**20:.1f} MiB")
-    assert grown < MOST_MEMORY
+GOOD_STATUS = jumpstarter_pb2.GetStatusResponse(status=4, message="Ready")
+GOOD_ENTRY = jumpstarter_pb2.LogStreamResponse(severity="INFO", message="hello")
+GOOD_RESULT = jumpstarter_pb2.DriverCallResponse(uuid=POWER, result=Value(string_value="on"))
+GOOD_READING = jumpstarter_pb2.StreamingDriverCallResponse(uuid=POWER)
+GOOD_READING.result.struct_value.update({"voltage": 5.0, "current": 2.0})
 
 
 def tolerate(call: Callable[[], object]) -> None:
@@ -174,6 +80,21 @@ def tolerate(call: Callable[[], object]) -> None:
         call()
     except JumpstarterError as error:
         str(error)
+
+
+def tolerate_in_driver(call: Callable[[], object]) -> None:
+    """
+    Call a driver, which may also end in the errors of Jumpstarter's driver clients and of gRPC.
+
+    What a driver client makes of an answer is its own affair; but no other error may come from this package.
+    """
+    try:
+        call()
+    except (JumpstarterError, DriverInvalidArgument, DriverMethodNotImplemented, grpc.RpcError) as error:
+        str(error)
+    except Exception as error:
+        if traceback.extract_tb(error.__traceback__)[-1].filename.startswith(PACKAGE):
+            raise
 
 
 @pytest.fixture
@@ -185,9 +106,15 @@ def controller() -> Iterator[Controller]:
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bound the waits that a lab controller's answers decide about."""
+    """Bound the waits that answers decide about."""
     for name in ("AFTER_HOOK_TIMEOUT", "HOOK_TIMEOUT", "DIAL_TIMEOUT", "CONTROLLER_GRACE", "DECISION_TIMEOUT"):
         monkeypatch.setattr(waiting, name, 0.02)
+    for module, name in (
+        (exporter_connection, "CONNECT_TIMEOUT"),
+        (blocking_calls, "CONNECT_PATIENCE"),
+        (tunnel, "ROUTER_PATIENCE"),
+    ):
+        monkeypatch.setattr(module, name, 1.0)
 
 
 def test_answers_of_a_lab_controller(controller: Controller) -> None:
@@ -201,6 +128,9 @@ def test_answers_of_a_lab_controller(controller: Controller) -> None:
         "ListExporters": client_pb2.ListExportersResponse(exporters=[GOOD_EXPORTER]),
         "Dial": jumpstarter_pb2.DialResponse(router_endpoint="127.0.0.1:1", router_token="x"),
     }
+    mutations = Mutations()
+    for method, good in answers.items():
+        controller.answers[method] = lambda _, context, method=method, good=good: mutations.of(method, good, context)  # type: ignore[misc]
     healths: dict[str, Any] = {}
     connector = Connector(policy=POLICY, settings=DeviceSettings(), events=Events(), healths=healths)
     with (
@@ -208,16 +138,16 @@ def test_answers_of_a_lab_controller(controller: Controller) -> None:
         Client(controller.endpoint, token=TOKEN, namespace="lab", name="ci", ca=controller.ca, timeout=2) as client,
     ):
 
-        def act(source: random.Random) -> None:
-            handler = answering(source, answers)
-            controller.answers.update({method: handler(method) for method in answers})
+        def act() -> None:
             controller.calls.clear()
             for read in (client.list_leases, client.list_exporters):
                 tolerate(lambda read=read: [str(each) for each in read()])  # type: ignore[misc]
             tolerate(lambda: client.get_exporter("b"))
+            tolerate(lambda: _survey(client))
+            tolerate(lambda: hint_for(client, WANTED))
             lease = OwnLease(
                 client,
-                Wanted(role="dut", selector="a=b", wait=0.05),
+                WANTED,
                 LeaseRequest(selector="a=b", exporter=None, duration=60.0, tags={}, context={}),
                 terms=Terms(ttl=60.0, max_hold=None),
                 ids=LeaseIds(run="run", worker="main"),
@@ -227,7 +157,13 @@ def test_answers_of_a_lab_controller(controller: Controller) -> None:
             )
             tolerate(lambda: _use(lease))
 
-        rounds(act)
+        mutations.rounds(act)
+
+
+def _survey(client: Client) -> None:
+    availability = Availability.ask(client, [WANTED])
+    candidates = availability.of(WANTED)
+    str(candidates), candidates.free, candidates.enabled, availability.complete_sets([[WANTED]])
 
 
 def test_ready_lease_without_exporter(controller: Controller) -> None:
@@ -253,65 +189,214 @@ def _use(lease: OwnLease) -> None:
 
 
 class Exporter(jumpstarter_pb2_grpc.ExporterServiceServicer):
-    """An exporter that answers whatever comes."""
+    """
+    An exporter that answers whatever comes.
 
-    def __init__(self) -> None:
-        self.source = random.Random(SEED)
+    Args:
+        answer: Returns the answer to a method, given the good one.
+    """
+
+    def __init__(self, answer: Callable[[str, Message], Message]) -> None:
+        self._answer = answer
 
     def GetReport(self, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: N802
-        """Return drivers that are none."""
-        return mutated(self.source, GOOD_REPORT)
+        """Return drivers."""
+        return self._answer("GetReport", GOOD_REPORT)
 
     def GetStatus(self, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: N802
-        """Return a status of any kind."""
-        return mutated(self.source, jumpstarter_pb2.GetStatusResponse(status=4, message="Ready"))
+        """Return a status."""
+        return self._answer("GetStatus", GOOD_STATUS)
 
     def LogStream(self, request: Any, context: grpc.ServicerContext) -> Iterator[Message]:  # noqa: N802
-        """Log anything."""
-        entry = jumpstarter_pb2.LogStreamResponse(severity="INFO", message="hello")
-        yield from (mutated(self.source, entry) for _ in range(3))
+        """Log something."""
+        yield from (self._answer("LogStream", GOOD_ENTRY) for _ in range(3))
+
+    def DriverCall(self, request: Any, context: grpc.ServicerContext) -> Message:  # noqa: N802
+        """Return a result."""
+        return self._answer("DriverCall", GOOD_RESULT)
+
+    def StreamingDriverCall(self, request: Any, context: grpc.ServicerContext) -> Iterator[Message]:  # noqa: N802
+        """Return readings of a power supply."""
+        yield from (self._answer("StreamingDriverCall", GOOD_READING) for _ in range(3))
 
 
 @contextmanager
-def exporting() -> Iterator[tuple[Exporter, str]]:
-    """Serve such an exporter."""
-    exporter: Any = Exporter()  # type: ignore[abstract]  # the rest are UNIMPLEMENTED
+def exporting(answer: Callable[[str, Message], Message]) -> Iterator[str]:
+    """Serve such an exporter; yield its address."""
+    exporter: Any = Exporter(answer)  # type: ignore[abstract]  # the rest are UNIMPLEMENTED
     server = grpc.server(futures.ThreadPoolExecutor(4))
     jumpstarter_pb2_grpc.add_ExporterServiceServicer_to_server(exporter, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        yield exporter, f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}"
     finally:
         server.stop(0).wait(10)
 
 
 def test_answers_of_an_exporter() -> None:
-    """Whatever an exporter reports, the connection and the driver clients bear it."""
-    portal = Portal()
-    with exporting() as (exporter, address):
+    """Whatever an exporter reports and its drivers answer, the connection and the driver clients bear it."""
+    mutations, portal = Mutations(), Portal()
+    with closing(_Stopped(portal)), exporting(mutations.of) as address:
+        target = ChannelTarget(address=address, credentials=None, options=[("grpc.enable_http_proxy", 0)])
 
-        def act(source: random.Random) -> None:
-            exporter.source = source
-            connection = ExporterConnection(portal, POLICY)
+        def act() -> None:
+            connection = ExporterConnection(portal, POLICY, call_timeout=1.0)
             with closing(connection):
-                tolerate(lambda: _look_at(connection, portal, address))
+                advice = TlsAdvice(plain_text="", authority="")
+                tolerate(
+                    lambda: _look_at(
+                        connection, portal, connection.open_channel(target, exporter="the exporter", advice=advice)
+                    )
+                )
 
-        rounds(act)
-    portal.stop()
+        mutations.rounds(act)
 
 
-def _look_at(connection: ExporterConnection, portal: Portal, address: str) -> None:
-    drivers = connection.open_channel(
-        ChannelTarget(address=address, credentials=None, options=[("grpc.enable_http_proxy", 0)]),
-        exporter="the exporter",
-        advice=TlsAdvice(plain_text="", authority=""),
-    )
+def test_answers_of_drivers() -> None:
+    """Whatever drivers answer that are what they should be, their calls and streams bear it."""
+    mutations, portal = Mutations(), Portal()
+
+    def answer(method: str, good: Message) -> Message:
+        return mutations.of(method, good) if method.endswith("DriverCall") else good
+
+    with closing(_Stopped(portal)), exporting(answer) as address, ExitStack() as stack:
+        target = ChannelTarget(address=address, credentials=None, options=[("grpc.enable_http_proxy", 0)])
+        connection = ExporterConnection(portal, POLICY, call_timeout=1.0)
+        stack.callback(connection.close)
+        advice = TlsAdvice(plain_text="", authority="")
+        drivers = connection.open_channel(target, exporter="the exporter", advice=advice)
+        mutations.rounds(lambda: _call_all(drivers))
+
+
+class _Stopped:
+    """Stops a portal when it is closed."""
+
+    def __init__(self, portal: Portal) -> None:
+        self.close = portal.stop
+
+
+def _call_all(drivers: Drivers) -> None:
+    for path in list(drivers):
+        tolerate_in_driver(lambda path=path: drivers[path].on())  # type: ignore[misc]
+        tolerate_in_driver(lambda path=path: list(drivers[path].read()))  # type: ignore[misc]
+        tolerate_in_driver(lambda path=path: drivers[path].call("status", 1, "x"))  # type: ignore[misc]
+
+
+def _look_at(connection: ExporterConnection, portal: Portal, drivers: Drivers) -> None:
     log = ExporterLog(portal, "dut")
     assert connection.channel is not None
     log.start(connection.channel)
-    for path in list(drivers):
-        tolerate(lambda path=path: drivers[path])  # type: ignore[misc]
+    _call_all(drivers)
     tolerate(lambda: connection.status(1.0, exporter="the exporter"))
+    tolerate(lambda: connection.probe(1.0, exporter="the exporter"))
+    connection.ping(1.0)
     "".join(str(entry) for entry in log.since_test())
     log.stop()
+
+
+class Router(router_pb2_grpc.RouterServiceServicer):
+    """A router that leads straight to an exporter, and changes what comes back: payloads, frames, their order."""
+
+    def __init__(self, exporter: str, mutations: Mutations) -> None:
+        self._exporter = exporter
+        self._mutations = mutations
+
+    def Stream(self, request_iterator: Any, context: grpc.ServicerContext) -> Iterator[Message]:  # noqa: N802
+        """Carry one connection."""
+        host, _, port = self._exporter.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            context.add_callback(lambda: _hang_up(connection))
+            threading.Thread(target=_upstream, args=[request_iterator, connection], daemon=True).start()
+            source = self._mutations.source("Stream")
+            with suppress(OSError):
+                while payload := connection.recv(source.choice((7, 100, 65536))):
+                    yield from self._frames(source, payload, context)
+        yield router_pb2.StreamResponse(frame_type=router_pb2.FRAME_TYPE_GOAWAY)
+
+    def _frames(self, source: random.Random, payload: bytes, context: grpc.ServicerContext) -> Iterator[Message]:
+        """Yield what becomes of one payload; most stay as they are, or no connection would come about."""
+        good = router_pb2.StreamResponse(payload=payload)
+        if source.random() < 0.7:
+            yield good
+            return
+        self._mutations.note()
+        what = source.choice(("bytes", "frame", "lost", "twice", "other first", "end"))
+        if what == "end":
+            context.abort(source.choice((grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN)), "the router says no")
+        if what == "bytes":
+            yield router_pb2.StreamResponse(payload=bytes(scrambled(source, bytearray(payload))))
+        if what in ("frame", "other first"):
+            yield mutated(source, good)
+        if what in ("twice", "other first"):
+            yield good
+        if what == "twice":
+            yield good
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _upstream(requests: Any, connection: socket.socket) -> None:
+    with suppress(OSError, grpc.RpcError):
+        for request in requests:
+            connection.sendall(request.payload)
+    _hang_up(connection)
+
+
+@contextmanager
+def routing(exporter: str, mutations: Mutations) -> Iterator[tuple[str, bytes]]:
+    """Serve such a router; yield its endpoint and its CA."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    router_pb2_grpc.add_RouterServiceServicer_to_server(Router(exporter, mutations), server)
+    credentials = grpc.ssl_server_credentials([(certificate.private_key_pem.bytes(), chain)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}", authority.cert_pem.bytes()
+    finally:
+        server.stop(0).wait(10)
+
+
+def test_frames_of_a_router() -> None:
+    """Whatever comes through a route, the tunnel and all calls over it end, in results or in errors."""
+    mutations, portal = Mutations(), Portal()
+    with (
+        closing(_Stopped(portal)),
+        exporting(lambda _, good: good) as exporter,
+        routing(exporter, mutations) as (endpoint, authority),
+    ):
+
+        def act() -> None:
+            channels = tunnel.RouterChannels(lambda _: grpc.ssl_channel_credentials(authority), lambda _: ())
+            route = tunnel.Tunnel(lambda _: Route(endpoint=endpoint, token="x"), channels)
+            connection = ExporterConnection(portal, POLICY, call_timeout=1.0)
+            with closing(connection):
+                tolerate(lambda: _look_at(connection, portal, connection.open_tunnel(route, exporter="the exporter")))
+
+        mutations.rounds(act, share=0.2)  # some rounds wait for what was lost
+
+
+def test_seed_shows_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a call is answered depends on seed, round, method and the number of the call, and on no other call."""
+    monkeypatch.setenv("PYTEST_JUMPSTARTER_FUZZ", "20:4711")
+    assert wanted() == (20, 4711)
+    seen: list[list[Message]] = []
+    for order in (("GetStatus", "GetReport"), ("GetReport", "GetStatus")):
+        mutations = Mutations()
+        answers: list[Message] = []
+
+        def act(order: tuple[str, ...] = order, it: Mutations = mutations, answers: Any = answers) -> None:
+            found = {method: it.of(method, GOOD_REPORT) for method in order * 2}
+            answers.extend(found[method] for method in sorted(found))
+
+        mutations.rounds(act)
+        assert 20 <= mutations.count < 30
+        seen.append(answers)
+    assert seen[0] == seen[1]
+    assert len({answer.SerializeToString(deterministic=True) for answer in seen[0]}) > 5

@@ -14,12 +14,15 @@ import pytest
 import trustme
 import yaml
 from client.controller import TOKEN, Controller, serve
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from jumpstarter_protocol import client_pb2
 from test_foreign_words import COMMANDS, CONTROLS, MARKUP, SEQUENCES, faults, texts_of
 from unpacked import dumped
 
+from pytest_jumpstarter.collection.auto_workers import number_of_workers
 from pytest_jumpstarter.lab.model import Status
+from pytest_jumpstarter.workers import NOTE
 
 WORDS = "\n".join(["begin", *SEQUENCES, *COMMANDS, *MARKUP, "".join(CONTROLS[::7]), "end"])
 WORDS = WORDS.encode("utf-8", "replace").decode()  # protobuf carries no half of a surrogate pair
@@ -126,3 +129,63 @@ def test_no_output_of_a_check_has_its_words(pytester: pytest.Pytester, controlle
     found = outputs(pytester.path, result)
     assert {name: faults(text)[:5] for name, text in found.items() if faults(text)} == {}
     assert result.ret == 1
+
+
+ABSURD = (2**62, -(2**62), -1, 2**63 - 1)
+"""Seconds of times and durations that no lease can have."""
+
+
+def with_absurd_leases(controller: Controller) -> None:
+    """Answer with a board for each absurd number, which somebody has leased, one that `bob` has, and a free one."""
+    leases = []
+    for number, seconds in enumerate(ABSURD):
+        lease = client_pb2.Lease(name=f"namespaces/lab/leases/l-{number}", client="namespaces/lab/clients/eve")
+        for field in ("begin_time", "end_time", "effective_begin_time", "duration", "effective_duration"):
+            getattr(lease, field).seconds = seconds
+        leases.append(lease)
+    leases.append(client_pb2.Lease(name="namespaces/lab/leases/l-bob", client="namespaces/lab/clients/bob"))
+    exporters = []
+    for number in range(len(leases) + 1):
+        name = f"namespaces/lab/exporters/b-{number}"
+        exporters.append(client_pb2.Exporter(name=name, online=True, labels={"kind": "dut"}))  # without a status
+        if number < len(leases):
+            leases[number].exporter = name
+            leases[number].conditions.add(type="Ready", status="True", reason="Ready")
+    controller.answers["ListExporters"] = lambda *_: client_pb2.ListExportersResponse(exporters=exporters)
+    controller.answers["ListLeases"] = lambda *_: client_pb2.ListLeasesResponse(leases=leases)
+
+
+def test_absurd_leases_of_others(pytester: pytest.Pytester, controller: Controller) -> None:
+    """Impossible times and durations of somebody else's lease end neither a check nor `-n auto`; all are counted."""
+    with_absurd_leases(controller)
+    pytester.makepyfile("def test_one(dut): pass")
+    checked = pytester.runpytest_subprocess("--jmp-check")
+    assert checked.ret == 0, checked.stdout.str()
+    checked.stdout.fnmatch_lines(["*6 exporters; two calls took*", "*dut*kind=dut*6*6*1*eve (4), bob*"])
+    config = pytester.parseconfigure()
+    assert number_of_workers(config) == 1
+    assert config.stash[NOTE] == "jumpstarter: -n auto is 1; free devices: dut 1"
+
+
+def test_absurd_leases_in_a_queue(pytester: pytest.Pytester, controller: Controller) -> None:
+    """A run that waits tells whose leases it waits for, whatever their times are."""
+    with_absurd_leases(controller)
+    pytester.makepyfile("def test_one(dut): pass")
+    pending = client_pb2.Lease(client="namespaces/lab/clients/ci", selector="kind=dut")
+    pending.conditions.add(type="Pending", status="True", reason="NotAvailable", message="all are leased")
+
+    def get(request: Any, context: grpc.ServicerContext) -> Message:
+        pending.name = request.name
+        return pending
+
+    controller.answers["GetLease"] = get
+
+    def delete(request: Any, context: grpc.ServicerContext) -> Message:
+        pending.conditions.add(type="Ready", status="False", reason="Released")
+        return Empty()
+
+    controller.answers["DeleteLease"] = delete
+    result = pytester.runpytest_subprocess("--jmp-wait=3s")
+    assert result.ret == 8
+    result.stdout.fnmatch_lines(["*waiting * for kind=dut: 6 match, 5 leased (by eve, bob)*"])
+    assert "INTERNALERROR" not in result.stdout.str()

@@ -150,7 +150,7 @@ def test_hooks_see_the_lease(suite: pytest.Pytester, client: Client) -> None:
     )
     name = next(line.split()[-1] for line in result.outlines if "LEASE" in line)
     tags = client.get_lease(name).tags
-    assert (tags["purpose"], tags["managed-by"], tags["worker"]) == ("hooks", "pytest-jumpstarter", "main")
+    assert (tags["purpose"], tags["managed-by"], tags["lease"]) == ("hooks", "pytest-jumpstarter", name)
 
 
 def test_tags_tell_the_job(suite: pytest.Pytester, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,6 +276,28 @@ def test_too_many_tags(pytester: pytest.Pytester, boards: FaultyLab) -> None:
     said = [line for line in result.outlines if "leases have no tags of ours" in line]
     assert len(said) == 1
     assert "too many tags: 7 (maximum 3)" in said[0]
+
+
+@pytest.mark.parametrize("how", ["two workers", "two devices"])
+def test_too_many_tags_are_told_once(pytester: pytest.Pytester, how: str) -> None:
+    """Each worker learns it by itself, and it is said once; requests that were made before lose their tags too."""
+    power = "  power: {type: jumpstarter_driver_power.driver.MockPower}\n"
+    documents = "---\n".join(exporter_document(f"tagged-{number}", "kind: dut", power) for number in range(2))
+    (pytester.path / "lab.yaml").write_text(documents)
+    pytester.makeini("[pytest]\njmp_lab = lab.yaml\njmp_selector = kind=dut\njmp_wait = 60s\n")
+    pytester.makeconftest(
+        """
+        from pytest_jumpstarter import device_fixture
+        other = device_fixture(selector="kind=dut")
+        def pytest_jumpstarter_lease_request(request):
+            request.tags.update({f"purpose-{number}": "x" for number in range(9)})
+        """
+    )
+    pair = "import pytest\n@pytest.mark.parametrize('number', range(2))\ndef test_it(dut, number): dut.power.on()"
+    pytester.makepyfile(pair if how == "two workers" else "def test_it(dut, other): other.power.on()")
+    result = pytester.runpytest_subprocess(*(["-n2"] if how == "two workers" else []))
+    assert result.ret == 0
+    assert result.stdout.str().count("leases have no tags of ours") == 1
 
 
 def test_tags_of_a_hook_that_are_refused(pytester: pytest.Pytester, boards: FaultyLab) -> None:

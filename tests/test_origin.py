@@ -85,8 +85,8 @@ def test_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tags_leave_out_what_is_not_known() -> None:
     """A lease has the tags of which something is known, none of them empty."""
-    assert lease_tags(Origin(), run="1", worker="gw0").keys() == {"managed-by", "run", "worker"}
-    assert lease_tags(Origin("jenkins", "c0ffee", "12", "a/b"), run="1", worker="gw0")["ci-job"] == "a-b"
+    assert lease_tags(Origin(), run="1").keys() == {"managed-by", "run"}
+    assert lease_tags(Origin("jenkins", "c0ffee", "12", "a/b"), run="1")["ci-job"] == "a-b"
 
 
 def test_context_keeps_its_limits() -> None:

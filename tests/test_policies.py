@@ -81,7 +81,11 @@ def test_nothing_matches(controller: Controller) -> None:
 
 
 def lease_all_but(controller: Controller, forbidden: str, code: grpc.StatusCode) -> None:
-    """Refuse leases of an exporter by name, in the lease itself if the code is OK; find `b-2` for every selector."""
+    """
+    Refuse leases of an exporter by name, in the lease itself if the code is OK; find `b-2` for every selector.
+
+    If `forbidden` is empty, that refuses those by selector.
+    """
     known: dict[str, client_pb2.Lease] = {}
 
     def create(request: Any, context: grpc.ServicerContext) -> client_pb2.Lease:
@@ -173,16 +177,41 @@ def test_auto_workers_learn_from_refusals(controller: Controller, pytester: pyte
     access = access_of(controller, pytester)
     config = pytester.parseconfigure()
     assert number_of_workers(config) == 2
-    Refusals(config, access).add(["b-1", "of another selector"])
+    Refusals(config, config.stash[SETTINGS], access).add(["b-1", "of another selector"])
     config = pytester.parseconfigure()
     assert number_of_workers(config) == 1
-    said = "not counted, because an access policy refused them in the last day: b-1 (--cache-clear counts them again)"
+    said = "not counted, because an access policy refused them, or the time that --jmp-ttl asks, in the last day: b-1 "
+    said += "(--cache-clear counts them again)"
     assert config.stash[NOTE].endswith(f"dut 1; {said}")
-    spoiled: tuple[Any, ...] = ([], {"lab/ci at x": []}, {f"lab/ci at {controller.endpoint}": {"b-1": "x", "b-2": 0.0}})
+    request = f"lab/ci at {controller.endpoint} for 02:00"
+    spoiled: tuple[Any, ...] = ([], {request: []}, {request: {"b-1": "x", "b-2": 0.0}})
     for broken in spoiled:
         assert config.cache is not None
         config.cache.set("jumpstarter/refused", broken)
         assert number_of_workers(config) == 2
+
+
+@pytest.mark.parametrize("wanted", ["one device", "two devices"])
+def test_auto_workers_learn_of_equal_exporters(controller: Controller, pytester: pytest.Pytester, wanted: str) -> None:
+    """
+    If all exporters that match are equal, none is requested by name: a refusal of the selector refuses each of them.
+
+    It does not count for another time to live, which the policy may allow.
+    """
+    access_of(controller, pytester)
+    lease_all_but(controller, "", grpc.StatusCode.OK)
+    pytester.makeconftest("from pytest_jumpstarter import device_fixture\nother = device_fixture(selector='a')")
+    arguments = "dut" if wanted == "one device" else "dut, other"
+    pytester.makepyfile(f"def test_it({arguments}): pass")
+    refused = pytester.runpytest_subprocess()
+    refused.assert_outcomes(errors=1)
+    refused.stdout.fnmatch_lines(["*by the access policies of the lab, client ci may not use any of the 2 exporters*"])
+    config = pytester.parseconfigure()
+    assert number_of_workers(config) == 1
+    assert "dut 0" in config.stash[NOTE]
+    assert "in the last day: b-1, b-2 (" in config.stash[NOTE]
+    other = pytester.parseconfigure("--jmp-ttl=1m")
+    assert "not counted" not in (other.stash[NOTE] if number_of_workers(other) else "")
 
 
 def test_workers_learn_from_each_other(controller: Controller, pytester: pytest.Pytester) -> None:

@@ -7,6 +7,7 @@ import resource
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ motd: kept
 @pytest.fixture(scope="module")
 def two_boards() -> Iterator[FaultyLab]:
     """Serve a lab with two boards."""
-    documents = "".join(exporter_document(name, "kind: dut") for name in ("b-1", "b-2"))
+    documents = "---\n".join(exporter_document(name, "kind: dut") for name in ("b-1", "b-2"))
     with faulty_lab(lambda _: documents) as (lab, _):
         yield lab
 
@@ -193,6 +194,112 @@ def test_two_workers(
     assert (len(provider.asked), provider.reused) == (1, 0)
     result.stdout.fnmatch_lines(["*TOKEN IS *"])
     assert not any(token in result.stdout.str() for token in provider.tokens)
+
+
+READ_ONLY = """
+import errno, os, pathlib, sys, time
+import pytest
+
+FOLDER, TRIES = {folder!r}, {tries!r}
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+def read_only(event, args):
+    "Let every attempt to write into the folder fail, as in a file system that is mounted so; note it."
+    if event not in ("open", "os.rename") or not isinstance(args[0], str) or not args[0].startswith(FOLDER):
+        return
+    if event == "os.rename" or args[2] & WRITING:
+        with open(TRIES, "a") as file:
+            file.write(f"{{os.getpid()}} {{event}} {{args[0]}}\\n")
+        raise OSError(errno.EROFS, "Read-only file system", args[0])
+
+sys.addaudithook(read_only)
+"""
+HOLDING = """
+import logging, os, pathlib, time
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_it(dut, number, jumpstarter, record_property):
+    pathlib.Path(os.environ["PYTEST_XDIST_WORKER"]).touch()
+    end = time.monotonic() + 120
+    while not pathlib.Path("OVER").exists() and time.monotonic() < end:
+        dut.power.on()
+        time.sleep(0.2)
+    text = pathlib.Path({config!r}).read_text() + str.__str__(jumpstarter.client.token)
+    print(text)
+    logging.warning(text)
+    record_property("said", text)
+    assert not text, text
+"""
+FILES = [
+    *("--junitxml=out/junit.xml", "--jmp-report=out/r.json", "--jmp-report=out/r.html", "--html=out/page.html"),
+    *("--jmp-artifacts=out/a", "--jmp-history=out/history.db", "--jmp-metrics=out/m.txt", "--log-file=out/log.txt"),
+]
+
+
+def test_two_workers_with_a_config_that_cannot_be_written(
+    trusting: FaultyLab, provider: IdentityProvider, pytester: pytest.Pytester
+) -> None:
+    """Both workers go on with tokens that only the controller process has, though these expire again and again."""
+    provider.lifetime = 2.0
+    provider.log_in(trusting.config, lifetime=2.0)
+    before, tries = trusting.config.read_bytes(), pytester.path / "tries"
+    pytester.makeconftest(READ_ONLY.format(folder=str(trusting.config.parent), tries=str(tries)))
+    pytester.makepyfile(HOLDING.format(config=str(trusting.config)))
+    (pytester.path / "out").mkdir()
+    with running(pytester, "-n2", "--jmp-ttl=5s", "--showlocals", *FILES) as process:
+        until(lambda: all((pytester.path / name).exists() for name in ("gw0", "gw1")), timeout=60)
+        asked = len(provider.asked)
+        until(lambda: len(provider.asked) >= asked + 2, timeout=60)
+        (pytester.path / "OVER").touch()
+        output = process.communicate(timeout=120)[0]
+    assert "4 failed" in output, output  # by their own assertion
+    assert (provider.reused, trusting.config.read_bytes()) == (0, before)
+    assert len({line.split()[0] for line in tries.read_text().splitlines()}) == 1, "only one process refreshes"
+    assert not any(token in output for token in provider.tokens)
+    written = {file.relative_to(pytester.path / "out").parts[0] for file in (pytester.path / "out").rglob("*")}
+    assert written >= {"junit.xml", "r.json", "r.html", "a", "history.db", "m.txt", "log.txt", "page.html"}
+    assert "endpoint: 127.0.0.1" in (pytester.path / "out" / "junit.xml").read_text(), "what the test has shown"
+    assert secrets_in(pytester.path / "out", provider) == []
+
+
+def test_worker_without_its_controller_process(
+    provider: IdentityProvider, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may have used its refresh token, and nobody can tell: it is used only if the config can be written."""
+    worker = TokenRenewal(ClientConfig.load(config), elsewhere=lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        found = worker.renew(provider.tokens[0])
+    assert isinstance(found, NotRenewed)
+    assert "its refresh_token is not used here: other workers of the run have it too" in found.reason
+    assert provider.asked == []
+    assert worker.renew(provider.tokens[0]) == provider.tokens[2]
+    assert provider.tokens[3] in config.read_text()
+    without_file = TokenRenewal(replace(ClientConfig.load(config), path=None), elsewhere=lambda _: None)
+    assert isinstance(without_file.renew(provider.tokens[2]), NotRenewed)
+    provider.log_in(config, lifetime=60)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        assert worker.renew(provider.tokens[2]) == provider.tokens[4]  # that somebody has logged in helps nevertheless
+    assert (len(provider.asked), provider.reused) == (1, 0)
+
+
+def test_protected_config(provider: IdentityProvider, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that its owner has protected is not replaced, although its folder would allow that."""
+    config.chmod(0o444)
+    if os.getuid() == 0:  # to whom every file can be written
+        access = os.access
+        monkeypatch.setattr(
+            "os.access", lambda path, mode: access(path, mode) and not (path == config and mode & os.W_OK)
+        )
+    before, renewal = config.read_bytes(), renewal_of(config)
+    provider.lifetime = EXPIRED
+    found = [renewal.renew(provider.tokens[0])]
+    found.append(renewal.renew(str(found[0])))
+    assert found == [provider.tokens[2], provider.tokens[4]]
+    assert (provider.reused, config.read_bytes(), config.stat().st_mode & 0o777) == (0, before, 0o444)
+    assert [file.name for file in config.parent.iterdir() if "ci.yaml" in file.name] == ["ci.yaml"]
 
 
 def test_runs_do_not_fight(provider: IdentityProvider, config: Path) -> None:

@@ -65,8 +65,8 @@ def number_of_workers(config: pytest.Config) -> int | None:
     config.stash[NOTE] = f"jumpstarter: -n auto is {number}; free devices: {free}"
     if left_out:
         config.stash[NOTE] += (
-            f"; not counted, because an access policy refused them in the last day: {', '.join(sorted(left_out))} "
-            "(--cache-clear counts them again)"
+            "; not counted, because an access policy refused them, or the time that --jmp-ttl asks, in the last day: "
+            f"{', '.join(sorted(left_out))} (--cache-clear counts them again)"
         )
     return number
 
@@ -96,7 +96,7 @@ def _availability(
         return _of_lab_file(settings), set()
     lab_access = lab_access_of(config, settings)
     availability = _of_lab_controller(lab_access, roles)
-    left_out = Refusals(config, lab_access).of_the_last_day() & availability.names
+    left_out = Refusals(config, settings, lab_access).of_the_last_day() & availability.names
     return availability.without(left_out), left_out
 
 

@@ -69,7 +69,7 @@ def import_drivers(drivers: Mapping[str, str]) -> None:
     Raises:
         DriverUnusable: A class cannot be imported.
     """
-    import jumpstarter.exporter  # noqa: F401  (takes most of the time that an exporter needs to start)
+    from jumpstarter.exporter import Exporter  # noqa: F401  (takes most of the time that an exporter needs to start)
 
     for path, type_ in drivers.items():
         module, _, name = type_.rpartition(".")

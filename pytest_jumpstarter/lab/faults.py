@@ -13,6 +13,7 @@ order                            what it does
 `silence METHODS EXTENT`         take the call and never answer it
 `slow METHODS DURATION EXTENT`   answer so much later
 `lose METHODS EXTENT`            carry the call out, and answer as if the connection had broken before the answer came
+`rename EXTENT`                  name leases itself, whatever `lease_id` a CreateLease has
 `start EXTENT`                   be a lab controller that has just started: answer all with `UNKNOWN oidc:
                                  authenticator not initialized`; exporters that suffer lose their streams first
 `database EXTENT`                be a lab controller whose Kubernetes API is away: answer all with `UNKNOWN … Get

@@ -62,7 +62,8 @@ class _Call:
         return cls(details.method.rpartition("/")[2], *names)
 
 
-_Act = Callable[[_Call, "Context"], Awaitable[None]]
+_Act = Callable[[_Call, "Context", Any], Awaitable[None]]
+"""What a call suffers; it may change the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Weather(grpc.aio.ServerInterceptor):
         on_router: Called when the router goes away, which ends all streams through it.
     """
 
-    ORDERS = ("fail", "silence", "slow", "lose", "start", "database", "router", "calm", "calls")
+    ORDERS = ("fail", "silence", "slow", "lose", "rename", "start", "database", "router", "calm", "calls")
 
     def __init__(
         self,
@@ -171,12 +172,13 @@ class Weather(grpc.aio.ServerInterceptor):
         match word, rest:
             case "fail", [methods, code, text]:
                 return _refuse(_of(grpc.StatusCode.__members__, code), text), _methods(methods)
-            case "silence", [methods]:
-                return _be_silent, _methods(methods)
-            case "lose", [methods]:
-                return _refuse(grpc.StatusCode.UNAVAILABLE, _LOST), _methods(methods)
+            case (("silence" | "lose"), [methods]):
+                act = _be_silent if word == "silence" else _refuse(grpc.StatusCode.UNAVAILABLE, _LOST)
+                return act, _methods(methods)
             case "slow", [methods, delay]:
                 return _wait(parse_duration(delay)), _methods(methods)
+            case "rename", []:
+                return _take_the_id, {"CreateLease"}
             case (("start" | "database"), []):
                 return _refuse(grpc.StatusCode.UNKNOWN, _STARTING) if word == "start" else _miss_the_database, _ALL
             case "router", []:
@@ -218,13 +220,18 @@ def _methods(text: str) -> Collection[str]:
 
 
 def _refuse(code: grpc.StatusCode, text: str) -> _Act:
-    async def act(_: _Call, context: Context) -> None:
+    async def act(_: _Call, context: Context, _request: Any) -> None:
         await abort(context, Refusal(text, code))
 
     return act
 
 
-async def _miss_the_database(call: _Call, context: Context) -> None:
+async def _take_the_id(_call: _Call, _context: Context, request: Any) -> None:
+    """Let the lab name the lease, as one does that ignores `lease_id`."""
+    request.ClearField("lease_id")
+
+
+async def _miss_the_database(call: _Call, context: Context, _request: Any) -> None:
     """Answer as a lab controller does whose Kubernetes API is away: it cannot even look up who calls."""
     kind = call.kind.lower()
     path = f"https://10.96.0.1:443/apis/jumpstarter.dev/v1alpha1/namespaces/{call.namespace}/{kind}s/{call.name}"
@@ -232,13 +239,13 @@ async def _miss_the_database(call: _Call, context: Context) -> None:
     await abort(context, Refusal(f'{kind} {call.namespace}/{call.name}: Get "{path}": {reason}'))
 
 
-async def _be_silent(_call: _Call, _context: Context) -> None:
+async def _be_silent(_call: _Call, _context: Context, _request: Any) -> None:
     """Never answer: the caller ends the call, by its deadline or otherwise."""
     await asyncio.Event().wait()
 
 
 def _wait(delay: float) -> _Act:
-    async def act(_call: _Call, _context: Context) -> None:
+    async def act(_call: _Call, _context: Context, _request: Any) -> None:
         await asyncio.sleep(delay)
 
     return act
@@ -251,11 +258,11 @@ def _suffering(handler: Any, call: _Call, troubles: Iterable[_Trouble]) -> Any:
     async def answer(request: Any, context: Context) -> Any:
         for trouble in troubles:
             if not trouble.is_late:
-                await trouble.act(call, context)
+                await trouble.act(call, context, request)
         result = await behaviour(request, context)
         for trouble in troubles:
             if trouble.is_late:
-                await trouble.act(call, context)
+                await trouble.act(call, context, request)
         return result
 
     if handler.unary_unary:

@@ -16,7 +16,7 @@ From a request for a device downwards:
 - `origin`: commit, build and job of the run.
 - `own_tags`: the tags that this plugin adds to leases, as long as the lab allows them.
 - `own_lease`: `OwnLease`: a lease of this process from request to release.
-- `exporter_hooks`: what an exporter says of its hooks.
+- `exporter_hooks`: what an exporter says of itself and its hooks.
 - `replaced`: exporters that are replaced after each lease by others with new names.
 - `waiting`: waits until a lease is requested, until it is Ready, until its exporter is ready, until Dial succeeds.
 - `patience`: how long a wait goes on while requests fail. `polling`: how often a waiting run polls.

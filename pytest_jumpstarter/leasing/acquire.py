@@ -62,6 +62,8 @@ class Member:
         try:
             return self._obtain(patience)
         except LeaseUnsatisfiable as exc:
+            if exc.reason == NO_ACCESS and self._request is not None:
+                self._choice.forbid(self._leases.client, self.wanted)
             if not (gone := self._choice.replaced.gone(self.wanted, exc.reason)):
                 raise
             return self._obtain_replacement(gone, patience, exc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.errors import RequestError
@@ -44,6 +45,19 @@ class Choice:
     def forgive(self) -> None:
         """Avoid only exporters that had two faults."""
         self._last = ""
+
+    def forbid(self, client: Client, wanted: Wanted) -> None:
+        """
+        Note that an access policy refuses a request: the exporter that it names, or every one that matches now.
+
+        Source: jumpstarter.client.v1.ClientService ListExporters, if the request names no exporter
+        """
+        if wanted.exporter is not None:
+            self.forbidden.add(wanted.exporter)
+            return
+        with suppress(RequestError):
+            found = Availability.ask(client, [wanted], with_leases=False, timeout=CHOICE_TIMEOUT).of(wanted)
+            self.forbidden |= {each.name for each in found.enabled}
 
     def pick(self, client: Client, wanted: Wanted) -> str | None:
         """

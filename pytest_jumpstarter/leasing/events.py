@@ -26,6 +26,10 @@ class Events:
     say: Callable[[str], None] = staticmethod(_ignore)
     """Shows a line to the user."""
 
+    def say_once(self, line: str) -> None:
+        """Show a line that is about the lab, so that one process of a run shows it once."""
+        self.say(line)
+
     def on_start(self) -> None:
         """Prepare for the first device."""
 

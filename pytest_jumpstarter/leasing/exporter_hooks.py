@@ -1,5 +1,5 @@
 """
-What an exporter says of its hooks, in the messages of its statuses.
+What an exporter says of itself and its hooks, in its statuses and their messages.
 
 Source: jumpstarter.exporter.hooks; with `onFailure: exit` the status OFFLINE follows the failure at once
 """
@@ -9,11 +9,11 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.errors import HookFailed, RequestError
+from pytest_jumpstarter.errors import ExporterOffline, HookFailed, RequestError
 from pytest_jumpstarter.leasing.polling import polls
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.client.v1 import Client
+    from pytest_jumpstarter.client.v1 import Client, Exporter
 
 OWN_RELEASE_TIMEOUT = 4.0
 """Seconds for an exporter to release the lease itself after its hook has failed; 0.9 begins after one second."""
@@ -26,6 +26,31 @@ _RELEASED = "after lease release"  # the exporter itself released the lease
 def hook_warning(message: str) -> str:
     """Return the warning of a hook that failed with `onFailure: warn`; empty if the status has none."""
     return message.removeprefix(_WARNING).strip() if message.startswith(_WARNING) else ""
+
+
+def draining(message: str) -> str:
+    """Return what an exporter waits for before it ends a lease (after 0.9); empty if it says nothing of it."""
+    return f" ({message.strip()})" if message.startswith("draining:") else ""
+
+
+def offline(exporter: Exporter) -> ExporterOffline:
+    """Return the error of an exporter that is offline."""
+    return ExporterOffline(f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}")
+
+
+def is_ready(exporter: Exporter) -> bool:
+    """Return whether an exporter can be dialled: its beforeLease hook, if it has one, has ended."""
+    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
+    return exporter.status == "LEASE_READY" or (is_older_than_0_8 and exporter.online)
+
+
+def raise_if_failed(exporter: Exporter) -> None:
+    """Raise an error if the beforeLease hook of an exporter has failed, or it is offline."""
+    if failure := before_hook_failure(f"exporter {exporter.name}", exporter.status, exporter.status_message):
+        raise failure
+    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
+    if exporter.status == "OFFLINE" or not (exporter.online or is_older_than_0_8):
+        raise offline(exporter)
 
 
 def before_hook_failure(who: str, status: str, message: str, previous: str = "") -> HookFailed | None:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from pytest_jumpstarter.device import Device
 from pytest_jumpstarter.device.device import connected
 from pytest_jumpstarter.device.drivers import DriverPolicy
-from pytest_jumpstarter.errors import LeaseTimeout, LeaseUnsatisfiable
+from pytest_jumpstarter.errors import LeaseTimeout
 from pytest_jumpstarter.leasing.acquire import FailedWaits, Member, obtain_all
-from pytest_jumpstarter.leasing.availability import NO_ACCESS
 from pytest_jumpstarter.leasing.choice import Choice
 from pytest_jumpstarter.leasing.connect import Connector, DeviceSettings, only_in_this_process
 from pytest_jumpstarter.leasing.events import Events
@@ -61,7 +60,7 @@ class ControllerSource:
         )
         self._leases = Leases(client, events=events, ids=ids, terms=terms, healths=healths, connector=self._connector)
         self._failed_waits = FailedWaits()
-        self._old_peers = OldPeers(client, events.say)
+        self._old_peers = OldPeers(client, events.say_once)
 
     @contextmanager
     def device(self, wanted: Wanted) -> Iterator[Device]:
@@ -102,8 +101,6 @@ class ControllerSource:
         except BaseException as exc:
             for member in members:
                 member.drop()
-            if isinstance(exc, LeaseUnsatisfiable) and exc.reason == NO_ACCESS and len(wanted) == 1:
-                self._choice.forbidden |= {each.exporter for each in wanted if each.exporter is not None}
             if isinstance(exc, LeaseTimeout):
                 self._events.on_no_device(" and ".join(map(str, wanted)), exc)
             raise

@@ -24,10 +24,10 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.connect import Access, Connector
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.exporter_hooks import hook_warning, leave_release_to_exporter
+from pytest_jumpstarter.leasing.exporter_hooks import hook_warning, leave_release_to_exporter, offline
 from pytest_jumpstarter.leasing.identity import check_lease
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
-from pytest_jumpstarter.leasing.waiting import Waiter, loss_of, offline
+from pytest_jumpstarter.leasing.waiting import Waiter, loss_of
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal

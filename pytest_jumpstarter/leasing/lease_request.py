@@ -80,7 +80,8 @@ class LeaseRequest:
         selector: Label selector; None if only `exporter` counts.
         exporter: Name of the exporter; None for any that matches.
         duration: Seconds, counted from the moment the lease is Ready; it is extended while the run needs it.
-        tags: At most 10; keys and values as Kubernetes labels, keys without a slash.
+        tags: At most 10 with the tag `lease`, which is added later; keys and values as Kubernetes labels, keys without
+            a slash.
         context: Passed to the exporter, if the lab supports that: at most 8 entries, with keys of up to 32 and values
             of up to 64 characters.
         allow_disabled: Whether `exporter` may be disabled.
@@ -120,12 +121,11 @@ class LeaseIds:
         return f"{self.prefix}{next(self._numbers)}"
 
 
-def lease_tags(origin: Origin, *, run: str, worker: str) -> dict[str, str]:
-    """Return the tags of a lease of this run, without those that are unknown."""
+def lease_tags(origin: Origin, *, run: str) -> dict[str, str]:
+    """Return the tags of every lease of this run, without those that are unknown; `OwnTags` adds the id of each."""
     tags = {
         "managed-by": "pytest-jumpstarter",
         "run": run,
-        "worker": worker,
         "ci-job": origin.job,
         "ci-build": origin.build,
         "commit": origin.commit,

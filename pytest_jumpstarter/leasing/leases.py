@@ -179,7 +179,7 @@ class Leases:
 
     @cached_property
     def _tags(self) -> OwnTags:
-        return OwnTags(lease_tags(self._origin, run=self._ids.run, worker=self._ids.worker), self._events)
+        return OwnTags(lease_tags(self._origin, run=self._ids.run), self._events)
 
     @cached_property
     def _origin(self) -> Origin:

@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 
 from pytest_jumpstarter.client.v1 import Client, Exporter, Lease
+from pytest_jumpstarter.client.v1.lease_creation import ID_TAG
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     AlreadyExists,
@@ -61,7 +62,8 @@ class OwnLease(ManagedLease):
         connector: Connector,
         since: float | None = None,
     ) -> None:
-        super().__init__(client, wanted, ids.next(), events=events, connector=connector, ttl=terms.ttl, since=since)
+        self._id = ids.next()
+        super().__init__(client, wanted, self._id, events=events, connector=connector, ttl=terms.ttl, since=since)
         self._request = request
         self._terms = terms
         self.ttl = terms.ttl
@@ -77,7 +79,7 @@ class OwnLease(ManagedLease):
     @property
     def has_lost_tags(self) -> bool:
         """Whether its tags were lost: stubs and lab controllers older than 0.9 drop them silently."""
-        return bool(self._request.tags) and self.lease is not None and not self.lease.tags
+        return bool(self._tags.of(self._request, self._id)) and self.lease is not None and not self.lease.tags
 
     def obtain(self, *, patience: float = math.inf) -> bool:
         """
@@ -164,12 +166,12 @@ class OwnLease(ManagedLease):
         Release the lease and wait until it has ended; a second call, or one in a forked child, does nothing.
 
         Two threads may call this: the second waits for the first. A failure is stored in `failure`, with the command
-        that releases the lease by hand.
+        that releases the lease by hand. If the lease may exist under a name that is not known, `failure` says so.
 
         Args:
             is_urgent: Whether a signal has arrived: then failures are tried again for a shorter time, as for a request
                 that was never answered, and the end of the lease is not confirmed.
-        Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease
+        Source: jumpstarter.client.v1.ClientService DeleteLease, GetLease, ListLeases
         """
         with self._lock:
             if self._owner_pid != os.getpid():
@@ -177,9 +179,19 @@ class OwnLease(ManagedLease):
             try:
                 is_known = self._is_created and not is_urgent
                 timeout = CONTROLLER_GRACE if is_known else RELEASE_TIMEOUT
-                was_there = delete(self._client, self.name, is_created=self._is_created, timeout=timeout)
+                found = delete(
+                    self._client,
+                    self.name,
+                    lease_id=self._id,
+                    is_created=self._is_created,
+                    timeout=timeout,
+                    say=self._events.say,
+                )
                 self._owner_pid = 0  # not earlier: after an interrupt, the next call tries again
-                if was_there and not is_urgent:
+                if found:
+                    self.name = found
+                self.failure = self._doubt()
+                if found and not is_urgent:
                     self._confirm()
             except RequestError as exc:
                 self._owner_pid = 0
@@ -188,6 +200,20 @@ class OwnLease(ManagedLease):
                 self.failure = (
                     f"lease {self.name} may still be held: {exc}; to release it: jmp delete leases {self.name}"
                 )
+
+    def _doubt(self) -> str:
+        """Return that there may be a lease which cannot be found: it has no tag, and may have any name."""
+        is_settled = self._is_created and not self._may_exist
+        if is_settled or self._client.keeps_ids or self._is_findable:
+            return ""
+        return (
+            f"it is unknown whether lease {self._id} exists: its request was not answered, it has no tags, and the lab "
+            "controller may have named it otherwise; jmp get leases shows it"
+        )
+
+    @property
+    def _is_findable(self) -> bool:
+        return self._client.supports("Lease.tags") and ID_TAG in self._tags.of(self._request, self._id)
 
     def _is_of_another_client(self) -> bool:
         """Return whether the lease is known to belong to another client now; then it must not be released here."""
@@ -213,12 +239,13 @@ class OwnLease(ManagedLease):
 
     def _start_over(self) -> None:
         """Request a lease for a fixed time instead, because the lab controller is too old to extend a short one."""
-        self._events.say(
+        self._events.say_once(
             f"the lab controller cannot extend leases: asking for {format_duration(DEFAULT_DURATION)}; "
             "if this process dies, the board stays leased for that time"
         )
         self.release()
-        self.name, self._is_created, self._may_exist = self._ids.next(), False, False
+        self.name = self._id = self._ids.next()
+        self._is_created, self._may_exist = False, False
         self._request.duration = DEFAULT_DURATION
         self._request_lease()
         self._until_ready(math.inf)
@@ -228,13 +255,14 @@ class OwnLease(ManagedLease):
         self._owner_pid = os.getpid()  # from now on the lease may exist
         try:
             return self._client.create_lease(
-                lease_id=self.name,
+                lease_id=self._id,
                 selector=self._request.selector,
                 exporter_name=self._request.exporter,
                 duration=self._request.duration,
-                tags=self._request.tags,
+                tags=self._tags.of(self._request, self._id),
                 context=self._request.context,
                 allow_disabled=self._request.allow_disabled,
+                may_exist=self._may_exist,
                 timeout=timeout,
             )
         except AlreadyExists:
@@ -242,7 +270,7 @@ class OwnLease(ManagedLease):
                 raise
             return self._lease_of_earlier_request(timeout)
         except JumpstarterError as exc:
-            if isinstance(exc, InvalidArgument) and self._tags.drop(self._request, exc):
+            if isinstance(exc, InvalidArgument) and self._tags.drop(exc):
                 return self._create(timeout)
             response = exc.response if isinstance(exc, RequestError) else None
             self._may_exist = self._may_exist or (response is not None and response.leaves_open)
@@ -252,7 +280,7 @@ class OwnLease(ManagedLease):
 
     def _lease_of_earlier_request(self, timeout: float) -> Lease:
         """Return the lease that an earlier request created although its response was lost."""
-        lease = self._client.get_lease(self.name, timeout=timeout)
+        lease = self._client.get_lease(self._id, timeout=timeout)
         if lease.client != self._client.name:
             self._owner_pid = 0
             raise LeaseLost(f"lease {self.name} belongs to client {lease.client!r}, not to {self._client.name!r}")

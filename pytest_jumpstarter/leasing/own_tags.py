@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pytest_jumpstarter.client.v1.lease_creation import ID_TAG
 from pytest_jumpstarter.errors import InvalidArgument
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseRequest
@@ -26,17 +27,22 @@ class OwnTags:
     def __init__(self, tags: Mapping[str, str], events: Events) -> None:
         self._tags = dict(tags)
         self._events = events
+        self._are_refused = False
 
     def allowed(self) -> dict[str, str]:
         """Return the tags; none if the lab has refused them."""
-        return dict(self._tags)
+        return {} if self._are_refused else dict(self._tags)
 
-    def drop(self, request: LeaseRequest, refusal: InvalidArgument) -> bool:
-        """Remove these tags from a request, but not those of hooks; return whether it may succeed now."""
-        others = {key: value for key, value in request.tags.items() if self._tags.get(key) != value}
-        if _REFUSED not in str(refusal) or others == request.tags:
+    def of(self, request: LeaseRequest, lease_id: str) -> dict[str, str]:
+        """Return the tags of a lease: those of its request, and the one by which the lease is found."""
+        if not self._are_refused:
+            return request.tags | {ID_TAG: lease_id}
+        return {key: value for key, value in request.tags.items() if self._tags.get(key) != value}
+
+    def drop(self, refusal: InvalidArgument) -> bool:
+        """Leave these tags out from now on, but not those of hooks; return whether the request may succeed then."""
+        if _REFUSED not in str(refusal) or self._are_refused:
             return False
-        request.tags = others
-        self._tags.clear()
-        self._events.say(f"leases have no tags of ours, so the lab does not show whose they are: {refusal}")
+        self._are_refused = True
+        self._events.say_once(f"leases have no tags of ours, so the lab does not show whose they are: {refusal}")
         return True

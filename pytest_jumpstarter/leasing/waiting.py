@@ -20,7 +20,6 @@ from pytest_jumpstarter.client.v1 import Client, Condition, Exporter, Lease, Rou
 from pytest_jumpstarter.durations import format_duration
 from pytest_jumpstarter.errors import (
     DeviceUnreachable,
-    ExporterOffline,
     HookFailed,
     JumpstarterError,
     LeaseLost,
@@ -33,7 +32,13 @@ from pytest_jumpstarter.errors import (
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.leasing.availability import NO_ACCESS, describe_candidates, hint_for
 from pytest_jumpstarter.leasing.events import Events
-from pytest_jumpstarter.leasing.exporter_hooks import after_hook_failure, before_hook_failure, was_released_by_exporter
+from pytest_jumpstarter.leasing.exporter_hooks import (
+    after_hook_failure,
+    draining,
+    is_ready,
+    raise_if_failed,
+    was_released_by_exporter,
+)
 from pytest_jumpstarter.leasing.lease_request import DEFAULT_TTL, Wanted
 from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, Patience
 from pytest_jumpstarter.leasing.polling import next_survey, polls
@@ -193,9 +198,9 @@ class Waiter:
             exporter = self._try(elapsed, get_exporter, patience, gone=f"exporter {name} was removed from the lab")
             if exporter is None:
                 continue
-            if _is_ready(exporter):
+            if is_ready(exporter):
                 return exporter
-            _raise_if_failed(exporter)
+            raise_if_failed(exporter)
             if elapsed > next_check:
                 next_check = elapsed + 1.0
                 self._raise_if_known_ended(lease.name, exporter)
@@ -228,7 +233,7 @@ class Waiter:
                 continue
             if exporter.status != "AFTER_LEASE_HOOK":
                 return after_hook_failure(f"exporter {name}", exporter.status, exporter.status_message)
-            self._report(elapsed, f"the afterLease hook of {name} is running")
+            self._report(elapsed, f"the afterLease hook of {name} is running{draining(exporter.status_message)}")
         if not stopped.is_set():
             waited = format_duration(AFTER_HOOK_TIMEOUT)
             self._events.say(f"the afterLease hook of {name} is still running after {waited}; its end is not awaited")
@@ -245,10 +250,12 @@ class Waiter:
         Raises:
             LeaseLost: The lease has ended, or belongs to another client.
             DeviceUnreachable: The exporter cannot be reached, or the lab controller cannot be asked, for
-                `DIAL_TIMEOUT`. Once a Dial has succeeded: for `EXPORTER_RESTART`, or `CONTROLLER_GRACE`.
+                `DIAL_TIMEOUT`. Once a Dial has succeeded: for `EXPORTER_RESTART`, or `CONTROLLER_GRACE`. All that
+                unless the client config says for how long (`leases.dial_timeout`).
             RequestError: The lab controller refuses, and no Dial of this lease has succeeded.
         """
-        timeout = CONTROLLER_GRACE if self._has_dialled else DIAL_TIMEOUT
+        own = self._client.config.dial_timeout if self._client.config is not None else None
+        timeout = max(CONTROLLER_GRACE, own or 0.0) if self._has_dialled else own or DIAL_TIMEOUT
         patience = Patience(timeout, has_lease=True, has_answered=True)
         refusal: RequestError | None = None
         for elapsed in attempts(timeout, stopped=stopped):
@@ -257,7 +264,7 @@ class Waiter:
             except RequestError as exc:
                 refusal = exc
                 self._raise_if_known_ended(name)
-                is_away = self._has_dialled and isinstance(exc, NotReady) and elapsed > EXPORTER_RESTART
+                is_away = self._has_dialled and isinstance(exc, NotReady) and elapsed > (own or EXPORTER_RESTART)
                 if is_away or patience.is_over(exc):
                     break
             else:
@@ -357,11 +364,6 @@ def loss_of(lease: Lease, client: str, note: str = "") -> LeaseLost | None:
     return None
 
 
-def offline(exporter: Exporter) -> ExporterOffline:
-    """Return the error of an exporter that is offline."""
-    return ExporterOffline(f"exporter {exporter.name} is offline: {exporter.status_message or 'no reason given'}")
-
-
 def _unserved(wanted: Wanted) -> str:
     return f"no exporter can serve {wanted}" if wanted.exporter is None else f"{wanted} cannot be leased"
 
@@ -383,16 +385,3 @@ def _begins(lease: Lease) -> str:
     if lease.begin_time is None or lease.begin_time <= datetime.now(UTC):
         return ""
     return f"lease {lease.name} begins on {lease.begin_time.astimezone():%Y-%m-%d at %H:%M:%S}"
-
-
-def _is_ready(exporter: Exporter) -> bool:
-    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
-    return exporter.status == "LEASE_READY" or (is_older_than_0_8 and exporter.online)
-
-
-def _raise_if_failed(exporter: Exporter) -> None:
-    if failure := before_hook_failure(f"exporter {exporter.name}", exporter.status, exporter.status_message):
-        raise failure
-    is_older_than_0_8 = exporter.status == "UNSPECIFIED"
-    if exporter.status == "OFFLINE" or not (exporter.online or is_older_than_0_8):
-        raise offline(exporter)

@@ -63,6 +63,10 @@ class HookEvents(Events):
         self._earlier_runs = EarlierRuns(config)
         self.transfers = TransferRecorder()
 
+    def say_once(self, line: str) -> None:
+        """Show it once for all workers."""
+        self._terminal.say_once(line)
+
     def on_request(self, request: LeaseRequest, role: str) -> None:
         """Call `pytest_jumpstarter_lease_request`."""
         self._hook.pytest_jumpstarter_lease_request(request=request, role=role, config=self._config)

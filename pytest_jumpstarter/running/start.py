@@ -61,7 +61,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         config,
         settings,
         lab_elsewhere=worker_end.lab if worker_end else None,
-        token_elsewhere=worker_end.token if worker_end else None,
+        token_elsewhere=worker_end.token if worker_end else _nobody if given else None,
         say=terminal.say,
     )
     ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
@@ -74,7 +74,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
 
         run.choice.last = unhealthy_exporters(history, terminal.say)
     events.healths = run.healths
-    events.refusals = Refusals(config, lab_access)
+    events.refusals = Refusals(config, settings, lab_access)
     events.skips = DeviceSkips() if settings["no-device"].value == "skip" else None
     learn_environment(settings.environ)
     load_reports()
@@ -90,6 +90,10 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     atexit.register(gc.freeze)  # otherwise the interpreter searches all imported modules for cycles at its end, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure releases whatever the fixture did not
     return run
+
+
+def _nobody(_: str) -> None:
+    """Ask nobody for a token: a worker of another machine cannot reach xdist's controller process."""
 
 
 def _pipeline(session: pytest.Session, settings: Settings, run: Run, worker: str, events: HookEvents) -> Pipeline:

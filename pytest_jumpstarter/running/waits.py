@@ -32,7 +32,8 @@ WAITS = (
         "client/v1/client.py:Client._send client/v1/client.py:Client.create_lease client/v1/client.py:Client._do "
         "client/v1/client.py:Client._pages client/v1/controller_connection.py:ControllerConnection._send "
         "client/v1/controller_connection.py:ControllerConnection.wait_closed "
-        "client/v1/lease_creation.py:LeaseCreation.settle client/v1/lease_creation.py:LeaseCreation._find",
+        "client/v1/lease_creation.py:LeaseCreation.settle client/v1/lease_creation.py:LeaseCreation._find "
+        "client/v1/lease_creation.py:tagged",
         "one request, reads repeated",
         "the timeout of the request; 15 s where the caller names none",
     ),
@@ -85,6 +86,7 @@ WAITS = (
         "leasing/waiting.py:Waiter.dial leasing/waiting.py:Waiter._raise_if_known_ended",
         "a route to the exporter",
         "DIAL_TIMEOUT the first time, then CONTROLLER_GRACE, or EXPORTER_RESTART where the exporter is not there; "
+        "the client config may name another time for the exporter, `leases.dial_timeout`; "
         "trouble by leasing/patience.py: SECOND_LOOK, UNKNOWN_PATIENCE",
     ),
     Wait(
@@ -107,7 +109,7 @@ WAITS = (
     ),
     Wait(
         "leasing/own_lease.py:OwnLease.release leasing/own_lease.py:OwnLease._confirm leasing/release.py:delete "
-        "leasing/own_lease.py:OwnLease._is_of_another_client leasing/release.py:sweep "
+        "leasing/own_lease.py:OwnLease._is_of_another_client leasing/release.py:sweep leasing/release.py:_deleted "
         "leasing/leases.py:Leases.release_all signals.py:OrderlyStop.wait_released",
         "leases to be released",
         "CONTROLLER_GRACE, then RELEASE_TIMEOUT to see it ended; RELEASE_TIMEOUT after a signal; "
@@ -116,6 +118,7 @@ WAITS = (
     Wait(
         "leasing/availability.py:Availability.ask leasing/availability.py:describe_candidates "
         "leasing/availability.py:look_for leasing/availability.py:hint_for leasing/choice.py:Choice.pick "
+        "leasing/choice.py:Choice.forbid "
         "collection/auto_workers.py:_of_lab_controller running/run.py:Run._connect leasing/patience.py:patiently",
         "the listing of exporters and leases",
         "CHOICE_TIMEOUT for a choice, LISTING_TIMEOUT for a message, _TIMEOUT for `-n auto`, else 15 s for each page; "

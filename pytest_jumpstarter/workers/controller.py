@@ -53,7 +53,7 @@ class WorkersController:
         self._lock = threading.Lock()
         self._pids: dict[str, int] = {}
         self._kept: set[str] = set()
-        self._refusals = Refusals(config, lab_access)
+        self._refusals = Refusals(config, settings, lab_access)
         self._waiting: dict[str, tuple[float, list[Wanted]]] = {}
         self._sweeps: list[threading.Thread] = []
         self._note = config.stash.get(NOTE, "")

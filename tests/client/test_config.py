@@ -325,6 +325,31 @@ def test_same_as_jumpstarter(tmp_path: Path, authority: trustme.CA, theirs: list
     assert ours.tls.ca == (base64.b64decode(their["tls"]["ca"]) or None)
 
 
+@pytest.mark.parametrize(
+    ("lines", "variables", "seconds"),
+    [
+        ("", {}, None),
+        ("leases: {dial_timeout: 60}", {}, 60.0),
+        ("leases: {dial_timeout: 60}", {"JMP_DIAL_TIMEOUT": "90.5"}, 90.5),
+        ("", {"JMP_LEASES": '{"dial_timeout": 7}'}, 7.0),
+        ("", {"JMP_DIAL_TIMEOUT": ""}, None),
+    ],
+)
+def test_dial_timeout(home: Path, lines: str, variables: dict[str, str], seconds: float | None) -> None:
+    """It is that of `leases`, unless the variable says otherwise."""
+    (home / "clients" / "ci.yaml").write_text(f"{FULL}{lines}\n")
+    assert load(home, **variables).dial_timeout == seconds
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "true", ".inf", ".nan", "[1]"])
+def test_dial_timeout_that_is_none(home: Path, value: str) -> None:
+    """What is no number of seconds is refused, with the file or the variable."""
+    (home / "clients" / "ci.yaml").write_text(f"{FULL}leases: {{dial_timeout: {value}}}\n")
+    said = " must be a number of seconds that is more than 0"
+    assert refusal(home).endswith(f"leases.dial_timeout in {home / 'clients' / 'ci.yaml'}{said}")
+    assert refusal(home, JMP_DIAL_TIMEOUT="x") == f"JMP_DIAL_TIMEOUT in the environment{said}"
+
+
 @pytest.mark.parametrize("index", range(len(CHOICES)))
 def test_same_choice_as_jumpstarter(theirs: list[Any], index: int) -> None:
     """The environment is taken for the client config exactly when Jumpstarter takes it."""

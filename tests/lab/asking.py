@@ -34,6 +34,13 @@ _REPLACED = (  # what differs from run to run
 )
 
 
+def normalised(answer: str) -> str:
+    """Return an answer without times, ids and addresses, which differ from run to run."""
+    for pattern, text in _REPLACED:
+        answer = re.sub(pattern, text, answer)
+    return answer
+
+
 class Asker:
     """
     Asks a lab, and notes the answers.
@@ -61,9 +68,7 @@ class Asker:
         return response
 
     def _note(self, label: str, answer: str) -> None:
-        for pattern, text in _REPLACED:
-            answer = re.sub(pattern, text, answer)
-        self.answers[label] = answer
+        self.answers[label] = normalised(answer)
 
     def _as(self, peer: Peer | None = None, /, **changes: str | None) -> Metadata:
         """Return the metadata of a client, with changes: None removes a key."""

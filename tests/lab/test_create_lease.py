@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from jumpstarter_protocol import client_pb2
 
-from .peers import Peer, at, conditions, listed_leases, refusal, seconds
+from .peers import ManualExporter, Peer, at, conditions, listed_leases, refusal, seconds, wait_for
 
 LEASES = "namespaces/lab/leases"
 NOBODY = "kind=never-seen"  # an exporter that is there but never comes: leases stay pending
@@ -207,6 +208,38 @@ class TestCreate:
         marker = peer.create(selector="kind=none-such")
         peer.await_condition(marker.name, "Unsatisfiable", "True", "NoAccess")
         assert not peer.lease(lease.name).conditions
+
+
+def test_hand_over(peer: Peer, other: Peer, exporter: ManualExporter) -> None:
+    """
+    A lease that waits is looked at again a second later, and until then shows NotAvailable although the board is free.
+
+    Production took 0.6 to 1.1 s from the end of one lease to the next, whose request came just before that end.
+    """
+    first = peer.await_condition(peer.create(selector="kind=solo").name, "Ready", "True", "Ready")
+    asked = time.monotonic()
+    second = other.create(selector="kind=solo")
+    other.await_condition(second.name, "Pending", "True", "NotAvailable")
+    peer.delete(first.name)
+    peer.await_condition(first.name, "Ready", "False", "Released")
+    ended = time.monotonic()
+    seen: set[tuple[str, str]] = set()
+
+    def is_ready() -> bool:
+        before = time.monotonic()
+        found = {(it.type, it.reason) for it in other.lease(second.name).conditions if it.status == "True"}
+        if ("Ready", "Ready") in found:
+            return True
+        if before < asked + 1.0:
+            seen.update(found)
+        return False
+
+    wait_for(is_ready, "the hand-over")
+    ready = time.monotonic()
+    assert ready - asked >= 1.0
+    assert seen <= {("Pending", "NotAvailable")}
+    assert seen or ended > asked + 0.9, "a busy machine looks too late"
+    assert ready - ended < 2.2
 
 
 class TestListLeases:

@@ -319,6 +319,15 @@ def test_lose(order: Order, client: Peer) -> None:
     assert client.lease("namespaces/lab/leases/pj-lost").name.endswith("/pj-lost")
 
 
+def test_rename(order: Order, client: Peer) -> None:
+    """`rename`: a lease gets a name of the lab's own, and keeps its tags."""
+    order("rename times 1")
+    lease = client.create("pj-mine", selector="kind=solo", tags={"lease": "pj-mine"})
+    assert not lease.name.endswith("/pj-mine")
+    assert client.lease(lease.name).tags == {"lease": "pj-mine"}
+    assert client.create("pj-mine", selector="kind=solo").name.endswith("/pj-mine")
+
+
 def test_troubles_add_up(order: Order, client: Peer) -> None:
     """What is slow and fails does both."""
     order("slow GetExporter 0.5s times 1")

@@ -14,12 +14,14 @@ from jumpstarter_protocol import client_pb2
 
 from pytest_jumpstarter.lab import Lab
 
+from .asking import normalised
 from .peers import Peer, refusal, wait_for
 from .question_data import BOARD_1, LAB_FILE
 from .questions import Questions
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION: dict[str, str] = json.loads((ROOT / "tests/data/controller-0.9.0.json").read_text())
+PAGE = (ROOT / "docs/fidelity.md").read_text()
 EXPIRED = "auth: expired token"
 
 # What differs; docs/fidelity.md gives the reasons, under these headings.
@@ -97,8 +99,21 @@ def test_answer(answers: dict[str, str], label: str) -> None:
 
 @pytest.mark.parametrize("heading", [*OTHER_CODES, *OTHER_TEXTS])
 def test_exception_is_documented(heading: str) -> None:
-    """The page for people has every exception, with its reason."""
-    assert f"| {heading} |" in (ROOT / "docs/fidelity.md").read_text()
+    """The page for people has every exception, with its reason and the number of answers."""
+    labels, what = (OTHER_CODES | OTHER_TEXTS)[heading], "code" if heading in OTHER_CODES else "text"
+    count = f"{len(labels)} {what}{'s' if len(labels) > 1 else ''}"
+    assert f"| {heading} | {count} |" in PAGE
+
+
+def test_numbers_are_documented(answers: dict[str, str]) -> None:
+    """The page for people counts the answers as they are; that of the expired token is equal, as its test shows."""
+    codes = sum(here.split(" | ")[0] != PRODUCTION[label].split(" | ")[0] for label, here in answers.items())
+    equal = sum(here == PRODUCTION[label] for label, here in answers.items()) + 1
+    texts = len(PRODUCTION) - equal - codes
+    said = " ".join(PAGE.split())
+    assert f"was asked {len(PRODUCTION)} requests" in said
+    counts = f"{equal} answers are equal, word for word. In {texts} more the status code is equal and the text differs"
+    assert f"{counts}, in {codes} the code differs:" in said
 
 
 def _all(exceptions: Mapping[str, Sequence[str]]) -> set[str]:
@@ -116,5 +131,4 @@ def test_expired_token(tmp_path: Path) -> None:
     with Lab([file], arguments=["--token-lifetime", "1ms"]) as lab, Peer(lab.client_config) as peer:
         request = client_pb2.GetExporterRequest(name=BOARD_1)
         code, text = refusal(lambda: peer.call(peer.clients.GetExporter, request))
-    expected, _, rest = PRODUCTION[EXPIRED].partition(" | ")
-    assert (code, text.partition("20")[0]) == (expected, rest.partition("TIME")[0])
+    assert normalised(f"{code} | {text}") == PRODUCTION[EXPIRED]

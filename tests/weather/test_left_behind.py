@@ -121,20 +121,44 @@ def test_interrupt_while_nobody_answers(shared_lab: SharedLab) -> None:
         check_command(bench, run)
 
 
-def test_never_told_that_it_was_created(shared_lab: SharedLab) -> None:
-    """A lease that was created although the answer was lost is found, used and released."""
+NAMES = {"own names": (), "the lab's names": ("rename",)}
+"""Who names leases: coming lab controllers do it themselves."""
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_never_told_that_it_was_created(shared_lab: SharedLab, names: str) -> None:
+    """A lease that was created although the answer was lost is found, used and released; there is no second one."""
     with shared_lab.bench() as bench:
-        bench.order("lose CreateLease times 1")
+        for order in (*NAMES[names], "lose CreateLease times 1"):
+            bench.order(order)
         bench.suite(moments.ONE)
+        before = bench.called("CreateLease")
         with bench.run() as run:
             run.end()
         check_unnoticed(run, bench)
+        assert bench.called("CreateLease") == before + 1
 
 
-def test_interrupted_before_the_answer(shared_lab: SharedLab) -> None:
+@pytest.mark.parametrize("names", NAMES)
+def test_worker_dies(shared_lab: SharedLab, names: str) -> None:
+    """The lease of a worker that dies is released, and the next worker gets its board."""
+    with shared_lab.bench() as bench:
+        for order in NAMES[names]:
+            bench.order(order)
+        steps = moments.lost_worker(bench, "--jmp-ttl=90s", "--jmp-wait=60s")
+        run = next(steps)
+        for _ in steps:
+            pass
+        assert (run.count("failed"), run.count("passed")) == (1, 2), run.output
+        check_nothing_left(bench, run)
+
+
+@pytest.mark.parametrize("names", NAMES)
+def test_interrupted_before_the_answer(shared_lab: SharedLab, names: str) -> None:
     """Ctrl-C before a run knows that its lease was created releases that lease."""
     with shared_lab.bench() as bench:
-        bench.order("lose CreateLease times 1")
+        for order in (*NAMES[names], "lose CreateLease times 1"):
+            bench.order(order)
         bench.order(TROUBLES["start"].format(method="GetLease"))
         interrupt_in(bench, "GetLease", 2)
 

@@ -15,7 +15,7 @@ A client for `jumpstarter.client.v1.ClientService`, usable without pytest.
   `transcoding` has its HTTP form.
 - `response` is the answer to a call; `failures` maps its status to an error class.
 - `facts` has leases and exporters as Python types.
-- `lease_creation` creates a lease exactly once, even if the answer is lost.
+- `lease_creation` creates a lease exactly once, even if the answer is lost and the lab names leases itself.
 - `client` has a typed method for each call.
 """
 

@@ -22,11 +22,7 @@ from pytest_jumpstarter.client.v1.response import NotRenewed, Response
 from pytest_jumpstarter.client.v1.secret import Token
 from pytest_jumpstarter.client.v1.service import SINCE, Methods, has_field, http_form, methods
 from pytest_jumpstarter.client.v1.tls import Tls
-from pytest_jumpstarter.errors import (
-    MethodUnavailable,
-    StatusError,
-    TokenExpired,
-)
+from pytest_jumpstarter.errors import MethodUnavailable, StatusError, TokenExpired
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.selector import Selector
 
@@ -60,6 +56,7 @@ class Client:
             if there is none. None: not called.
         config: The client config that `from_config` used; None if the client was made otherwise.
         has_answered: Whether the lab controller has answered a request; trouble on the way is no answer.
+        keeps_ids: Whether leases get the `lease_id` as their name; None until one was created.
     """
 
     def __init__(
@@ -85,6 +82,7 @@ class Client:
         self.renew: Callable[[], str | NotRenewed | None] | None = None
         self.config: ClientConfig | None = None
         self.has_answered = False
+        self.keeps_ids: bool | None = None
         self._renewing = threading.Lock()
         self._connection = ControllerConnection(
             endpoint,
@@ -212,11 +210,10 @@ class Client:
             timeout: Seconds for each page.
         """
         body: dict[str, Any] = {"parent": self._parent, "filter": filter, "page_size": page_size}
-        tags = None
+        tags, body["only_active"] = None, only_active
         if tag_filter is not None:
             self._need("ListLeasesRequest.tag_filter")
             tags, body["tag_filter"] = Selector.parse(tag_filter), tag_filter
-        body["only_active"] = only_active
         leases = map(Lease.from_message, self._pages("ListLeases", body, "leases", timeout))
         # Lab controllers before 0.8 ignore only_active, and before 0.9 tag_filter, so both are checked here too.
         return (
@@ -237,16 +234,17 @@ class Client:
         tags: Mapping[str, str] | None = None,
         context: Mapping[str, str] | None = None,
         allow_disabled: bool = False,
+        may_exist: bool = False,
         timeout: float | None = None,
     ) -> Lease:
         """
         Request a lease; it becomes Ready later, or never.
 
-        If a failure leaves open whether the lease exists, the client looks for `lease_id`, and requests the lease again
-        with the same id, so that there can be no second lease.
+        If a failure leaves open whether the lease exists, the client looks for it, and else requests it again with the
+        same id. A lab controller may name leases itself (after 0.9): the tag `lease`, with the id, finds such a lease.
 
         Args:
-            lease_id: The name of the lease; it must never have been used before.
+            lease_id: The name that is asked for; it must never have been used before.
             selector: Labels of the exporter, in any form; it is sent in the canonical one. This or `exporter_name`.
             exporter_name: The name of the exporter.
             duration: Seconds the lease lasts after it became Ready.
@@ -255,6 +253,7 @@ class Client:
             tags: Notes on the lease; left out if the installed stubs have no tags (`client.supports("Lease.tags")`).
             context: As `tags`, but the exporter gets it too (after 0.9); left out if the stubs do not have it.
             allow_disabled: Take `exporter_name` even if it is disabled.
+            may_exist: Look first: the lease may exist, because an earlier call ended in an error that left it open.
             timeout: Seconds for the call, and as many again to resolve a failure.
 
         Raises:
@@ -264,15 +263,14 @@ class Client:
         canonical = str(Selector.parse(selector)) if selector else None
         lease: dict[str, Any] = {"selector": canonical, "exporter_name": exporter_name, "duration": duration}
         lease |= {"begin_time": begin_time, "end_time": end_time}
-        for name, value in (("tags", tags), ("context", context)):
-            if value and self.supports(f"Lease.{name}"):
-                lease[name] = value
+        notes = {"tags": tags, "context": context}
+        lease |= {name: value for name, value in notes.items() if value and self.supports(f"Lease.{name}")}
         if allow_disabled:
             self._need("Lease.allow_disabled")
             lease["allow_disabled"] = True
         body = {"parent": self._parent, "lease_id": lease_id, "lease": lease}
         request = Request("CreateLease", body, timeout=timeout)
-        return LeaseCreation(self, self._connection).settle(request, lease_id, timeout=self._timeout(request))
+        return LeaseCreation(self, self._connection, request).settle(self._timeout(request), may_exist=may_exist)
 
     def update_lease(
         self,
@@ -325,9 +323,8 @@ class Client:
             NotReady: The exporter does not accept connections yet.
         Source: jumpstarter.v1.ControllerService Dial
         """
-        return Route.from_message(
-            self._do("Dial", {"lease_name": lease.removeprefix(f"{self._parent}/leases/")}, timeout)
-        )
+        name = lease.removeprefix(f"{self._parent}/leases/")
+        return Route.from_message(self._do("Dial", {"lease_name": name}, timeout))
 
     def renew_connection(self) -> None:
         """Connect anew for later calls; call this in another thread after a signal that may have interrupted a call."""

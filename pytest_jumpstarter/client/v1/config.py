@@ -42,6 +42,8 @@ class ClientConfig:
     """Patterns (`fnmatch`) for the driver client classes that may be imported."""
     driver_unsafe: bool = False
     """Whether every driver client class that an exporter names may be imported."""
+    dial_timeout: float | None = None
+    """Seconds for an exporter to become reachable (`leases.dial_timeout`, `JMP_DIAL_TIMEOUT`); None if not set."""
     source: str = "the arguments of ClientConfig"
     """Where it came from, for messages."""
     path: Path | None = None
@@ -90,6 +92,7 @@ class ClientConfig:
             grpc_options=table.section("grpcOptions").options(),
             driver_allow=allow,
             driver_unsafe=drivers.flag("unsafe") or "UNSAFE" in allow,
+            dial_timeout=table.section("leases").seconds("dial_timeout", variable="JMP_DIAL_TIMEOUT"),
             source=source,
             path=path,
         )

@@ -77,6 +77,11 @@ def read_tokens(path: Path) -> Tokens | None:
     return Tokens(access=token, refresh=refresh or Token("")) if token else None
 
 
+def is_writable(path: Path) -> bool:
+    """Return whether this process may write a file; it may be protected although its folder allows to replace it."""
+    return os.access(path, os.W_OK)
+
+
 def write_tokens(path: Path, tokens: Tokens) -> bool:
     """Put new tokens into a file, and leave all else as it is; return False if it cannot be written."""
     try:
@@ -114,8 +119,8 @@ def _replace(path: Path, text: str) -> bool:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        if not os.access(path, os.W_OK):
-            return False  # somebody protected it, although the folder would allow to replace it
+        if not is_writable(path):
+            return False
         os.replace(name, path)
         return True
     except OSError:

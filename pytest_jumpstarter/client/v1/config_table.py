@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,6 +157,21 @@ class ConfigTable:
         if word in _FALSE or (value is None and name not in self.fields):
             return False
         raise self._wrong(name, value, "true or false")
+
+    def seconds(self, name: str, *, variable: str) -> float | None:
+        """Return a number of seconds, None if it is not set; for these, Jumpstarter prefers the variable."""
+        text, origin = self.environ.get(variable) or None, f"{variable} in the environment"
+        value = self._value(name) if text is None else text
+        if value is None:
+            return None
+        try:
+            seconds = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            where = self.origin(name) if text is None else origin
+            raise ClientConfigError(f"{where} must be a number of seconds that is more than 0")
+        return seconds
 
     def pem(self, name: str) -> bytes | None:
         """Return certificates, which are written as base64 of PEM; None if there are none."""

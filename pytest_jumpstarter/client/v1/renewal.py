@@ -4,7 +4,8 @@
 It is taken from the client config's file if that has another token by now (`jmp login`, another run, another worker),
 else from the identity provider, with the `refresh_token`. Providers may accept each refresh token only once, so one
 process at a time reads the file, refreshes, and writes the new tokens back. A file that cannot be written is no
-obstacle: then the new tokens stay in this process. Workers of xdist ask their controller process, which has them all.
+obstacle: then the new tokens stay in this process. Workers of xdist ask their controller process, which has them all;
+one that cannot uses the `refresh_token` only if it can write the next one into the file for the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from pytest_jumpstarter.client.v1.config import ClientConfig
-from pytest_jumpstarter.client.v1.config_file import locked, read_tokens, write_tokens
+from pytest_jumpstarter.client.v1.config_file import is_writable, locked, read_tokens, write_tokens
 from pytest_jumpstarter.client.v1.oidc import RefreshFailed, Tokens, refresh
 from pytest_jumpstarter.client.v1.response import NotRenewed
 from pytest_jumpstarter.client.v1.secret import Token
@@ -26,6 +27,11 @@ from pytest_jumpstarter.host import real_time
 
 T = TypeVar("T")
 
+_LEFT_ALONE = (
+    "its refresh_token is not used here: other workers of the run have it too, the process that renews tokens for all "
+    "of them cannot be asked, and there is no client config that can be written, which would tell them the next one"
+)
+
 
 class TokenRenewal:
     """
@@ -33,8 +39,8 @@ class TokenRenewal:
 
     Args:
         config: The client config as it was read.
-        elsewhere: Returns `answer` of another process that renews the token for this one too, or None if that process
-            does not answer; None: this process renews it itself.
+        elsewhere: Returns `answer` of another process that renews the token for this one and others, or None if that
+            process does not answer, or cannot be asked; None: this process has nobody to ask.
     """
 
     def __init__(
@@ -96,6 +102,8 @@ class TokenRenewal:
             return None
         if self._own.refresh in self._refused:
             return self._refused[self._own.refresh]
+        if self._elsewhere is not None and not (self._config.path is not None and is_writable(self._config.path)):
+            return NotRenewed(reason=_LEFT_ALONE)
         result = self._refresh()
         if isinstance(result, NotRenewed):
             if not result.is_passing:
