@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from neighbours import ELSEWHERE, NEIGHBOURS, Beside, Neighbour
-from packaging.utils import canonicalize_name
 from runs import AT_TERMINAL
 
 from pytest_jumpstarter.client.v1 import Lease
@@ -57,19 +56,6 @@ RESULTS = {
 }
 
 
-INSTALLED = """
-from importlib.metadata import distributions
-for each in distributions(): print(each.metadata["Name"], each.version)
-"""
-
-
-@pytest.fixture(scope="session")
-def installed(neighbours: str) -> dict[str, str]:
-    """Return the version of each package that is installed beside ours."""
-    done = subprocess.run([neighbours, "-c", INSTALLED], capture_output=True, text=True, timeout=60, check=True)
-    return {canonicalize_name(name): version for name, version in map(str.split, done.stdout.splitlines())}
-
-
 def pins() -> dict[str, str]:
     """Return the version of each package that is tested."""
     return dict(line.split("==") for line in CONSTRAINTS.read_text().split())
@@ -93,18 +79,15 @@ def beside(folder: Path, python: str, neighbour: Neighbour, *args: str) -> subpr
 def test_beside(
     suite: pytest.Pytester,
     neighbours: str,
-    installed: dict[str, str],
+    installed: Callable[[str], str],
     request: pytest.FixtureRequest,
     neighbour: Neighbour,
     active_leases: Callable[[], list[Lease]],
 ) -> None:
     """Pass, failure, lost board, retry and skip are what they are; nothing stays leased."""
-    is_full = request.config.getoption("full")
-    if not (neighbour.is_in_ci or is_full):
+    if not (neighbour.is_in_ci or request.config.getoption("full")):
         pytest.skip("only with --full")
-    if neighbour.package not in installed and not is_full:
-        pytest.skip(f"{neighbour.package} is not installed beside {neighbours}")
-    assert installed.get(neighbour.package) == pins()[neighbour.package], "not as in tests/neighbours.txt"
+    assert installed(neighbour.package) == pins()[neighbour.package], "not as in tests/neighbours.txt"
     suite.makepyfile(test_board=SUITE)
     for name, text in neighbour.more.items():
         (suite.path / name).write_text(text)
