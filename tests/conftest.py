@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from faulty import FaultyLab, counting, faulty_lab, prepare
 from mutations import wanted
+from packaging.utils import canonicalize_name
 from runs import environ_of, exporting, until
 
 from pytest_jumpstarter.client.v1 import Client, Lease
@@ -211,6 +213,26 @@ def neighbours(request: pytest.FixtureRequest) -> str:
     if not (found := os.environ.get("PYTEST_NEIGHBOURS")):
         pytest.skip("no neighbours: set PYTEST_NEIGHBOURS to the python of a venv with the extra of that name")
     return str(request.config.invocation_params.dir / found)
+
+
+_INSTALLED = """
+from importlib.metadata import distributions
+for each in distributions(): print(each.metadata["Name"], each.version)
+"""
+
+
+@pytest.fixture(scope="session")
+def installed(neighbours: str, request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Return what returns the version of a neighbour; one that is missing skips the test, with `--full` it fails it."""
+    done = subprocess.run([neighbours, "-c", _INSTALLED], capture_output=True, text=True, timeout=60, check=True)
+    versions = {canonicalize_name(name): version for name, version in map(str.split, done.stdout.splitlines())}
+
+    def installed(package: str) -> str:
+        if package not in versions and not request.config.getoption("full"):
+            pytest.skip(f"{package} is not installed beside {neighbours}")
+        return versions.get(canonicalize_name(package), "")
+
+    return installed
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ class LoopClient(DriverClient):
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[no-untyped-call]  # Jumpstarter's classes carry no types
         self.loop = asyncio.get_running_loop()
+        self.event_loop = asyncio.get_event_loop()  # deprecated, but works where a loop runs
+        self.event = anyio.Event()
         self.library = sniffio.current_async_library()
         self.semaphore = anyio.Semaphore(1)
 
@@ -36,7 +38,7 @@ class LoopClient(DriverClient):
         async def loop() -> object:
             return asyncio.get_running_loop()
 
-        return self.loop is self.portal.call(loop)
+        return self.loop is self.event_loop is self.portal.call(loop)
 
 
 class Wrapper:
@@ -74,6 +76,15 @@ def driver_of(client: type[DriverClient]) -> Any:
 Loop, Rack = driver_of(LoopClient), driver_of(RackClient)
 
 
+ERRORS: dict[str, type[Exception]] = {
+    each.__name__: each
+    for each in (
+        ValueError, TimeoutError, NotImplementedError, RuntimeError, KeyError, OSError, ConnectionError,
+        PermissionError, EOFError, AssertionError, anyio.ClosedResourceError,
+    )
+}  # fmt: skip
+
+
 class Parrot(Driver):
     """A driver that says again what it is told: at once, bit by bit, or into a stream."""
 
@@ -98,6 +109,24 @@ class Parrot(Driver):
         """Yield numbers."""
         for number in range(int(end)):
             yield number
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    def fail(self, kind: str) -> None:
+        """Raise an error."""
+        raise ERRORS[kind](f"the parrot: {kind}")
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    async def fail_late(self, kind: str) -> None:
+        """Raise an error in a coroutine."""
+        await asyncio.sleep(0.01)
+        raise ERRORS[kind](f"the parrot: {kind}")
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    async def count_and_fail(self, kind: str) -> AsyncGenerator[int, None]:
+        """Yield numbers, then raise an error."""
+        for number in range(3):
+            yield number
+        raise ERRORS[kind](f"the parrot: {kind}")
 
     @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
     async def length(self, handle: Any) -> int:
@@ -221,3 +250,33 @@ class Chunks(ObjectStream[bytes]):
 
     async def aclose(self) -> None:
         """Close nothing."""
+
+
+class Namesake(Parrot):
+    """A driver whose client has the names of a device."""
+
+    @classmethod
+    def client(cls) -> str:
+        """Return the class of its clients."""
+        return f"{__name__}.NamesakeClient"
+
+
+@dataclass(kw_only=True)
+class NamesakeClient(ParrotClient):
+    """A client that has, beside all that, the names of a device's own members."""
+
+    role: str = "a role of its own"
+    exporter: str = "an exporter of its own"
+    lease: str = "a lease of its own"
+
+    def console(self) -> str:
+        """Return words."""
+        return "a console of its own"
+
+    def env(self) -> str:
+        """Return words."""
+        return "an environment of its own"
+
+    def flash(self) -> str:
+        """Return words."""
+        return "a flash of its own"

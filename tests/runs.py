@@ -44,6 +44,10 @@ os.execvp(sys.argv[1], sys.argv[1:])
 HEEDING_SIGNALS = (sys.executable, "-S", "-c", _HEED_SIGNALS)
 """What a command begins with that gets signals of a test."""
 
+_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+AT_TERMINAL = (sys.executable, "-c", _TERMINAL)
+"""What a command begins with that has a terminal."""
+
 
 @contextmanager
 def running(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 from anyio.from_thread import BlockingPortal
-from drivers_with_habits import Loop, Rack
+from drivers_with_habits import ERRORS, Loop, Parrot, Rack
 from jumpstarter.client import DriverClient
 from jumpstarter.client.base import StubDriverClient
 from jumpstarter_driver_composite.client import CompositeClient
@@ -18,11 +18,17 @@ from jumpstarter_driver_power.driver import MockPower
 from standalone import served
 
 from pytest_jumpstarter.device.drivers import Drivers, derives_from
+from pytest_jumpstarter.jumpstarter_private import DriverInvalidArgument, serve
 
 
 def composite(**children: Any) -> Any:
     """Return a driver that only holds these."""
     return cast(Any, Composite)(children=children)
+
+
+def parrot() -> Any:
+    """Return a driver that can fail."""
+    return cast(Any, Parrot)()
 
 
 def power() -> Any:
@@ -60,6 +66,43 @@ def test_a_constructor_does_not_find_the_loop_of_an_async_test(drivers: Drivers)
         return drivers["loop_in_async_test"]
 
     assert asyncio.run(first_use()).is_in_loop_of_portal()
+
+
+@pytest.fixture(scope="module")
+def parrots() -> Iterator[tuple[Any, Any]]:
+    """Return a client as this plugin makes it, and one as Jumpstarter does, of two drivers of a kind."""
+    with served(composite(parrot=parrot())) as drivers, serve(composite(parrot=parrot())) as root:
+        yield drivers["parrot"], root.children["parrot"]
+
+
+WAYS: dict[str, Callable[[Any, str], Any]] = {
+    "call": lambda parrot, kind: parrot.call("fail", kind),
+    "call of a coroutine": lambda parrot, kind: parrot.call("fail_late", kind),
+    "generator": lambda parrot, kind: list(parrot.streamingcall("count_and_fail", kind)),
+    "in the portal": lambda parrot, kind: parrot.portal.call(parrot.call_async, "fail", kind),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_errors_of_drivers(parrots: tuple[Any, Any], way: Callable[[Any, str], Any], kind: str) -> None:
+    """What a driver raises comes as the error, with the words and the cause, that it is with Jumpstarter alone."""
+    found = []
+    for parrot in parrots:
+        with pytest.raises(Exception, match=r"the parrot") as caught:
+            way(parrot, kind)
+        cause: Any = caught.value.__cause__
+        found.append((caught.type.__mro__, str(caught.value), type(cause), cause.code() if cause is not None else None))
+    assert found[0] == found[1]
+
+
+def test_numbers_before_an_error(parrots: tuple[Any, Any]) -> None:
+    """What a generator yielded before it failed has arrived."""
+    for parrot in parrots:
+        stream = iter(parrot.streamingcall("count_and_fail", "ValueError"))
+        assert [next(stream) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(DriverInvalidArgument):
+            next(stream)
 
 
 def test_a_client_that_adds_to_its_children(drivers: Drivers) -> None:

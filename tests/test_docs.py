@@ -111,6 +111,23 @@ def test_versions_are_those_that_are_tested() -> None:
     assert f"jumpstarter>={oldest[0]}.{oldest[1]},<{newest[0]}.{newest[1] + 1}" in project["dependencies"]
 
 
+def test_variables_of_the_tests() -> None:
+    """The page for contributors has each variable that sets how many cases a test has; `.ci/run --full` sets them."""
+    ways = (
+        r'(?:int|bool)\(os\.environ\.get\("(\w+)"(?:, "(\w+)")?\)',
+        r'^if os\.environ\.get\("(\w+)"()\)',
+        r'skipif\("(\w+)" not in os\.environ()',
+    )
+    reads = re.compile("|".join(ways), re.MULTILINE)
+    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
+    found = [each for text in texts for each in reads.findall(text)]
+    usual = {"".join(each[::2]): "".join(each[1::2]) for each in found}
+    rows = re.findall(r"^\| `(\w+)` \| (\w*) ?\| (\w+) \| ", PAGES["docs/project/contributing.md"], re.MULTILINE)
+    assert {name: default for name, default, _ in rows} == usual
+    [large] = re.findall(r"^large=\((.*?)\)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE | re.DOTALL)
+    assert dict(each.split("=") for each in large.split()) == {name: count for name, _, count in rows}
+
+
 def test_wheel_has_what_it_needs() -> None:
     """The entry point, the type marker and the licence are where tools look for them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 
 import pytest
@@ -65,16 +68,20 @@ FORKS = """
 """
 
 
+USE = "import grpc\ngrpc.insecure_channel('127.0.0.1:9').close()\n"
+
+
 @pytest.mark.parametrize(
-    "conftest",
-    ["", "import grpc\ngrpc.insecure_channel('127.0.0.1:9').close()\n"],
-    ids=["alone", "gRPC imported by a conftest"],
+    ("conftest", "early"),
+    [("", ""), (USE, ""), ("", "import grpc")],
+    ids=["alone", "gRPC used by a conftest", "gRPC imported before"],
 )
-def test_forks(suite: pytest.Pytester, active_leases: Callable[[], list[Lease]], conftest: str) -> None:
+def test_forks(suite: pytest.Pytester, active_leases: Callable[[], list[Lease]], conftest: str, early: str) -> None:
     """Of many children of each kind, beside a board that is called without a pause, none dies."""
     suite.makeconftest(conftest)
-    suite.makepyfile(FORKS.replace("TIMES", str(TIMES)))
-    with running(suite) as process:
+    suite.makepyfile(early=early, test_forks=FORKS.replace("TIMES", str(TIMES)))
+    suite.syspathinsert()
+    with running(suite, *(("-p", "early") if early else ())) as process:
         output = process.communicate(timeout=60 + TIMES)[0]
     assert "4 passed" in output, output
     assert "this process forks" not in output
@@ -91,8 +98,8 @@ def test_value_of_the_user(monkeypatch: pytest.MonkeyPatch, value: str, expected
 
 
 def test_warning(suite: pytest.Pytester) -> None:
-    """Where a plugin that came before ours imported gRPC, the first fork says what may happen."""
-    suite.makepyfile(early="import grpc")
+    """Where a plugin that came before ours used gRPC, the first fork says what may happen."""
+    suite.makepyfile(early=USE)
     suite.syspathinsert()
     suite.makepyfile(
         test_it="""
@@ -106,7 +113,70 @@ def test_warning(suite: pytest.Pytester) -> None:
         output = process.communicate(timeout=60)[0]
     assert "1 passed" in output, output
     assert output.count("this process forks") == 1, output
-    assert "another plugin imported it before" in output
+    assert "another plugin used it before" in output
+
+
+THREADS = """
+    import os, threading
+    def test_it(dut):
+        dut.power.on()
+        assert len(os.listdir("/proc/self/task")) > threading.active_count()
+        if (child := os.fork()) == 0:
+            os._exit(len(os.listdir("/proc/self/task")))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        assert "GRPC_ENABLE_FORK_SUPPORT" not in os.environ
+"""
+SECURE = "grpc.ssl_channel_credentials()"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize(
+    "early", ["", "import grpc", f"import grpc.aio\n{SECURE}"], ids=["alone", "imported", "prepared"]
+)
+def test_threads_of_a_child(suite: pytest.Pytester, early: str) -> None:
+    """A forked child has no threads: gRPC, whoever imported it, does not start its own again."""
+    suite.makepyfile(early=early, test_it=THREADS)
+    suite.syspathinsert()
+    with running(suite, "-p", "early") as process:
+        output = process.communicate(timeout=60)[0]
+    assert "1 passed" in output, output
+
+
+GRPC_PRIVATE = """
+    import sys
+    import grpc
+    from pytest_jumpstarter.host import grpc_private
+    from grpc._cython import cygrpc
+
+    assert not any(name in sys.modules for name in grpc_private.MODULES_OF_USE)
+    assert cygrpc._fork_state.fork_handler_registered is False
+    assert isinstance(cygrpc._GRPC_ENABLE_FORK_SUPPORT, bool)
+    assert grpc_private.read_variables_again()
+    assert not cygrpc.is_fork_support_enabled()
+    reset = cygrpc.reset_grpc_config_vars
+    del cygrpc.reset_grpc_config_vars
+    assert not grpc_private.read_variables_again()
+    cygrpc.reset_grpc_config_vars = reset
+    {use}
+    assert not grpc_private.read_variables_again()
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "grpc.insecure_channel('127.0.0.1:9').close()",
+        "from concurrent.futures import ThreadPoolExecutor; grpc.server(ThreadPoolExecutor(1))",
+        "grpc_private.import_channels()",
+        "cygrpc._fork_state.fork_handler_registered = True",
+    ],
+    ids=["channel", "server", "modules", "handlers"],
+)
+def test_private_names_of_grpc(use: str) -> None:
+    """The installed gRPC has each private name that is used, and what says that it has been used."""
+    script = textwrap.dedent(GRPC_PRIVATE).format(use=use)
+    environ = {name: value for name, value in os.environ.items() if name != FORK_SUPPORT}
+    subprocess.run([sys.executable, "-c", script], env=environ, check=True, timeout=60)
 
 
 def test_environment(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,38 +121,17 @@ def test_collecting_twice(
 
 GREEN = """
     import sys, types
-    {module} = types.ModuleType("{module}")
-    {module}.{function} = lambda name: name == "socket"
-    sys.modules["{library}.{module}"] = {module}
+    patcher = types.ModuleType("patcher")
+    patcher.is_monkey_patched = lambda name: name == "socket"
+    sys.modules["eventlet.patcher"] = patcher
 """
 
 
-@pytest.mark.parametrize(
-    ("library", "module", "function"),
-    [("gevent", "monkey", "is_module_patched"), ("eventlet", "patcher", "is_monkey_patched")],
-)
-def test_greenlets(suite: pytest.Pytester, library: str, module: str, function: str) -> None:
-    """A run with devices is refused in one sentence where threads and sockets are patched; without devices it runs."""
-    suite.makeconftest(GREEN.format(library=library, module=module, function=function))
+def test_greenlets(suite: pytest.Pytester) -> None:
+    """A run with devices is refused where only sockets are patched; without devices it runs. See neighbours.py, too."""
+    suite.makeconftest(GREEN)
     suite.makepyfile(test_it="def test_it(dut): pass", test_none="def test_none(): pass")
     result = suite.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: {library} has patched socket, but a device needs real threads and sockets*"])
+    result.stderr.fnmatch_lines(["ERROR: eventlet has patched socket, but a device needs real threads and sockets*"])
     suite.runpytest_subprocess("test_none.py").assert_outcomes(passed=1)
-
-
-@pytest.mark.parametrize("source", ["", "import pytest\npytestmark = pytest.mark.forked\n"], ids=["option", "mark"])
-def test_forked(suite: pytest.Pytester, source: str) -> None:
-    """pytest-forked is refused in one sentence for tests with devices, and runs others."""
-    suite.makepyfile(
-        pytest_forked="def pytest_addoption(parser): parser.addoption('--forked', action='store_true')\n"
-        "def pytest_configure(config): config.addinivalue_line('markers', 'forked')",
-        test_it=f"{source}def test_it(dut): pass",
-        test_none="def test_none(): pass",
-    )
-    suite.syspathinsert()
-    args = ["-p", "pytest_forked", *([] if source else ["--forked"])]
-    result = suite.runpytest_subprocess(*args)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: pytest-forked * runs a test with a device in a child process*"])
-    suite.runpytest_subprocess(*args, "test_none.py").assert_outcomes(passed=1)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 
 import pytest
-from runs import running, until, wait_for
+from runs import AT_TERMINAL, running, until, wait_for
 
 from pytest_jumpstarter.client.v1 import Lease
 
-CODE = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
-TERMINAL = (sys.executable, "-c", CODE)
 CTRL_C = "\x03"
 
 
@@ -28,7 +25,7 @@ def test_looponfail(suite: pytest.Pytester, active_leases: Callable[[], list[Lea
     test = suite.path / "test_it.py"
     source = "def test_it(dut): print('HELD', dut.lease.name.rpartition('/')[2]); assert {!r} != 'broken'\n"
     leases = []
-    with running(suite, "-f", wrapper=TERMINAL) as process:
+    with running(suite, "-f", wrapper=AT_TERMINAL) as process:
         for edited, runs in (("new", 1), ("broken", 1), ("mended", 2)):  # when the last failure passes, all run again
             test.write_text(source.format(edited))
             output = wait_for(process.stdout, "waiting for changes")
@@ -50,7 +47,7 @@ def test_looponfail(suite: pytest.Pytester, active_leases: Callable[[], list[Lea
 def test_ctrl_c_in_a_loop(suite: pytest.Pytester, active_leases: Callable[[], list[Lease]]) -> None:
     """Ctrl-C while a test runs ends the loop, and gives the board back."""
     suite.makepyfile("import time\ndef test_it(dut):\n    print('HELD', flush=True)\n    time.sleep(600)")
-    with running(suite, "-f", wrapper=TERMINAL) as process:
+    with running(suite, "-f", wrapper=AT_TERMINAL) as process:
         wait_for(process.stdout, "HELD")
         assert process.stdin is not None
         process.stdin.write(CTRL_C)

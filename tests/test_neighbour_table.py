@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from neighbours import NEIGHBOURS, Neighbour
+from neighbours import ELSEWHERE, NEIGHBOURS, Beside, Neighbour
+from runs import AT_TERMINAL
 
 from pytest_jumpstarter.client.v1 import Lease
 
@@ -30,8 +32,8 @@ SUITE = """
         console.expect("login:")
 
     def test_fail(dut, console):
-        console.sendline("root")
-        console.expect("root")
+        dut.power.cycle()
+        console.expect("login:")
         raise AssertionError("the product")
 
     def test_lost(dut, jumpstarter):
@@ -54,10 +56,30 @@ RESULTS = {
 }
 
 
+def pins() -> dict[str, str]:
+    """Return the version of each package that is tested."""
+    return dict(line.split("==") for line in CONSTRAINTS.read_text().split())
+
+
+def beside(folder: Path, python: str, neighbour: Neighbour, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite beside a plugin, with the pytest that it needs."""
+    command = [python, str(Path(__file__).with_name("run_beside.py")), ",".join((neighbour.package, *neighbour.needs))]
+    environ = os.environ | {"TERM": "xterm"}
+    if neighbour.pytest:
+        older = Path(python).parents[1] / f"pytest-{neighbour.pytest}"
+        assert older.is_dir(), f"pip install --no-deps --target {older} pytest=={neighbour.pytest}"
+        environ |= {"PYTHONPATH": str(older)}
+    return subprocess.run(
+        [*(AT_TERMINAL if neighbour.is_at_terminal else ()), *command, "-p", "no:cacheprovider", *args],
+        cwd=folder, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("neighbour", NEIGHBOURS, ids=lambda each: " ".join((each.package, *each.args)))
 def test_beside(
     suite: pytest.Pytester,
     neighbours: str,
+    installed: Callable[[str], str],
     request: pytest.FixtureRequest,
     neighbour: Neighbour,
     active_leases: Callable[[], list[Lease]],
@@ -65,35 +87,55 @@ def test_beside(
     """Pass, failure, lost board, retry and skip are what they are; nothing stays leased."""
     if not (neighbour.is_in_ci or request.config.getoption("full")):
         pytest.skip("only with --full")
+    assert installed(neighbour.package) == pins()[neighbour.package], "not as in tests/neighbours.txt"
     suite.makepyfile(test_board=SUITE)
-    if neighbour.more:
-        suite.path.joinpath("test_more.py").write_text(neighbour.more)
-    run = Path(__file__).with_name("run_beside.py")
-    ours = ("-p", "no:cacheprovider", "--jmp-selector=board=virtual", "--jmp-retries=2", "--jmp-report=run.json")
-    packages = ",".join([neighbour.package, *neighbour.needs])
-    command = [neighbours, str(run), packages, *ours, *neighbour.args]
-    done = subprocess.run(command, cwd=suite.path, capture_output=True, text=True, timeout=120, check=False)
+    for name, text in neighbour.more.items():
+        (suite.path / name).write_text(text)
+    ours = ("--jmp-selector=board=virtual", "--jmp-retries=2", "--jmp-report=run.json")
+    done = beside(suite.path, neighbours, neighbour, *ours, *neighbour.args)
     output = done.stdout + done.stderr
-    if "PackageNotFoundError" in output:
-        pytest.skip(f"{neighbour.package} is not installed beside {neighbours}")
-    tests = json.loads((suite.path / "run.json").read_text())["tests"]
-    last = {re.sub(r"\[.*", "", test["id"].rpartition("::")[2]): test["outcome"] for test in tests}
-    assert {name: last.pop(name) for name in RESULTS if name in last} == RESULTS, output
-    assert set(last.values()) == ({"passed"} if neighbour.more else set()), output
+    assert "INTERNALERROR" not in output, output
+    if neighbour.refused:
+        assert f"ERROR: {neighbour.refused}" in output
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR, output
+        suite.makepyfile(test_none="def test_none(): pass")
+        assert beside(suite.path, neighbours, neighbour, *neighbour.args, "test_none.py").returncode == 0
+        return
     assert done.returncode == 1, output
-    assert "INTERNALERROR" not in output
+    seen = Beside(suite.path, output, json.loads((suite.path / "run.json").read_text())["tests"])
+    last = {re.sub(r"\[.*", "", test["id"].rpartition("::")[2]): test["outcome"] for test in seen.tests}
+    assert {name: last.pop(name) for name in RESULTS if name in last} == RESULTS, output
+    assert last == {**dict.fromkeys(last, "passed"), **neighbour.results}, output
+    assert bool(last) == any(name.startswith("test_") for name in neighbour.more), output
     for name, text in neighbour.shown:
-        assert text in (_text(suite.path / name) if name else output), output
+        assert text in (seen.text(name) if name else output), output
+    assert [words for words, holds in neighbour.checks.items() if not holds(seen)] == [], output
+    if neighbour.orders:
+        collected = beside(
+            suite.path, neighbours, neighbour, "-pno:jumpstarter", "--collect-only", "-q", *neighbour.args
+        )
+        order = re.findall(r"^test_\w+\.py::\S+", collected.stdout, re.MULTILINE)
+        assert order != sorted(order, key=lambda each: each.partition("::")[0]), order
+        assert list(dict.fromkeys(test["id"] for test in seen.tests)) == order
     assert active_leases() == []
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file, or of all files in a folder."""
-    return path.read_text() if path.is_file() else "\n".join(each.read_text() for each in path.iterdir())
-
-
 def test_the_table() -> None:
-    """docs/neighbours.md has a row for each, with the version that is tested and what is asserted."""
-    versions = dict(line.split("==") for line in CONSTRAINTS.read_text().split())
-    rows = [f"| {each.package} | {versions[each.package]} | {each.asserted} |" for each in NEIGHBOURS]
+    """docs/neighbours.md has a row for each, with the versions that are tested and what is asserted."""
+    versions = pins()
+    rows = [
+        f"| {each.package} | {versions[each.package]} | {each.pytest or 'newest'} | {each.asserted} |"
+        for each in NEIGHBOURS
+    ]
+    rows += [
+        f"| {name} | {versions.get(name, '')} | newest | {what}: `{test}` |" for (name, what), test in ELSEWHERE.items()
+    ]
     assert [line for line in TABLE.read_text().splitlines() if line.startswith("| ")][2:] == rows
+    assert {each.package for each in NEIGHBOURS} == versions.keys()
+
+
+@pytest.mark.parametrize("test", ELSEWHERE.values())
+def test_elsewhere(test: str) -> None:
+    """What the table names of other files is there."""
+    file, _, name = test.partition("::")
+    assert f"def {name}(" in (TABLE.parents[1] / file).read_text()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+from states_suite import CONFTEST
 
 GRAPHS = int(os.environ.get("PYTEST_GRAPHS", "12"))
 KEPT = "jumpstarter: tests keep their order"
@@ -201,37 +204,71 @@ def graph(number: int) -> dict[str, set[str]]:
     return found
 
 
-def sources(tests: dict[str, set[str]], number: int) -> dict[str, str]:
-    """Return a suite of these tests, in modules and classes, with marks where one depends on another."""
+DEVICES: Sequence[list[str]] = ([], [], ["dut"], ["gateway"], ["dut", "gateway"])
+STATES: Sequence[list[str]] = ([], ["dut"], ["off"], ["login"], ["shell"], ["shell", "gateway"])
+
+
+def sources(
+    tests: dict[str, set[str]], number: int, fixtures: Sequence[list[str]], *, is_automatic: bool = False
+) -> dict[str, str]:
+    """
+    Return a suite of these tests, in modules and classes, with marks where one depends on another.
+
+    Args:
+        tests: The tests, and those that each depends on.
+        number: The number of the suite.
+        fixtures: What a test may request.
+        is_automatic: Whether pytest-dependency marks the tests that others depend on, and names them.
+    """
     chance = random.Random(number)
     needed = set[str]().union(*tests.values())
     kinds: dict[str, bool] = {}
     lines: dict[str, list[str]] = {}
+    ids: dict[str, str] = {}
     for name, on in tests.items():
         module, part = name.rsplit("_", 2)[0], name.rsplit("_", 1)[0]
         source = lines.setdefault(module, ["import pytest"])
+        group = part.title().replace("_", "")
         if part not in kinds:
             kinds[part] = chance.random() < 0.5
-            source += [f"class {part.title().replace('_', '')}:"] if kinds[part] else []
-        arguments = [
-            *(["self"] if kinds[part] else []),
-            *chance.choice([[], [], ["dut"], ["gateway"], ["dut", "gateway"]]),
-        ]
+            source += [f"class {group}:"] if kinds[part] else []
+        arguments = [*(["self"] if kinds[part] else []), *chance.choice(fixtures)]
         indent = "    " if kinds[part] else ""
-        if on or name in needed:
+        ids[name] = "::".join((f"{module}.py", *([group] if kinds[part] else []), name))
+        if is_automatic and on:
+            depends = [ids[each] for each in sorted(on)]
+            source.append(f"{indent}@pytest.mark.dependency(depends={depends!r}, scope='session')")
+        elif not is_automatic and (on or name in needed):
             source.append(f"{indent}@pytest.mark.dependency(name={name!r}, depends={sorted(on)!r})")
         source.append(f"{indent}def {name}({', '.join(arguments)}): pass")
     return {module: "\n".join(source) for module, source in lines.items()}
 
 
+@pytest.mark.parametrize("fixtures", [DEVICES, STATES], ids=["devices", "states"])
 @pytest.mark.parametrize("number", range(GRAPHS))
-def test_random_dependencies(pytester: pytest.Pytester, number: int) -> None:
+def test_random_dependencies(pytester: pytest.Pytester, number: int, fixtures: Sequence[list[str]]) -> None:
     """No test runs before one that it depends on."""
     tests = graph(number)
-    pytester.makeconftest(GATEWAY)
+    pytester.makeconftest(CONFTEST if fixtures is STATES else GATEWAY)
     pytester.makeini("[pytest]\nmarkers = dependency\n")
-    pytester.makepyfile(**sources(tests, number))
+    pytester.makepyfile(**sources(tests, number, fixtures))
     order = [f"test_{name.split(':')[1]}" for name in ordered(pytester)[0].split()]
     assert sorted(order) == sorted(tests)
     late = [(name, other) for name in tests for other in tests[name] if order.index(name) < order.index(other)]
     assert late == [], order
+
+
+@pytest.mark.parametrize("number", range(0, GRAPHS, 4))
+def test_random_dependencies_of_the_real_plugin(
+    suite: pytest.Pytester, neighbours: str, installed: Callable[[str], str], number: int
+) -> None:
+    """Beside pytest-dependency, which marks all tests itself, no test is skipped."""
+    assert installed("pytest-dependency")
+    tests = graph(number)
+    suite.makeconftest(GATEWAY)
+    suite.path.joinpath("tox.ini").open("a").write("automark_dependency = true\n")
+    suite.makepyfile(**sources(tests, number, DEVICES, is_automatic=True))
+    run = Path(__file__).with_name("run_beside.py")
+    command = [neighbours, str(run), "pytest-dependency", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=suite.path, capture_output=True, text=True, timeout=120, check=False)
+    assert f"= {len(tests)} passed" in done.stdout, done.stdout + done.stderr

@@ -14,6 +14,7 @@ metadata: {name: own-1, labels: {kind: dut}}
 export:
   parrot: {type: drivers_with_habits.Parrot}
   first: {type: drivers_with_habits.Parrot}
+  namesake: {type: drivers_with_habits.Namesake}
   group: {children: {parrot: {type: drivers_with_habits.Parrot}, again: {ref: parrot}}}
   tcp: {type: jumpstarter_driver_network.driver.TcpNetwork, config: {host: 127.0.0.1, port: %d}}
   echo: {type: jumpstarter_driver_network.driver.EchoNetwork}
@@ -44,6 +45,14 @@ HABITS = """
 
     def test_fields_of_its_own(parrot):
         with parrot.lock: assert parrot == parrot and parrot.call("echo") == []
+
+    def test_names_of_a_device(dut):
+        client = dut.namesake
+        found = {name: getattr(client, name) for name in ("role", "exporter", "lease", "console", "env", "flash")}
+        words = [value if isinstance(value, str) else value() for value in found.values()]
+        assert all(each.endswith("of its own") for each in words)
+        assert client.call("echo", 5) == 5
+        assert dut.role == "dut" and dut.exporter.name == "own-1"
 
     def test_context_manager(parrot):
         with parrot as stream:
@@ -215,7 +224,7 @@ def echo_port() -> Iterator[int]:
         server.shutdown()
 
 
-@pytest.mark.parametrize(("source", "count"), [(HABITS, 26), (LOAD, 9)], ids=["habits", "load"])
+@pytest.mark.parametrize(("source", "count"), [(HABITS, 27), (LOAD, 9)], ids=["habits", "load"])
 def test_private_clients(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, echo_port: int, source: str, count: int
 ) -> None:

@@ -16,7 +16,7 @@ from pytest_jumpstarter.device.shell_language import PosixExchange, staged
 from pytest_jumpstarter.errors import ConsoleGarbled
 
 RUNS = int(os.environ.get("SHELL_RUNS", "200"))
-"""Commands of a test that has many; the tests of a release use 10000."""
+"""Commands of a test that has many."""
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pytest_jumpstarter.errors import OptionError
+from pytest_jumpstarter.options import OPTIONS
 from pytest_jumpstarter.settings import Settings
 
 IS_NATIVE = pytest.version_tuple >= (9, 0)
@@ -70,8 +72,24 @@ ROWS = [
     ("each", '"board=x"', ["board=x"]),
     ("console-fatal", '"panic"', ["panic"]),
     ("console-fatal", '["panic", "Oops"]', ["panic", "Oops"]),
+    ("console-live", "true", "on"),
+    ("console-live", '"off"', "off"),
+    ("console-timeout", "45", 45.0),
+    ("console-timeout", '"1m"', 60.0),
+    ("console-escapes", '"strip"', "strip"),
+    ("flash", '"always"', "always"),
+    ("allow-disabled", "true", "on"),
+    ("allow-disabled", "false", "off"),
+    ("avoid-unhealthy", "false", "off"),
+    ("avoid-unhealthy", 'true\njmp_history = "past.db"', "on"),  # it needs the other
+    ("order", '"longest"\njmp_history = "past.db"', "longest"),
+    ("state", '"login"', ["login"]),
+    ("state", '["login", "gateway:off"]', ["login", "off"]),
 ]
 """An option, a value as TOML has it, and what it means."""
+
+PATHS = {"report": "a.html", "lab": "lab.yaml", "artifacts": "kept", "metrics": "m.txt", "history": "past.db"}
+PATHS |= {"direct-ca": "ca.pem"}
 
 
 @pytest.mark.parametrize("write", FILES)
@@ -94,12 +112,33 @@ def test_natural_types(
 
 
 @pytest.mark.parametrize("write", FILES)
-def test_paths(pytester: pytest.Pytester, write: Callable[[pytest.Pytester, str], str]) -> None:
-    """Paths are relative to the folder of the file; an option for several takes one without a list."""
-    write(pytester, 'jmp_report = "a.html"\njmp_lab = "lab.yaml"\njmp_artifacts = "kept"')
-    found = Settings.of(pytester.parseconfig(), {})
-    assert [setting.value for setting in found.all("report")] == [pytester.path / "a.html"]
-    assert found["lab"].value == str(pytester.path / "lab.yaml")
+@pytest.mark.parametrize(("option", "path"), PATHS.items())
+def test_paths(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    write: Callable[[pytest.Pytester, str], str],
+    option: str,
+    path: str,
+) -> None:
+    """Paths are relative to the folder of the file, wherever pytest is called."""
+    write(pytester, f'jmp_{option.replace("-", "_")} = "{path}"')
+    monkeypatch.chdir(pytester.mkdir("elsewhere"))
+    (setting,) = Settings.of(pytester.parseconfig(), {}).all(option)
+    assert Path(setting.value) == pytester.path / path
+
+
+@pytest.mark.parametrize("write", FILES)
+def test_several_paths(pytester: pytest.Pytester, write: Callable[[pytest.Pytester, str], str]) -> None:
+    """An option for several paths takes a list, and one without a list."""
+    for text, names in (('"a.html"', ["a.html"]), ('["a.html", "b.json"]', ["a.html", "b.json"])):
+        write(pytester, f"jmp_report = {text}")
+        found = Settings.of(pytester.parseconfig(), {})
+        assert sorted(setting.value for setting in found.all("report")) == [pytester.path / name for name in names]
+
+
+def test_all_options() -> None:
+    """Every option has a row."""
+    assert {name for name, _, _ in ROWS} | PATHS.keys() == {option.name for option in OPTIONS}
 
 
 @only_native

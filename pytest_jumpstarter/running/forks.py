@@ -21,7 +21,7 @@ def warn_of_forks(terminal: Terminal) -> None:
     if not has_fork_handlers():
         return
     wanted = FORK_SUPPORT in os.environ
-    why = f"{FORK_SUPPORT}={os.environ[FORK_SUPPORT]}" if wanted else "another plugin imported it before this one"
+    why = f"{FORK_SUPPORT}={os.environ[FORK_SUPPORT]}" if wanted else "another plugin used it before this one"
     waiting = [weakref.ref(terminal)]  # the handler stays registered until the process ends
 
     def before() -> None:
