@@ -398,8 +398,17 @@ def pytest_runtest_logreport(report):
         ("LookupError: no plan",),
     ),
     "all tests are deselected": Red({"test_it": PASSES}, 5, "no tests were found", (), ("-k", "nothing")),
+    "there are too many warnings": Red(
+        {"test_it": "import warnings\ndef test_passes(dut): warnings.warn('worn out')"},
+        6,
+        "there are more warnings than --max-warnings allows",
+        ("worn out",),
+        ("--max-warnings=0",),
+    ),
     "SIGTERM under xdist": Red({"test_it": HOLDS}, 143, "SIGTERM ended the run", HELD, ("-n1",), signal.SIGTERM),
 }
+if pytest.version_tuple < (9, 1):
+    del RED["there are too many warnings"]  # it has no --max-warnings
 
 
 def test_a_full_disk_costs_no_other_report(suite: pytest.Pytester) -> None:
