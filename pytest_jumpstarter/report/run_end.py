@@ -79,7 +79,7 @@ class RunEnd:
     def problems(self) -> list[Problem]:
         """The problems that are in no test's report."""
         told = self.terminal.told if self.terminal is not None else []
-        return [*self._problems, *(_problem(PROBLEMS[kind], "", text) for kind, text in told)]
+        return [*self._problems, *(new_problem(PROBLEMS[kind], "", text) for kind, text in told)]
 
     def has(self, kind: str) -> bool:
         """Return whether there was a problem of this kind."""
@@ -87,7 +87,7 @@ class RunEnd:
 
     def add_problem(self, kind: str, where: str, text: str, *, reason: str = "") -> None:
         """Add a problem that is in no test's report; without `reason` this is found in the text."""
-        self._problems.append(_problem(kind, where, text, reason=reason))
+        self._problems.append(new_problem(kind, where, text, reason=reason))
 
     @property
     def is_early(self) -> bool:
@@ -350,6 +350,7 @@ def run_end(config: pytest.Config) -> RunEnd:
     return config.stash[RUN_END]
 
 
-def _problem(kind: str, where: str, text: str, *, reason: str = "") -> Problem:
+def new_problem(kind: str, where: str, text: str, *, reason: str = "") -> Problem:
+    """Return a problem that is in no test's report, made safe; without `reason` this is found in the text."""
     text = last_characters(text, _TEXT)
     return {"kind": kind, "where": safe(where), "reason": safe(reason) or reason_in(text), "text": text}
