@@ -3,11 +3,15 @@ Let eight runs at a time share four exporters while things go wrong, and see wha
 
 Faults, at random: an exporter process is killed or stands still for a while, a lease is released by somebody else,
 every connection through the router is cut at once, a run gets SIGINT, SIGTERM or SIGKILL. And weather, one at a time:
-the lab controller starts anew, its database or its router is away, a request fails, some are slow or get no answer.
+the lab controller starts anew, its database or its router is away, a request fails, some are slow or get no answer, the
+lab's process or that of the router stands still.
 
 The suite passes where nothing goes wrong, so a run may end with 0, with 8 (device errors only), or by the signal it
 got; anything else is a wrong verdict. In the end no lease may be active, and every exporter must be available again.
 The exit code is 1 if any of this does not hold.
+
+An exit code 8 has a cause if, while the run lasted, a fault was in effect that may cost its board: to all boards, or to
+its board or lease. Requests that fail for less than two thirds of the time to live cost none. The others are counted.
 
     python benchmarks/soak.py [--duration 20m] [--seed N]
 """
@@ -27,6 +31,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))  # for its network
+
+from forwarder import Forwarder
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.durations import parse_duration
@@ -53,6 +61,10 @@ METHODS = (
 )
 CALM = 3.0
 """Seconds between two troubles of the lab controller, so that they do not add up to what no run bears."""
+AFTERMATH = 20.0
+"""Seconds after a fault in which it may still cost a run its board."""
+BEARABLE = TTL * 2 / 3
+"""Seconds for which requests may fail: a lease is extended after a third of its time to live."""
 EXPORTER = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
@@ -78,11 +90,15 @@ class Soak:
     """One soak: the runs under way, and how those before them ended."""
 
     lab: Lab
+    router: Forwarder
     client: Client
     folder: Path
     dice: random.Random
     running: dict[subprocess.Popen[bytes], tuple[int, ...]] = field(default_factory=dict)
     logs: dict[subprocess.Popen[bytes], Path] = field(default_factory=dict)
+    began: dict[subprocess.Popen[bytes], float] = field(default_factory=dict)
+    causes: list[tuple[float, str]] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
     killed: dict[bytes, float] = field(default_factory=dict)
     frozen: dict[int, float] = field(default_factory=dict)
     clear: float = 0.0
@@ -108,6 +124,7 @@ class Soak:
                     [*command, *options], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
             self.running[process] = (0, 8)
+            self.began[process] = time.monotonic()
             self.logs[process] = output
 
     def harvest(self) -> None:
@@ -118,14 +135,23 @@ class Soak:
                 continue
             del self.running[process]
             self.ends[str(code)] += 1
+            said = self.logs[process].read_text()
             if code not in expected:
-                self.wrong.append(f"exit {code}, expected one of {expected}: {self.logs[process].read_text()[-4000:]}")
+                self.wrong.append(f"exit {code}, expected one of {expected}: {said[-4000:]}")
+            if code == 8 and not any(end > self.began[process] and whose in said for end, whose in self.causes):
+                self.unexplained.append(said)
+
+    def may_cost(self, duration: float, whose: str = "") -> None:
+        """Note a fault that may cost runs their boards: all runs, or those with this exporter or lease."""
+        self.causes.append((time.monotonic() + duration + AFTERMATH, whose))
 
     def harm(self) -> None:
-        """Let one thing go wrong."""
+        """Let one thing go wrong, unless nobody can be asked at present."""
+        if self.lab.pid in self.frozen:
+            return
         harms = [self.kill_exporter, self.freeze_exporter, self.release_lease, self.cut_connections, self.signal_run]
         weather = [self.start_controller, self.lose_database, self.lose_router]
-        weather += [self.fail_once, self.silence, self.slow_down]
+        weather += [self.fail_once, self.silence, self.slow_down, self.freeze_lab, self.freeze_router]
         fault: Callable[[], bool] = self.dice.choice([*harms, *weather])
         with suppress(RequestError):  # what a fault has to ask may meet the one before
             if fault():
@@ -139,19 +165,43 @@ class Soak:
             return False
         name = self.dice.choice(rested)
         self.killed[name] = now
+        self.may_cost(0.0, name_of(name))
         with suppress(ProcessLookupError):
             os.kill(victims[name], signal.SIGKILL)
         return True
 
     def freeze_exporter(self) -> bool:
         """Let one exporter process stand still for up to 17 seconds."""
-        awake = [pid for pid in self.exporters().values() if pid not in self.frozen]
+        awake = {pid: name for name, pid in self.exporters().items() if pid not in self.frozen}
         if not awake:
             return False
-        pid = self.dice.choice(awake)
+        pid, seconds = self.dice.choice(list(awake)), self.dice.choice([1.0, 5.0, 17.0])
+        self.may_cost(seconds, name_of(awake[pid]))
+        return self.freeze(pid, seconds)
+
+    def freeze_lab(self) -> bool:
+        """Let the lab's process, with lab controller and router, stand still for up to 17 seconds."""
+        long = [] if self.has_killed() else [17.0]
+        return self.freeze_all(self.lab.pid, self.dice.choice([1.0, 5.0, *long]))
+
+    def freeze_router(self) -> bool:
+        """Let the process in front of the router stand still for up to 17 seconds."""
+        return self.freeze_all(self.router.pid, self.dice.choice([1.0, 5.0, 17.0]))
+
+    def freeze_all(self, pid: int, seconds: float) -> bool:
+        """Let a process stand still that all runs need, unless other weather is under way or just over."""
+        if not self.may_begin(seconds):
+            return False
+        if pid == self.lab.pid and seconds > STARTS[0]:
+            self.killed |= dict.fromkeys(self.exporters(), time.monotonic())  # those that give up start again
+        self.may_cost(seconds)
+        return self.freeze(pid, seconds)
+
+    def freeze(self, pid: int, seconds: float) -> bool:
+        """Let a process stand still."""
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
-            self.frozen[pid] = time.monotonic() + self.dice.choice([1.0, 5.0, 17.0])
+            self.frozen[pid] = time.monotonic() + seconds
         return True
 
     def thaw(self, *, everyone: bool = False) -> None:
@@ -176,7 +226,10 @@ class Soak:
 
     def lose_router(self) -> bool:
         """Let the router be away."""
-        return self.weather("router", self.dice.choice([1.0, 4.0]))
+        duration = self.dice.choice([1.0, 4.0])
+        if has_begun := self.weather("router", duration):
+            self.may_cost(duration)
+        return has_begun
 
     def fail_once(self) -> bool:
         """Let one request fail."""
@@ -199,19 +252,30 @@ class Soak:
 
     def whose(self) -> str:
         """Return whose way to the lab controller suffers: exporters lose the lease, so not often."""
-        exporters = self.exporters()
-        now = time.monotonic()
-        if self.dice.random() < 0.7 or any(now - self.killed.get(name, -REST) < REST for name in exporters):
+        if self.dice.random() < 0.7 or self.has_killed():
             return "clients"
-        self.killed |= dict.fromkeys(exporters, now)
+        self.killed |= dict.fromkeys(self.exporters(), time.monotonic())
         return "everyone"
+
+    def has_killed(self) -> bool:
+        """Return whether an exporter was killed lately."""
+        now = time.monotonic()
+        return any(now - self.killed.get(name, -REST) < REST for name in self.exporters())
 
     def weather(self, what: str, duration: float, *, whose: str = "") -> bool:
         """Order a trouble, unless one is under way or just over."""
+        if not self.may_begin(duration):
+            return False
+        order(self.folder, f"{what} for {duration:.1f}s" + (f" to {whose}" if whose else ""))
+        if whose == "everyone" or (duration >= BEARABLE and " times 1" not in what):
+            self.may_cost(duration)
+        return True
+
+    def may_begin(self, duration: float) -> bool:
+        """Return whether no weather is under way or just over; then one of this duration begins."""
         now = time.monotonic()
         if now < self.clear:
             return False
-        order(self.folder, f"{what} for {duration:.1f}s" + (f" to {whose}" if whose else ""))
         self.clear = now + duration + CALM
         return True
 
@@ -220,12 +284,15 @@ class Soak:
         leases = [lease for lease in self.client.list_leases() if lease.is_ready]
         if not leases:
             return False
+        name = self.dice.choice(leases).name
+        self.may_cost(0.0, name)
         with suppress(RequestError):
-            self.client.delete_lease(self.dice.choice(leases).name)
+            self.client.delete_lease(name)
         return True
 
     def cut_connections(self) -> bool:
         """Cut every connection through the router."""
+        self.may_cost(0.0)
         return order(self.folder, "cut") != "0"
 
     def signal_run(self) -> bool:
@@ -263,6 +330,11 @@ class Soak:
         return leases + [f"wedged: {exporter.name} is {exporter.status}" for exporter in exporters]
 
 
+def name_of(command: bytes) -> str:
+    """Return the name of the exporter that a process serves."""
+    return next(word for word in command.decode().split("\0") if word.startswith("board-"))
+
+
 def children(pid: int) -> list[int]:
     """Return the process ids of the children of a process."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
@@ -287,8 +359,9 @@ def main() -> int:
         (folder / "lab.yaml").write_text("---\n".join(EXPORTER.format(number=n) for n in range(EXPORTERS)))
         (folder / "test_soak.py").write_text(SUITE)
         lab = Lab([folder / "lab.yaml"], arguments=["--faults", name])
-        with lab, Client.from_config(lab.client_config) as client:
-            soak = Soak(lab, client, folder, random.Random(args.seed))
+        with lab, Forwarder(lab.endpoint) as router, Client.from_config(lab.client_config) as client:
+            order(folder, f"router-endpoint {router.endpoint}")
+            soak = Soak(lab, router, client, folder, random.Random(args.seed))
             end = time.monotonic() + args.duration
             next_fault = time.monotonic() + 2.0
             while time.monotonic() < end:
@@ -303,6 +376,9 @@ def main() -> int:
     print(f"seed {args.seed}, {args.duration:g} s, {sum(soak.ends.values())} runs")
     print("| faults |", " | ".join(f"{fault}: {count}" for fault, count in soak.faults.items()), "|")
     print("| exit codes |", " | ".join(f"{code}: {count}" for code, count in sorted(soak.ends.items())), "|")
+    print(f"exit code 8 without a cause: {len(soak.unexplained)} of {soak.ends['8']}")
+    for said in soak.unexplained:
+        print(said[-2000:])
     print("\n".join(soak.wrong) or "no leaked lease, no wedged exporter, no wrong verdict")
     return int(bool(soak.wrong))
 

@@ -59,10 +59,13 @@ _USAGE_ERROR = "jumpstarter_usage_error"  # key in xdist's `workeroutput`
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the option table; if an option is used, prepare gRPC, before plugins and conftest files import it."""
-    if _uses_options(pluginmanager.get_plugin("pytestconfig")):
+    config = pluginmanager.get_plugin("pytestconfig")
+    if config is not None and _uses_options(config):
         from pytest_jumpstarter.host.grpc_import import before_grpc
+        from pytest_jumpstarter.report.no_session import watch_start
 
         before_grpc()
+        watch_start(config)
     add_options(parser)
     parser.getgroup("jumpstarter").addoption(
         "--jmp-check",
@@ -72,10 +75,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     )
 
 
-def _uses_options(config: pytest.Config | None) -> bool:
+def _uses_options(config: pytest.Config) -> bool:
     """Return whether an option of ours seems to be set; options are not parsed yet."""
-    if config is None:
-        return False
     args = [*config.invocation_params.args, os.environ.get("PYTEST_ADDOPTS", "")]
     if "JUMPSTARTER_HOST" in os.environ or any("--jmp-" in str(arg) for arg in args):
         return True

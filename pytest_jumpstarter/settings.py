@@ -216,7 +216,7 @@ SETTINGS = pytest.StashKey[Settings]()
 def _read(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[Setting]:
     """Yield the settings of `option`, those that win first."""
     winner = ""
-    for text, source in _spellings(option, config, environ):
+    for text, source in spellings(option, config, environ):
         winner = winner or source
         if option.is_repeatable and source != winner:
             return
@@ -235,8 +235,8 @@ def _check(setting: Setting) -> None:
         raise OptionError(f"{setting.source}: {exc}") from exc
 
 
-def _spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (text, source), those that win first."""
+def spellings(option: Option, config: pytest.Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each text that sets an option with its source, those that win first."""
     given = config.getoption(option.ini)
     for text in reversed(given if isinstance(given, list) else [given] if given is not None else []):
         yield text, option.flag

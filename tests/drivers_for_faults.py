@@ -100,3 +100,17 @@ class Hesitant(_Port):
         said.send_nowait(b"at last\r\n")
         with typed, read, said, heard:
             yield StapledObjectStream(typed, heard)
+
+
+class Saying(MockPower):
+    """Power that repeats what it is told, in its log and in its errors."""
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    def log(self, text: str) -> None:
+        """Log a text."""
+        self.logger.warning("%s", text)
+
+    @export  # type: ignore[untyped-decorator]  # Jumpstarter's drivers carry no types
+    def fail(self, text: str) -> None:
+        """Raise a text."""
+        raise RuntimeError(text)

@@ -120,3 +120,63 @@ def test_drafts_take_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(bad)
     assert first[1] - first[0] < 1, "the first failures are written at once"
     assert 0.3 * len(first) == pytest.approx(3 + 2000 / 20 - 0.3 * 33, abs=1)
+
+
+REFUSED = "pytest cannot start: an option, a configuration or a marker is wrong"
+
+
+@pytest.mark.parametrize(
+    ("options", "conftest", "code", "words"),
+    [
+        (("--no-such-option",), "", 4, "unrecognized arguments: --no-such-option"),
+        (("--jmp-wait=soon",), "", 4, "--jmp-wait: "),
+        (("-n", "many"), "", 4, "invalid parse_numprocesses value: 'many'"),
+        (("-n1", "--pdb"), "", 4, "--pdb is incompatible with distributing tests"),
+        ((), "import no_such_module", 4, "ModuleNotFoundError: No module named 'no_such_module'"),
+        ((), "def pytest_configure(): raise OSError('no bench')", 3, "OSError: no bench"),
+    ],
+    ids=["option", "our value", "value of a plugin", "options together", "conftest", "internal error"],
+)
+@pytest.mark.parametrize("is_ini", [False, True], ids=["command line", "ini"])
+def test_a_run_that_cannot_start(
+    pytester: pytest.Pytester, options: tuple[str, ...], conftest: str, code: int, words: str, is_ini: bool
+) -> None:
+    """A run that ends before its session begins replaces the reports of an earlier run by the reason."""
+    names = FILES[:3]
+    for name in names:
+        (pytester.path / name).write_text("all is well")
+    pytester.makeconftest(conftest)
+    pytester.makepyfile("def test_passes(): pass")
+    if is_ini:
+        pytester.makeini("[pytest]\njmp_report =\n" + "".join(f"  {name}\n" for name in names))
+    result = pytester.runpytest_subprocess(*(() if is_ini else OPTIONS[:3]), *options)
+    assert result.ret == code
+    for name in names:
+        text = html.unescape((pytester.path / name).read_text())
+        assert "all is well" not in text, name
+        assert words in text, name
+    data = json.loads((pytester.path / "run.json").read_text())
+    jsonschema.validate(data, SCHEMA)
+    assert data["run"]["exit_code"] == code
+    assert code != 4 or data["run"]["meaning"] == REFUSED
+
+
+@pytest.mark.parametrize("option", ["--help", "--version", "--markers", "--fixtures"])
+def test_a_question_to_pytest_changes_no_report(pytester: pytest.Pytester, option: str) -> None:
+    """Options that only show something leave the reports of the last run."""
+    (pytester.path / "run.json").write_text("all is well")
+    assert pytester.runpytest_subprocess("--jmp-report=run.json", option).ret == 0
+    assert (pytester.path / "run.json").read_text() == "all is well"
+
+
+@pytest.mark.parametrize(("source", "code"), [("import no_such_module", 2), ("def test_passes(): pass", 0)])
+def test_only_collected(pytester: pytest.Pytester, source: str, code: int) -> None:
+    """With `--collect-only` a report is replaced if something is wrong."""
+    for name in FILES[:3]:
+        (pytester.path / name).write_text("all is well")
+    pytester.makepyfile(source)
+    assert pytester.runpytest_subprocess("--collect-only", *OPTIONS[:3]).ret == code
+    for name in FILES[:3]:
+        text = (pytester.path / name).read_text()
+        assert ("all is well" in text) == (code == 0), name
+        assert ("No module named" in text) == (code == 2), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +18,15 @@ from client.controller import TOKEN, Controller, serve
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from jumpstarter_protocol import client_pb2
-from test_foreign_words import COMMANDS, CONTROLS, MARKUP, SEQUENCES, faults, texts_of
+from test_foreign_words import COMMANDS, CONTROLS, COUNT, MARKUP, SEED, SEQUENCES, faults, hostile, texts_of
 from unpacked import dumped
 
 from pytest_jumpstarter.collection.auto_workers import number_of_workers
 from pytest_jumpstarter.lab.model import Status
 from pytest_jumpstarter.workers import NOTE
 
-WORDS = "\n".join(["begin", *SEQUENCES, *COMMANDS, *MARKUP, "".join(CONTROLS[::7]), "end"])
+DRAWN = [hostile(random.Random(SEED + number)) for number in range(min(COUNT // 30, 30))]
+WORDS = "\n".join(["begin", *SEQUENCES, *COMMANDS, *MARKUP, "".join(CONTROLS[::7]), *DRAWN, "end"])
 WORDS = WORDS.encode("utf-8", "replace").decode()  # protobuf carries no half of a surrogate pair
 NAME = WORDS.replace("/", "")  # of labels and tags
 EXPORTER = " ".join(NAME.split("\n")).replace("\r", "")

@@ -21,7 +21,7 @@ from pytest_jumpstarter.client import v1
 from pytest_jumpstarter.client.v1 import Client, Response
 from pytest_jumpstarter.device.command import CommandFailed, CommandTimeout
 from pytest_jumpstarter.options import OPTIONS
-from pytest_jumpstarter.report.run_end import EXIT_CODES
+from pytest_jumpstarter.report.exit_codes import EXIT_CODES
 from pytest_jumpstarter.running.waits import WAITS
 
 pytest.importorskip("sphinx", reason="no Sphinx: install the extra docs")

@@ -27,7 +27,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from pytest_jumpstarter.options import OPTIONS, Option
-from pytest_jumpstarter.report.run_end import EXIT_CODES
+from pytest_jumpstarter.report.exit_codes import EXIT_CODES
 from pytest_jumpstarter.running.waits import WAITS
 
 # Members that the parts of the package call on each other.

@@ -51,6 +51,8 @@ class Health:
         self._tunnel: Tunnel | None = None
         self._controller_error: JumpstarterError | None = None
         self._ttl = math.inf
+        self._confirmed = math.inf  # when the question was asked that showed last that all is well
+        self._next_question = -math.inf  # after one that was not answered, when a test may ask again
         self._asked = math.inf  # when the ping was sent that is under way
         self._silent_since = math.inf  # when the first question of those was asked that are all unanswered
 
@@ -79,6 +81,7 @@ class Health:
             DeviceError: The device was lost while it was being connected.
         """
         self.device, self._connection, self._tunnel, self._ttl = device, connection, tunnel, ttl
+        self._confirmed = real_time.monotonic()
         if self.loss is not None:
             connected(device).lose(self.loss)
             raise self.loss
@@ -105,6 +108,20 @@ class Health:
         self._managed = None
         self._connection = None
         self.retired = real_time.monotonic()
+
+    def current_loss(self) -> DeviceError | None:
+        """
+        Return why the device is lost for good, before a test gets it; None if it is not.
+
+        Nothing is asked, unless the connection broke or a call failed since the device was last known to be well: an
+        exporter may have been started again between two tests.
+        """
+        is_suspected = self.loss is None and not self.is_retired and self._is_suspected_since(self._confirmed)
+        if is_suspected and real_time.monotonic() > self._next_question and self._confirm() is not None:
+            self._next_question = (
+                real_time.monotonic() + LOOK_INTERVAL
+            )  # a test looks its fixtures up one after another
+        return self.loss
 
     def loss_during(self, began: float) -> DeviceError | None:
         """
@@ -205,14 +222,16 @@ class Health:
         the lab controller, the router, or the exporter, as long as its connection stands. Then return that error;
         otherwise None.
         """
-        deadline = real_time.monotonic() + CONFIRM_TIMEOUT
+        began = real_time.monotonic()
         loss = self._ask_controller()
         if loss is None and self._connection is not None:
-            loss = self._probe(self._connection, max(1.0, deadline - real_time.monotonic()))
+            loss = self._probe(self._connection, max(1.0, began + CONFIRM_TIMEOUT - real_time.monotonic()))
             if isinstance(loss, DeviceUnreachable) and self._may_come_back(self._connection):
                 return loss
         if loss is not None:
             self.lose(loss)
+        else:
+            self._confirmed = began
         return None
 
     def _probe(self, connection: ExporterConnection, timeout: float) -> DeviceError | None:

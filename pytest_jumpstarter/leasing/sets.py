@@ -74,9 +74,13 @@ class Sets:
 
     @contextmanager
     def device(self, source: Source, wanted: Wanted, together: Sequence[Wanted]) -> Iterator[Device]:
-        """Yield the device of one role: from a set in use, or from a new set with all devices in `together`."""
+        """
+        Yield the device of one role: from a set in use, or from a new set with all devices in `together`.
+
+        A set in which a device is lost is used on only by the fixtures that already have it.
+        """
         found = next((each for each in self._sets if each.wanted.get(wanted.role) == wanted), None)
-        if found is None:
+        if found is None or (not found.users and any(health.current_loss() for health in self._healths_of(found))):
             self.end([each.role for each in together])
             found = _Set(source, together)
             self._sets.append(found)
@@ -85,7 +89,7 @@ class Sets:
             yield found.devices[wanted.role]
         finally:
             found.users -= 1
-            if not found.users and self._is_lost(found):  # the next fixture gets another device
+            if not found.users and any(health.loss for health in self._healths_of(found)):
                 self.end([wanted.role])
 
     def is_used(self, role: str) -> bool:
@@ -133,6 +137,5 @@ class Sets:
                 else:
                     stack.callback(each.end)
 
-    def _is_lost(self, found: _Set) -> bool:
-        healths = [self._healths[role] for role in found.wanted if role in self._healths]
-        return any(health.loss is not None for health in healths)
+    def _healths_of(self, found: _Set) -> list[Health]:
+        return [self._healths[role] for role in found.wanted if role in self._healths]

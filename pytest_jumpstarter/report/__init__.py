@@ -5,7 +5,8 @@ Output for people and machines, in the process that prints. It only reads the re
 - `past_capture`: writes lines while tests run, such as progress and consoles, past pytest's capture.
 - `terminal`: lines during a wait for a lease, and at the end what must be done by hand.
 - `progress`: transfers that take long, such as a flash, while they run.
-- `run_end`: the exit code with its meaning, and the problems that are in no test's report.
+- `run_end`: how the run ended, and the problems that are in no test's report. `exit_codes`: what each exit code means.
+- `no_session`: the reports of a run that ends before its session begins.
 - `reasons`: why a test failed, in one line.
 - `device_errors`: the verdict *device error*: word, letter, summary, JUnit.
 - `retried`: tests that ran again after a device error.

@@ -85,10 +85,10 @@ class ReportFiles(RecordedTable):
             self._write(is_end=True)
 
     def _write(self, is_end: bool) -> None:
-        """Write the files; a check that found nothing wrong leaves those of the last run."""
+        """Write the files; a run without tests that finds nothing wrong leaves those of the last run."""
         self._take_news()
         end = self._end.settled() if is_end else self._end.unfinished()
-        if self._config.getoption("jmp_check") and not end["exit_code"]:
+        if _runs_nothing(self._config) and not end["exit_code"]:
             return
         data = self.run_record.as_data(end, versions=versions(), origin=self.origin._asdict())
         if self._history is not None and is_end:
@@ -151,14 +151,26 @@ def _page(data: RunData, path: Path) -> str:
     return page(data, path)
 
 
+_RUN_NO_TEST = ("collectonly", "showfixtures", "show_fixtures_per_test", "cacheshow", "jmp_check")
+
+
+def _runs_nothing(config: pytest.Config) -> bool:
+    return any(config.getoption(name, default=False) for name in _RUN_NO_TEST)
+
+
 _FORMATS: dict[str, Callable[[RunData, Path], str]] = {".json": _json, ".html": _page, ".md": _page}
+
+
+def write_report(path: Path, data: RunData) -> None:
+    """Write one report."""
+    _write(Output("report", path, "", _FORMATS[path.suffix]), data)
 
 
 def register_outputs(config: pytest.Config, settings: Settings) -> None:
     """
     Register the plugins that write report files and add columns to the page of pytest-html, if they are requested.
 
-    No report file is written with `--collect-only`; with `--jmp-check` only if the check fails.
+    A run without tests, such as with `--collect-only`, writes a report file only if it finds something wrong.
 
     Raises:
         OptionError: A file or folder cannot be written.
@@ -168,15 +180,13 @@ def register_outputs(config: pytest.Config, settings: Settings) -> None:
     ]
     if (metrics := settings.find("metrics")) is not None:
         outputs.append(Output("metrics", metrics.value, metrics.source, open_metrics))
-    only_collects = config.getoption("collectonly", default=False)
-    runs_nothing = only_collects or config.getoption("jmp_check")
     history = None
-    if (kept := settings.find("history")) is not None and not runs_nothing:
+    if (kept := settings.find("history")) is not None and not _runs_nothing(config):
         from pytest_jumpstarter.report.history_section import HistorySection
 
         history = HistorySection(config, kept.value)
         config.pluginmanager.register(history, "jumpstarter-history")
-    if outputs and not only_collects:
+    if outputs:
         config.stash[SUMMARY_TABLE] = files = ReportFiles(config, outputs, history)
         config.pluginmanager.register(files, "jumpstarter-files")
     page = config.getoption("htmlpath", default=None)

@@ -22,6 +22,7 @@ _PROBLEMS = {
     "check failed": ("{} part of the check failed", "{} parts of the check failed"),
     "device held": ("{} device is held", "{} devices are held"),
     "hook failed": ("{} hook failed", "{} hooks failed"),
+    "warning": ("{} warning is too many", "{} warnings are too many"),
     "not written": ("{} report could not be written", "{} reports could not be written"),
 }
 

@@ -13,10 +13,10 @@ import pytest
 from markupsafe import escape
 
 from pytest_jumpstarter.evidence.record import DeviceFacts, Kept, record_of
-from pytest_jumpstarter.masking import mask
+from pytest_jumpstarter.masking import mask, safe
 from pytest_jumpstarter.report.reasons import subtest_of
 
-_POSITION = 2  # after the columns "Result" and "Test"
+_NAME, _POSITION = 1, 2  # the column "Test", and what follows it
 
 
 class HtmlColumns:
@@ -24,7 +24,7 @@ class HtmlColumns:
     Adds columns and links to the page of pytest-html.
 
     That page has one row for each outcome of a test, so that of several subtests that failed it shows the last only,
-    and it takes the test itself for passed. And it shows ids of tests with the secrets that they contain.
+    and it takes the test itself for passed. And it shows ids of tests as they are, with secrets and markup.
 
     Args:
         path: The path of that page.
@@ -49,8 +49,8 @@ class HtmlColumns:
         devices = record["devices"] if record is not None else []
         exporters, leases = [each["exporter"] for each in devices], [each["lease"] for each in devices]
         cells[_POSITION:_POSITION] = [_cell(", ".join(names)) for names in (exporters, leases)]
-        if title := subtest_of(report):
-            cells[1] = cells[1].replace("</td>", f" {html.escape(title)}</td>")
+        title = subtest_of(report)
+        cells[_NAME] = _cell_of_name(cells[_NAME], f" {title}" if title else "")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_results_table_html(self, report: pytest.TestReport, data: list[str]) -> None:
@@ -107,6 +107,12 @@ def _facts_text(device: DeviceFacts) -> str:
 
 def _header(name: str) -> str:
     return f'<th class="sortable" data-column-type="{name}">{name.capitalize()}</th>'
+
+
+def _cell_of_name(cell: str, more: str) -> str:
+    """Return the cell with the id of a test, made safe, and with `more` after it."""
+    start, text = cell.removesuffix("</td>").split(">", 1)
+    return f"{start}>{html.escape(safe(text) + more)}</td>"
 
 
 def _cell(text: str) -> str:

@@ -85,7 +85,7 @@ class Problem(TypedDict):
     A problem that is in no test's report.
 
     - `kind`: collection error, internal error, usage error, worker crashed, check failed, device held, not released,
-      hook failed, or not written (a report).
+      hook failed, not written (a report), or warning (if --max-warnings ended the run red).
     - `where`: a file, a worker or tests; empty if the text says it.
     - `reason`: one line. `text`: all lines.
     """

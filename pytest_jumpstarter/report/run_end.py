@@ -1,7 +1,7 @@
 """
 How the run ended: its exit code with the meaning, and the problems that are in no test's report.
 
-`EXIT_CODES` is the only place that decides on the exit code. Other parts only tell this one what happened.
+`EXIT_CODES` (exit_codes.py) decides on the exit code. Other parts only tell this one what happened.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_jumpstarter import pytest_private
 from pytest_jumpstarter.masking import last_characters, safe
 from pytest_jumpstarter.report.drafts import Drafts
+from pytest_jumpstarter.report.exit_codes import EXIT_CODES, OF_SIGNALS, TOO_MANY_WARNINGS
 from pytest_jumpstarter.report.junit_run import listed, write_end
 from pytest_jumpstarter.report.reasons import reason_in
 from pytest_jumpstarter.report.replacing import replacing
@@ -33,63 +34,7 @@ NOT_ENDED = "the run has not ended, or its process was killed"
 """What reports say instead of an exit code while the run goes on."""
 
 _TEXT = 32_768  # characters of a problem at most
-_IS_CODE = 128  # the exit code of a signal is this plus its number
-_DEVICE_ERROR = 8  # pytest itself uses 0 to 6; plugins may use other numbers
-
-
-class ExitCode(NamedTuple):
-    """
-    A row of `EXIT_CODES`.
-
-    Attributes:
-        code: The exit code; 128 for the row of signals, whose number is added.
-        meaning: What it means.
-        applies: Whether a run ended so; gets the run's end, and the exit code that pytest chose.
-    """
-
-    code: int
-    meaning: str
-    applies: Callable[[RunEnd, int], bool]
-
-    @property
-    def name(self) -> str:
-        """The exit code in the documentation."""
-        return "128 + signal" if self.code == _IS_CODE else str(self.code)
-
-
-EXIT_CODES = (
-    ExitCode(
-        _IS_CODE,
-        "a signal ended the run: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP",
-        lambda end, _: end.signal > 0,
-    ),
-    ExitCode(1, "a plugin or conftest file raised an error as the run ended", lambda end, _: end.has_failed_late),
-    ExitCode(4, "pytest cannot start: an option, a configuration or a marker is wrong", lambda _, code: code == 4),
-    ExitCode(3, "pytest or a plugin has an internal error", lambda _, code: code == 3),
-    ExitCode(1, "a device is held after a failure", lambda end, code: end.has("device held") and code in (1, 2)),
-    ExitCode(2, "test files cannot be imported", lambda end, code: code == 2 and end.has("collection error")),
-    ExitCode(2, "the run was interrupted", lambda _, code: code == 2),
-    ExitCode(
-        1,
-        "a check found faults, or tests without a device",
-        lambda end, code: code == 0 and end.has("check failed"),
-    ),
-    ExitCode(
-        _DEVICE_ERROR,
-        "device errors are all that failed",
-        lambda end, code: code == 1 and end.failures == end.device_errors > 0,
-    ),
-    ExitCode(1, "a test failed or has an error", lambda _, code: code == 1),
-    ExitCode(_DEVICE_ERROR, "a lease could not be released", lambda end, code: code == 0 and end.has("not released")),
-    ExitCode(1, "a report could not be written", lambda end, code: code == 0 and end.has("not written")),
-    ExitCode(3, "workers crashed before a test began", lambda end, code: code == 5 and end.has("worker crashed")),
-    ExitCode(5, "no tests were found", lambda _, code: code == 5),
-    ExitCode(
-        0, "a test or plugin ended the run early, without a failure", lambda end, code: code == 0 and end.is_early
-    ),
-    ExitCode(0, "all is well", lambda _, code: code == 0),
-)
-"""The exit codes in order of precedence: the first row that applies decides."""
+_WARNINGS = 20  # of too many warnings at most
 
 
 class RunEnd:
@@ -119,7 +64,7 @@ class RunEnd:
         self._problems: list[Problem] = []
         self._collected: list[str] = []
         self._begun: dict[str, bool] = {}
-        self._chosen = -1
+        self._chosen = self._shown = -1
         self._in_junit = (-1, 0)
         self._pytests_code = 0
         self._has_summary = self._is_finished = False
@@ -134,7 +79,7 @@ class RunEnd:
     def problems(self) -> list[Problem]:
         """The problems that are in no test's report."""
         told = self.terminal.told if self.terminal is not None else []
-        return [*self._problems, *(_problem(PROBLEMS[kind], "", text) for kind, text in told)]
+        return [*self._problems, *(new_problem(PROBLEMS[kind], "", text) for kind, text in told)]
 
     def has(self, kind: str) -> bool:
         """Return whether there was a problem of this kind."""
@@ -142,7 +87,7 @@ class RunEnd:
 
     def add_problem(self, kind: str, where: str, text: str, *, reason: str = "") -> None:
         """Add a problem that is in no test's report; without `reason` this is found in the text."""
-        self._problems.append(_problem(kind, where, text, reason=reason))
+        self._problems.append(new_problem(kind, where, text, reason=reason))
 
     @property
     def is_early(self) -> bool:
@@ -192,7 +137,7 @@ class RunEnd:
         row = next((row for row in EXIT_CODES if row.applies(self, self._pytests_code)), None)
         code = self._pytests_code if row is None else row.code
         self.meaning = "a plugin chose this exit code" if row is None else row.meaning
-        if row is not None and row.code == _IS_CODE:
+        if row is not None and row.code == OF_SIGNALS:
             code += self.signal
             self.ended_by = signal.Signals(self.signal).name
             self.meaning = f"{self.ended_by} ended the run"
@@ -319,9 +264,11 @@ class RunEnd:
 
     def _show_ending(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the exit code with its meaning, and the tests that did not end."""
-        if self._session is None or not (self.settle() or self.is_early):
+        if self._session is None:
             return
-        code = self._chosen
+        self._shown = code = self.settle()
+        if not (code or self.is_early):
+            return
         ended_by = f" ({self.ended_by})" if self.ended_by and self.ended_by not in self.meaning else ""
         terminalreporter.write_line(f"jumpstarter: exit code {code}: {self.meaning}{ended_by}", red=True)
         for words, tests in (("interrupted", self.interrupted), ("never began", self.never_began)):
@@ -331,7 +278,9 @@ class RunEnd:
     def _finish(self) -> None:
         """Set the exit code, and tell what came after the files were written and the summary was shown."""
         self._is_finished = True
-        if (self.settle(), len(self.problems)) != self._in_junit:
+        if self.settle() == TOO_MANY_WARNINGS and not self.has("warning"):
+            self._note_warnings()
+        if (self._chosen, len(self.problems)) != self._in_junit:
             self._write_to_junit()
             self._write_files()
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -342,8 +291,14 @@ class RunEnd:
         if not (self._has_summary or self._config.getoption("no_summary")):
             with suppress(Exception):  # pytest shows none after an error of a hook, or of a teardown after Ctrl-C
                 self._show_summary()
-        elif self.has_failed_late or not self._has_summary:
+        elif self.has_failed_late or self._shown != self._chosen:
             self._show_ending(reporter)
+
+    def _note_warnings(self) -> None:
+        """Note the first warnings: pytest counts them once all files are written, and they make the run red."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        for warning in reporter.stats.get("warnings", [])[:_WARNINGS] if reporter is not None else ():
+            self.add_problem("warning", warning.nodeid or "", warning.message)
 
     def _show_summary(self) -> None:
         """Show what pytest shows at the end of a run, unless it was shown."""
@@ -395,6 +350,7 @@ def run_end(config: pytest.Config) -> RunEnd:
     return config.stash[RUN_END]
 
 
-def _problem(kind: str, where: str, text: str, *, reason: str = "") -> Problem:
+def new_problem(kind: str, where: str, text: str, *, reason: str = "") -> Problem:
+    """Return a problem that is in no test's report, made safe; without `reason` this is found in the text."""
     text = last_characters(text, _TEXT)
     return {"kind": kind, "where": safe(where), "reason": safe(reason) or reason_in(text), "text": text}

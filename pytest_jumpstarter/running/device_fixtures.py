@@ -56,7 +56,8 @@ class DeviceFixtures:
         """
         Raise the loss of a device that a test is about to use, if a fixture of wider scope still has the device.
 
-        If no fixture has it, or the test runs again, the device is set up again instead.
+        If no fixture has it, or the test runs again, the device is set up again instead. Without a retry a fixture of
+        wider scope keeps its lost device: others rely on the state that they brought this board to.
 
         Raises:
             DeviceError: A device is lost.
@@ -66,10 +67,10 @@ class DeviceFixtures:
             return
         for role in roles:
             health = run.healths.get(role)
-            if health is None or health.loss is None or health.is_retired:
+            if health is None or health.is_retired or (loss := health.current_loss()) is None:
                 continue
             if attempt_of(item) == 1 and run.sets.is_used(role):
-                raise health.loss.with_traceback(None)
+                raise loss.with_traceback(None)
             self.tear_down_lost(run, [role])
 
     def tear_down_lost(self, run: Run, roles: Iterable[str]) -> None:

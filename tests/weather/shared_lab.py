@@ -12,7 +12,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -81,6 +81,24 @@ class Bench:
             return False
 
         until(answers, timeout=60)
+
+    def exporter_processes(self) -> set[int]:
+        """Return the processes that serve the boards; fewer while one is started again."""
+        found = set()
+        for board in self.boards:
+            with suppress(AssertionError):
+                found.add(self.lab.exporter_process(board))
+        return found
+
+    def until_others_serve(self, before: Set[int]) -> None:
+        """Wait until other processes than before serve the boards, in the leases that there are."""
+
+        def is_so() -> bool:
+            now = self.exporter_processes()
+            is_whole = len(now) == len(self.boards) and not now & before
+            return is_whole and all(self.lab.status(board) in ("AVAILABLE", "LEASE_READY") for board in self.boards)
+
+        until(is_so, timeout=_ALL_BACK)
 
     def suite(self, tests: str, *, conftest: str = "") -> None:
         """Write the suite that the next run runs."""

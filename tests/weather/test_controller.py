@@ -85,3 +85,42 @@ def test_start_met_by_exporters_without_retries(shared_lab: SharedLab, moment: s
         check_lab_blamed(run, bench, codes=(0, 8))
         assert run.count("device error") <= 1, run.output
         assert moment == "hook" or run.count("passed") >= 1, run.output
+
+
+_TWO = """
+def test_first(dut):
+    dut.counter.call("count", "first", 0)
+
+def test_second(dut):
+    dut.counter.call("count", "second", 0)
+"""
+_BETWEEN = """
+def pytest_runtest_logfinish(nodeid):
+    if "test_first" in nodeid:
+        step("BETWEEN")
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--jmp-scope=function",), "2 passed in"),
+        (("--jmp-retries=1",), "2 passed, 1 rerun in"),
+        ((), "1 passed, 1 device error in"),  # the fixture of the session keeps its board
+    ],
+    ids=["new fixture", "retry", "session"],
+)
+def test_exporter_is_another_before_the_next_test(shared_lab: SharedLab, options: tuple[str, ...], words: str) -> None:
+    """An exporter that was started again between two tests is noticed before the second begins."""
+    with shared_lab.bench() as bench:
+        bench.suite(_TWO, conftest=_BETWEEN)
+        with bench.run(*options) as run:
+            run.until_at("BETWEEN")
+            before = bench.exporter_processes()
+            bench.order("start for 6s", exporters=True)
+            bench.until_others_serve(before)
+            run.go("BETWEEN")
+            run.end()
+        assert words in run.output, run.output
+        assert ("test_second (setup)" in run.output) == (not options), run.output
+        check_lab_blamed(run, bench, codes=(0,) if options else (8,))
