@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -44,8 +45,7 @@ class HistoryFile:
             max_bytes: Remove the oldest runs if the file is larger.
             is_shared: Whether several processes may write at once, so that SQLite needs its write-ahead log.
         """
-        if self.path.exists() and self.path.stat().st_size:  # before it is opened for writing
-            self._check_before_write()
+        self._check_before_write()
         with self._opened(is_read_only=False) as connection:
             _create(connection, self.path, is_shared=is_shared)
             connection.execute("BEGIN IMMEDIATE")
@@ -92,15 +92,17 @@ class HistoryFile:
             rows = connection.execute(f"{_LEASES} ORDER BY lease.rowid DESC LIMIT ?", (_NEWEST_LEASES,))
             return [(run, LeaseFacts(*facts)) for run, *facts in rows]
 
-    def seconds(self) -> dict[str, float]:
-        """Return how long each test took on average, all phases, in its newest results."""
-        query = (
-            "SELECT name, avg(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0 "
-            "FROM result JOIN test ON test.id = result.test "
-            "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000 GROUP BY test.id"
-        )
+    def seconds(self, but: Collection[str] = ()) -> tuple[set[str], list[tuple[str, float, int]]]:
+        """
+        Return the runs, and how long each test took: its name, the sum of its newest results, and how many these are.
+
+        Args:
+            but: Runs whose results do not count: another file has them, too.
+        """
         with self._opened() as connection:
-            return dict(connection.execute(query))
+            runs = {uuid: number for number, uuid, *_ in connection.execute(_STARTS)}
+            others = ", ".join(str(runs[uuid]) for uuid in runs.keys() & set(but))
+            return set(runs), connection.execute(f"{_SECONDS} AND run NOT IN ({others}) GROUP BY test.id").fetchall()
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
@@ -129,7 +131,9 @@ class HistoryFile:
         return len(old)
 
     def _check_before_write(self) -> None:
-        """Check that the file is empty, as one that another process has just made, or a history."""
+        """Check that the file is new, empty, as one that another process has just made, or a history."""
+        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+            return
         with self._opened(is_checked=False) as connection:
             if not _is_empty(connection):
                 _check(connection, self.path)
@@ -167,6 +171,11 @@ _NAMES = ("SELECT name, id FROM test", "SELECT id, text FROM word", "SELECT id, 
 _STARTS = "SELECT id, uuid, start, commit_name FROM run"
 # The joins are made in Python: this reads many rows at the end of a run.
 _PAST = "SELECT run, role, board, outcome, call_ms / 1000.0 FROM result WHERE test = ? ORDER BY rowid DESC LIMIT ?"
+_SECONDS = (
+    "SELECT name, sum(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0, count(*) "
+    "FROM result JOIN test ON test.id = result.test "
+    "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000"
+)
 _LEASES = (
     "SELECT run.uuid, exporter, labels, queued_ms / 1000.0, ready_ms / 1000.0, has_error "
     "FROM lease JOIN board ON board.id = lease.board JOIN run ON run.id = lease.run"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_jumpstarter.client.exporter_sets import set_of
@@ -16,6 +19,8 @@ SUFFIX = ".jmphistory"
 """The suffix of the files in a folder; other files in it are not touched."""
 
 _MOST_RESULTS = 50_000  # that verdicts are looked for in
+_PART = re.compile(r"\d{8}T\d{6}-.+\.part(-journal)?")  # a file that is being written, and what SQLite puts beside it
+_STALE = 3600.0  # seconds after which nobody writes such a file any more
 
 
 class History:
@@ -52,13 +57,15 @@ class History:
         part = target.with_suffix(".part")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _remove_stale_parts(path)
             HistoryFile(part).write([run], is_shared=False)
             part.replace(target)
             _bound(path, target)
         except OSError as exc:
             raise HistoryError(f"{path}: {exc.strerror or exc}") from exc
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, or the reason is on its way
+                part.unlink()
 
     def past(self, tests: Iterable[str] | None = None) -> dict[tuple[str, str], list[Past]]:
         """
@@ -97,8 +104,16 @@ class History:
         return [lease for lease in found if lease.exporter and lease.exporter not in changing]
 
     def seconds(self) -> dict[str, float]:
-        """Return how long each test took on average, in its newest results."""
-        return {test: seconds for file in self._files() for test, seconds in file.seconds().items()}
+        """Return how long each test took on average, in its newest results of each file."""
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        seen: set[str] = set()
+        for file in self._files():
+            runs, took = file.seconds(seen)
+            for test, seconds, count in took:
+                sums[test][0] += seconds
+                sums[test][1] += count
+            seen |= runs
+        return {test: seconds / count for test, (seconds, count) in sums.items()}
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
@@ -117,33 +132,64 @@ class History:
     def _files(self) -> Iterator[HistoryFile]:
         """Yield the files that can be read, the oldest first; note the problems of the others."""
         for path in self._paths:
-            for each in files_of(path):
+            try:
+                files = files_of(path)
+            except HistoryError as exc:
+                self._note(exc)
+                continue
+            for each in files:
+                file = HistoryFile(each)
                 try:
-                    file = HistoryFile(each)
                     file.check()
                 except HistoryError as exc:
-                    if str(exc) not in self.problems:
-                        self.problems.append(str(exc))
+                    self._note(exc)
                 else:
                     yield file
+
+    def _note(self, problem: HistoryError) -> None:
+        if str(problem) not in self.problems:
+            self.problems.append(str(problem))
 
 
 def known_seconds(path: Path) -> dict[str, float]:
     """Return how long each test took; nothing if the history cannot be read, which the end of the run shows."""
     try:
         return History(path).seconds()
-    except HistoryError:
+    except Exception:  # whatever it is, it must not change the run
         return {}
 
 
 def is_folder(path: Path) -> bool:
     """Return whether a path is a folder of history files, or will be one."""
-    return path.is_dir() or (not path.exists() and not path.suffix)
+    # Not with the methods of `path`: up to Python 3.13 they raise if the path is too long, or below a closed folder.
+    return os.path.isdir(path) or (not os.path.exists(path) and not path.suffix)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the history files at a path, the oldest first."""
-    return sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path]
+    """
+    Return the history files at a path, the oldest first; none in a folder that does not exist yet.
+
+    Raises:
+        HistoryError: The folder cannot be read.
+    """
+    if not is_folder(path):
+        return [path]
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as exc:
+        raise HistoryError(f"{path}: {getattr(exc, 'strerror', '') or exc}") from exc
+    return [path / name for name in sorted(names) if name.endswith(SUFFIX)]
+
+
+def _remove_stale_parts(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for path in folder.iterdir():
+        if _PART.fullmatch(path.name):
+            with suppress(OSError):  # another writer does it at this moment
+                if time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
 
 
 def _bound(folder: Path, newest: Path) -> None:
