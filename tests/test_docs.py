@@ -168,3 +168,13 @@ def test_every_example_is_run_and_shown() -> None:
         if list(folder.glob("test_*.py")):
             assert f'examples/{folder.name}" && ' in script
             assert (folder / "pytest.ini").exists()
+
+
+def test_every_benchmark_is_in_the_table() -> None:
+    """Each program in `benchmarks` has a row in its README; the others are parts that these start."""
+    parts = {"__main__", "direct", "side", "standin", "unused"}
+    programs = {
+        path.stem for path in (ROOT / "benchmarks").glob("*.py") if '__name__ == "__main__"' in path.read_text()
+    }
+    rows = re.findall(r"^\| `python benchmarks/(\w+)\.py`", (ROOT / "benchmarks/README.md").read_text(), re.MULTILINE)
+    assert programs - parts == set(rows)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.results import LeaseFacts, Past, Result, RunResults
@@ -54,31 +55,27 @@ class HistoryFile:
             connection.execute("COMMIT")
         return count
 
-    def tests(self) -> list[str]:
-        """Return the names of all tests."""
-        with self._opened() as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
-
     def check(self) -> None:
         """Check that it can be read."""
         with self._opened():
             pass
 
-    def past(self, tests: Iterable[str], *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
-        """Return the newest results of each of these tests, by test and role; no more tests after `most` results."""
+    def past(self, tests: Sequence[str] | None, *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
+        """
+        Return the newest results of tests, by test and role.
+
+        Args:
+            tests: The tests; None for all.
+            most: No results of more tests after so many; None for all.
+        """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
-        left = most
         with self._opened() as connection:
             numbers, words, boards = (dict(connection.execute(query)) for query in _NAMES)
             runs = {number: facts for number, *facts in connection.execute(_STARTS)}
-            for test in tests:
-                rows = connection.execute(_PAST, (numbers.get(test), _NEWEST)).fetchall()
-                for run, role, board, outcome, call in rows:
-                    uuid, start, commit = runs[run]
-                    found[test, words[role]].append(Past(uuid, start, commit, boards[board], words[outcome], call))
-                left = None if left is None else left - len(rows)
-                if left is not None and left <= 0:
-                    break
+            names = {numbers[test]: test for test in (numbers if tests is None else tests) if test in numbers}
+            for test, run, role, board, outcome, call in _newest(connection, list(names), most, runs=len(runs)):
+                uuid, start, commit = runs[run]
+                found[names[test], words[role]].append(Past(uuid, start, commit, boards[board], words[outcome], call))
         return found
 
     def labels(self) -> dict[str, str]:
@@ -170,7 +167,7 @@ class HistoryFile:
 _NAMES = ("SELECT name, id FROM test", "SELECT id, text FROM word", "SELECT id, exporter FROM board")
 _STARTS = "SELECT id, uuid, start, commit_name FROM run"
 # The joins are made in Python: this reads many rows at the end of a run.
-_PAST = "SELECT run, role, board, outcome, call_ms / 1000.0 FROM result WHERE test = ? ORDER BY rowid DESC LIMIT ?"
+_PAST = "SELECT test, run, role, board, outcome, call_ms / 1000.0 FROM result"
 _SECONDS = (
     "SELECT name, sum(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0, count(*) "
     "FROM result JOIN test ON test.id = result.test "
@@ -182,6 +179,23 @@ _LEASES = (
 )
 _RUNS = f"SELECT {RUN_COLUMNS} FROM run"
 _NUMBERED_RUNS = f"SELECT id, {RUN_COLUMNS} FROM run"
+
+
+def _newest(
+    connection: sqlite3.Connection, tests: Sequence[int], most: int | None, *, runs: int
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the newest results of each of these tests, the newest first; no more tests after `most` results."""
+    if runs == 1:  # a file of a folder: one question, as there may be hundreds of them
+        numbers = ", ".join(map(str, tests[:most]))
+        yield from connection.execute(f"{_PAST} WHERE test IN ({numbers}) ORDER BY rowid DESC")
+        return
+    count = 0
+    for test in tests:
+        rows = connection.execute(f"{_PAST} WHERE test = ? ORDER BY rowid DESC LIMIT ?", (test, _NEWEST)).fetchall()
+        yield from rows
+        count += len(rows)
+        if most is not None and count >= most:
+            return
 
 
 def _run(row: Sequence[object], results: Sequence[Result] = (), leases: Sequence[LeaseFacts] = ()) -> RunResults:

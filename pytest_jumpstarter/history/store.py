@@ -6,9 +6,10 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_jumpstarter.client.exporter_sets import set_of
 from pytest_jumpstarter.errors import HistoryError
@@ -17,6 +18,8 @@ from pytest_jumpstarter.history.results import LeaseFacts, Past, RunResults
 
 SUFFIX = ".jmphistory"
 """The suffix of the files in a folder; other files in it are not touched."""
+
+_Answer = TypeVar("_Answer")
 
 _MOST_RESULTS = 50_000  # that verdicts are looked for in
 _PART = re.compile(r"\d{8}T\d{6}-.+\.part(-journal)?")  # a file that is being written, and what SQLite puts beside it
@@ -76,11 +79,10 @@ class History:
         """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
         names = _names(self.labels())
-        files = list(self._files())
-        limit = None if tests is None else _MOST_RESULTS // max(1, len(files))
+        limit = None if tests is None else _MOST_RESULTS // max(1, sum(1 for _ in self._paths_of_files()))
+        wanted = None if tests is None else list(tests)
         seen: set[str] = set()
-        for file in files:
-            ours = file.past(file.tests() if tests is None else tests, most=limit)
+        for ours in self._answers(lambda file: file.past(wanted, most=limit)):
             for key, past in ours.items():
                 found[key] += [
                     each._replace(board=names.get(each.board, each.board)) for each in past if each.run not in seen
@@ -90,15 +92,14 @@ class History:
 
     def labels(self) -> dict[str, str]:
         """Return the labels of each board, by the name of its exporter."""
-        return {name: labels for file in self._files() for name, labels in file.labels().items()}
+        return {name: labels for ours in self._answers(HistoryFile.labels) for name, labels in ours.items()}
 
     def leases(self) -> list[LeaseFacts]:
         """Return all leases on boards that keep their names; a board of an ExporterSet has no health of its own."""
         changing = _names(self.labels())
         found: list[LeaseFacts] = []
         seen: set[str] = set()
-        for file in self._files():
-            ours = file.leases()
+        for ours in self._answers(HistoryFile.leases):
             found += [lease for run, lease in ours if run not in seen]
             seen |= {run for run, _ in ours}
         return [lease for lease in found if lease.exporter and lease.exporter not in changing]
@@ -107,48 +108,53 @@ class History:
         """Return how long each test took on average, in its newest results of each file."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
         seen: set[str] = set()
-        for file in self._files():
-            runs, took = file.seconds(seen)
+        for runs, took in self._answers(lambda file: file.seconds(seen)):
             for test, seconds, count in took:
                 sums[test][0] += seconds
                 sums[test][1] += count
-            seen |= runs
+            seen.update(runs)
         return {test: seconds / count for test, (seconds, count) in sums.items()}
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
-        found = {run.uuid: run for file in self._files() for run in file.runs()}
+        found = {run.uuid: run for ours in self._answers(HistoryFile.runs) for run in ours}
         return sorted(found.values(), key=lambda run: run.start)
 
     def full_runs(self) -> Iterator[RunResults]:
         """Yield all runs with their results, the oldest first in each file."""
         seen: set[str] = set()
-        for file in self._files():
+        for file in self._answers(_checked):
             for run in file.full_runs():
                 if run.uuid not in seen:
                     yield run
                 seen.add(run.uuid)
 
-    def _files(self) -> Iterator[HistoryFile]:
-        """Yield the files that can be read, the oldest first; note the problems of the others."""
-        for path in self._paths:
+    def _answers(self, question: Callable[[HistoryFile], _Answer]) -> Iterator[_Answer]:
+        """Yield what each file says that can be read, the oldest first; note the problems of the others."""
+        for path in self._paths_of_files():
             try:
-                files = files_of(path)
+                answer = question(HistoryFile(path))
             except HistoryError as exc:
                 self._note(exc)
-                continue
-            for each in files:
-                file = HistoryFile(each)
-                try:
-                    file.check()
-                except HistoryError as exc:
-                    self._note(exc)
-                else:
-                    yield file
+            else:
+                yield answer
+
+    def _paths_of_files(self) -> Iterator[Path]:
+        for path in self._paths:
+            try:
+                yield from files_of(path)
+            except HistoryError as exc:
+                self._note(exc)
 
     def _note(self, problem: HistoryError) -> None:
         if str(problem) not in self.problems:
             self.problems.append(str(problem))
+
+
+def _checked(file: HistoryFile) -> HistoryFile:
+    """Return a file that can be read."""
+    file.check()
+    return file
 
 
 def known_seconds(path: Path) -> dict[str, float]:
