@@ -15,7 +15,7 @@ from pytest_jumpstarter.lab.documents import read_documents
 
 ROOT = Path(__file__).parent.parent
 # Topics whose blocks are run, or say why not, as those of all pages in folders; other topics only have to compile.
-_MARKED = "bench flashing history index metrics policies same-suite states tokens typed-boards"
+_MARKED = "bench console flashing history index metrics policies same-suite states tokens typed-boards"
 MARKED = {f"docs/{name}.md" for name in _MARKED.split()}
 UNMARKED = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - MARKED
 FENCE = re.compile(
