@@ -24,6 +24,7 @@ MAX_BYTES = 200_000_000
 _CACHE_KIB = 65_536  # the results of one test are all over the file
 _NEWEST_LEASES = 20_000  # that count for the health of boards
 _NEWEST = 500  # results of a test that count for its verdicts
+_BATCH = 100  # tests of which results are read at once
 
 
 class HistoryFile:
@@ -66,16 +67,23 @@ class HistoryFile:
 
         Args:
             tests: The tests; None for all.
-            most: No results of more tests after so many; None for all.
+            most: No more tests after so many results; None for all.
         """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
         with self._opened() as connection:
-            numbers, words, boards = (dict(connection.execute(query)) for query in _NAMES)
+            words, boards = (dict(connection.execute(query)) for query in _NAMES)
             runs = {number: facts for number, *facts in connection.execute(_STARTS)}
-            names = {numbers[test]: test for test in (numbers if tests is None else tests) if test in numbers}
-            for test, run, role, board, outcome, call in _newest(connection, list(names), most, runs=len(runs)):
-                uuid, start, commit = runs[run]
-                found[names[test], words[role]].append(Past(uuid, start, commit, boards[board], words[outcome], call))
+            if tests is None:
+                tests = [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
+            size = 1 if len(runs) > 1 else _BATCH  # of one run, as in each file of a folder, a test has few results
+            count = 0
+            for start in range(0, len(tests), size):
+                for test, run, role, board, outcome, call in _newest(connection, tests[start : start + size]):
+                    uuid, began, commit = runs[run]
+                    found[test, words[role]].append(Past(uuid, began, commit, boards[board], words[outcome], call))
+                    count += 1
+                if most is not None and count >= most:
+                    break
         return found
 
     def labels(self) -> dict[str, str]:
@@ -164,7 +172,7 @@ class HistoryFile:
         return connection
 
 
-_NAMES = ("SELECT name, id FROM test", "SELECT id, text FROM word", "SELECT id, exporter FROM board")
+_NAMES = ("SELECT id, text FROM word", "SELECT id, exporter FROM board")
 _STARTS = "SELECT id, uuid, start, commit_name FROM run"
 # The joins are made in Python: this reads many rows at the end of a run.
 _PAST = "SELECT test, run, role, board, outcome, call_ms / 1000.0 FROM result"
@@ -181,21 +189,13 @@ _RUNS = f"SELECT {RUN_COLUMNS} FROM run"
 _NUMBERED_RUNS = f"SELECT id, {RUN_COLUMNS} FROM run"
 
 
-def _newest(
-    connection: sqlite3.Connection, tests: Sequence[int], most: int | None, *, runs: int
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the newest results of each of these tests, the newest first; no more tests after `most` results."""
-    if runs == 1:  # a file of a folder: one question, as there may be hundreds of them
-        numbers = ", ".join(map(str, tests[:most]))
-        yield from connection.execute(f"{_PAST} WHERE test IN ({numbers}) ORDER BY rowid DESC")
-        return
-    count = 0
-    for test in tests:
-        rows = connection.execute(f"{_PAST} WHERE test = ? ORDER BY rowid DESC LIMIT ?", (test, _NEWEST)).fetchall()
-        yield from rows
-        count += len(rows)
-        if most is not None and count >= most:
-            return
+def _newest(connection: sqlite3.Connection, tests: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the newest results of some tests together, the newest first."""
+    marks = ", ".join("?" * len(tests))
+    names = dict(connection.execute(f"SELECT id, name FROM test WHERE name IN ({marks})", tests))
+    numbers = ", ".join(map(str, names))
+    rows = connection.execute(f"{_PAST} WHERE test IN ({numbers}) ORDER BY rowid DESC LIMIT {_NEWEST * len(names)}")
+    return [(names[test], *row) for test, *row in rows]
 
 
 def _run(row: Sequence[object], results: Sequence[Result] = (), leases: Sequence[LeaseFacts] = ()) -> RunResults:
