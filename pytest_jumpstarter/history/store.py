@@ -15,6 +15,7 @@ from pytest_jumpstarter.client.exporter_sets import set_of
 from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.file import MAX_BYTES, HistoryFile
 from pytest_jumpstarter.history.results import LeaseFacts, Past, RunResults
+from pytest_jumpstarter.host import real_time
 
 SUFFIX = ".jmphistory"
 """The suffix of the files in a folder; other files in it are not touched."""
@@ -194,7 +195,7 @@ def _remove_stale_parts(folder: Path) -> None:
     for path in folder.iterdir():
         if _PART.fullmatch(path.name):
             with suppress(OSError):  # another writer does it at this moment
-                if time.time() - path.stat().st_mtime > _STALE:
+                if real_time.time() - path.stat().st_mtime > _STALE:
                     path.unlink()
 
 
