@@ -7,7 +7,8 @@ Each commit is one run, on 4 of the 20 boards at random, as with four workers. 1
 cause but one failure in 500 by chance. The others: a bad board, a regression, a flaky test, a slow board, a commit that
 made a test slower, and one test with a bad board, flakiness and a regression at once. Every 20 commits the history is
 asked, as a run would; each verdict counts once, when it is first given. A verdict is right if a cause of this kind was
-planted in this test: for boards the very board, for commits at most 5 commits away.
+planted in this test: for boards the very board, for commits at most 5 commits away. More than 5 % wrong verdicts are
+a failure.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import sys
 from collections import Counter, defaultdict
 
 from pytest_jumpstarter.history.results import Past
@@ -26,6 +28,7 @@ PLANTED = ["bad_board", "regression", "flaky", "slow", "all"]
 TESTS = [*HEALTHY, *PLANTED]
 NOISE = 1 / 500
 FLAKY = 0.1
+MOST_WRONG = 0.05  # of all verdicts
 
 
 class World:
@@ -122,8 +125,8 @@ class Found:
         return len(self.wrong) / max(1, len(self.wrong) + sum(self.right.values()))
 
 
-def main() -> None:
-    """Simulate the labs and show the figures."""
+def main() -> int:
+    """Simulate the labs, show the figures, and return the exit code: 1 if more verdicts are wrong than may be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--every", type=int, default=LOOK_EVERY, help="ask the history every so many commits")
@@ -141,7 +144,8 @@ def main() -> None:
             f"{test:12} {kind:13} found in {len(runs)} of {options.seeds}; median {statistics.median(runs):g} runs"
             + (f", {on_board:g} on the board" if "board" in kind else "")
         )
+    return 1 if found.wrong_share > MOST_WRONG else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

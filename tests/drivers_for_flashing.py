@@ -7,10 +7,12 @@ import threading
 import tty
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from anyio import sleep
 from jumpstarter.driver import Driver, export
 from jumpstarter_driver_composite.client import CompositeClient
+from jumpstarter_driver_opendal.client import FlasherClient
 from jumpstarter_driver_opendal.driver import FlasherInterface
 from jumpstarter_driver_pyserial.driver import PySerial
 
@@ -41,6 +43,25 @@ class SlowFlasher(FlasherInterface, Driver):
         """Send 1000 bytes."""
         async with self.resource(target) as stream:
             await stream.send(b"x" * 1000)
+
+
+class FolderFlasherClient(FlasherClient):  # type: ignore[misc, unused-ignore]  # Jumpstarter's classes may have no types
+    """The client of `FolderFlasher`."""
+
+    def flash(self, path: Any, **options: Any) -> Any:
+        """Flash each file below a folder to the target of its name, as fastboot does."""
+        images: dict[str, Any] = {file.name: file for file in sorted(Path(path).rglob("*")) if file.is_file()}
+        return super().flash(images, **options)  # type: ignore[no-untyped-call, unused-ignore]
+
+
+@dataclass(kw_only=True)
+class FolderFlasher(SlowFlasher):
+    """A flasher that takes a folder of images."""
+
+    @classmethod
+    def client(cls) -> str:
+        """Return the client class."""
+        return "drivers_for_flashing.FolderFlasherClient"
 
 
 class PortFlasherClient(CompositeClient):  # type: ignore[misc, unused-ignore]  # Jumpstarter's classes may have no types

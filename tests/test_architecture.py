@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
-from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -184,18 +183,41 @@ def test_no_function_is_too_long() -> None:
     assert {name: length for name, length in lengths.items() if length > 50} == {}
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
-    """What is installed is what stands in the package's folder: its modules, templates, schema and type marker."""
-    command = [sys.executable, "-m", "build", "--quiet", "--wheel", "--no-isolation", "--outdir", str(tmp_path), "."]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--quiet", "--wheel", "--no-isolation", "--outdir", str(folder), "."]
     built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    if find_spec("twine") is not None:  # of the extra `dev`
-        twine = [sys.executable, "-m", "twine", "check", "--strict", str(wheel)]
-        assert "PASSED" in subprocess.run(twine, capture_output=True, text=True, check=True).stdout
+    [path] = folder.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    """What is installed is what stands in the package's folder: its modules, templates, schema and type marker."""
     with ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     tracked = subprocess.run(["git", "ls-files", PACKAGE.name], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert found == set(tracked.stdout.split())
     kinds = {Path(name).suffix or Path(name).name for name in found}
     assert kinds == {".py", ".json", ".html", ".css", ".js", ".md", ".typed"}
+
+
+def test_what_the_index_shows_of_the_wheel(wheel: Path) -> None:
+    """README is shown as a page, and the metadata are accepted; twine is of the extra `dev`, as what builds it."""
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "PASSED" in checked.stdout, checked.stdout + checked.stderr
+
+
+def test_ci_tries_the_wheel() -> None:
+    """`.ci/run` installs the wheel with the newest and the oldest dependencies on each Python of README."""
+    script = (PROJECT / ".ci" / "run").read_text()
+    pythons = re.search(r"^for version in (.*); do$", script, re.MULTILINE)
+    assert pythons is not None
+    assert (
+        f"It is tested with Python {pythons[1].split()[0]} to {pythons[1].split()[-1]}"
+        in (PROJECT / "README.md").read_text()
+    )
+    assert re.search(r'^PATH=.* \.ci/wheel "\$clone/dist" "\$\{pythons\[@\]\}"$', script, re.MULTILINE)

@@ -185,3 +185,21 @@ def test_every_example_is_run_and_shown() -> None:
         if list(folder.glob("test_*.py")):
             assert f'examples/{folder.name}" && ' in script
             assert (folder / "pytest.ini").exists()
+
+
+def test_every_benchmark_is_in_the_table() -> None:
+    """Each program in `benchmarks` has a row in its README; the others are parts that these start."""
+    parts = {"__main__", "direct", "side", "standin", "unused"}
+    programs = {
+        path.stem for path in (ROOT / "benchmarks").glob("*.py") if '__name__ == "__main__"' in path.read_text()
+    }
+    rows = re.findall(r"^\| `python benchmarks/(\w+)\.py`", (ROOT / "benchmarks/README.md").read_text(), re.MULTILINE)
+    assert programs - parts == set(rows)
+
+
+def test_sizes_of_tests_are_set_as_documented() -> None:
+    """Each variable that makes a test larger is read by the file that stands beside it."""
+    text = PAGES["docs/project/contributing.md"]
+    rows = re.findall(r"^\| `(\w+)=\d+` \| .* \(`(tests/[\w/.]+)`\) \|$", text, re.MULTILINE)
+    assert len(rows) >= 5
+    assert [row for row in rows if f'"{row[0]}"' not in (ROOT / row[1]).read_text()] == []

@@ -156,6 +156,15 @@ def test_simulated_lab() -> None:
     assert {"board", "product", "flaky", "slow board"} <= {kind for _, kind in found.right}
 
 
+@pytest.mark.parametrize("share", [0.05, 0.06])
+def test_benchmark_fails_if_too_many_are_wrong(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """The benchmark of 200 labs ends with exit code 1 if more than 5 % of the verdicts are wrong."""
+    monkeypatch.setattr("sys.argv", ["history.py", "--seeds", "1"])
+    monkeypatch.setattr(BENCHMARK["Found"], "simulate", lambda *_args, **_options: None)
+    monkeypatch.setattr(BENCHMARK["Found"], "wrong_share", share)
+    assert BENCHMARK["main"]() == (share > 0.05)
+
+
 def test_health() -> None:
     """A board with more device errors than tolerated is unhealthy; a few by chance do not make it so."""
     leases = [LeaseFacts("good", "kind=dut", 1.0, 10.0, number == 7) for number in range(60)]

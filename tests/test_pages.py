@@ -14,10 +14,6 @@ import yaml
 from pytest_jumpstarter.lab.documents import read_documents
 
 ROOT = Path(__file__).parent.parent
-# Topics whose blocks are run, or say why not, as those of all pages in folders; other topics only have to compile.
-_MARKED = "bench flashing history index metrics policies same-suite states tokens typed-boards"
-MARKED = {f"docs/{name}.md" for name in _MARKED.split()}
-UNMARKED = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - MARKED
 FENCE = re.compile(
     r"(?:^[ ]*<!-- not run: (?P<reason>.+?) -->\n)?^(?P<indent>[ ]*)```(?P<kind>[\w-]+)\n(?P<text>.*?)^[ ]*```$",
     re.MULTILINE | re.DOTALL,
@@ -145,7 +141,7 @@ def shell_pages() -> dict[str, list[Block]]:
     """Return the blocks of shell sessions that run, by page."""
     found: dict[str, list[Block]] = {}
     for block in of_kind("bash", "console"):
-        if not block.reason and block.page not in {"README.md", *UNMARKED}:  # whose blocks `.ci/run` runs
+        if not block.reason and block.page != "README.md":  # whose blocks `.ci/run` runs
             found.setdefault(block.page, []).append(block)
     return found
 
@@ -154,7 +150,7 @@ def test_python_runs(pytester: pytest.Pytester) -> None:
     """All Python blocks without a reason why not are suites that pass, each page in a folder, in one run."""
     for name, text in COMMON.items():
         pytester.path.joinpath(name).write_text(text)
-    pages = {block.page for block in of_kind("python")} - UNMARKED - {*shell_pages()}
+    pages = {block.page for block in of_kind("python")} - {*shell_pages()}
     tests = sum(
         write_python(pytester.path / page.replace("/", "_").removesuffix(".md"), page) for page in sorted(pages)
     )

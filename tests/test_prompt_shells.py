@@ -1,9 +1,10 @@
-"""`ZephyrShell` and `PlainShell`, where a command ends with the next prompt."""
+"""`ZephyrShell` and `PlainShell`, where a command ends with the next prompt, and `UBootShell`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,18 +13,22 @@ from shells import bench_of, program
 from pytest_jumpstarter.device import Device
 from pytest_jumpstarter.device.command import CommandFailed, CommandTimeout
 from pytest_jumpstarter.device.prompt_shells import PlainShell, ZephyrShell
+from pytest_jumpstarter.device.shell import UBootShell
+from pytest_jumpstarter.errors import BoardRebooted, ConsoleGarbled
 
 ZEPHYR = str(Path(__file__).parent / "zephyr_shell.py")
+UBOOT = str(Path(__file__).parent / "uboot_shell.py")
 BASH = "stty columns 80; TERM=vt100 PS1=gnu# exec bash --norc --noprofile -i"
 BOARD = "  board: {type: pytest_jumpstarter.lab.board.VirtualBoard}\n"
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
-    """Lease an exporter with boards that run Zephyr, and the virtual board."""
+    """Lease an exporter with boards that run Zephyr and U-Boot, and the virtual board."""
     zephyr = program("zephyr", sys.executable, ZEPHYR) + program("old", sys.executable, ZEPHYR, "retval")
     bash = program("bash", "sh", "-c", BASH)
-    with bench_of(zephyr + bash + BOARD, tmp_path_factory.mktemp("bench")) as device:
+    uboot = program("uboot", sys.executable, UBOOT) + program("uboot_space", sys.executable, UBOOT, "space")
+    with bench_of(zephyr + uboot + bash + BOARD, tmp_path_factory.mktemp("bench")) as device:
         yield device
 
 
@@ -31,6 +36,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
 def zephyr(bench: Device) -> ZephyrShell:
     """Return the shell of Zephyr at its prompt."""
     return ZephyrShell(bench.console("zephyr"), timeout=20).login()
+
+
+@pytest.fixture(scope="module")
+def uboot(bench: Device) -> UBootShell:
+    """Return U-Boot at its prompt: its countdown was stopped."""
+    return UBootShell(bench.console("uboot"), timeout=20).login()
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +134,64 @@ def test_login_after_a_reboot(board: PlainShell) -> None:
     board.console.sendline("reboot")
     board.console.expect("Boot ROM")
     assert board.login().run("version").stdout == "1.0.0"
+
+
+def test_uboot_output_and_exit_code(uboot: UBootShell) -> None:
+    """A result has the output of the command alone, and the exit code of its last part."""
+    result = uboot.run("printenv bootdelay")
+    assert (result.stdout, result.exited, result.kernel) == ("bootdelay=2", 0, ())
+    assert uboot.run("setenv answer 'forty two; or so'; printenv answer").stdout == "answer=forty two; or so"
+    assert uboot.run("true; false", check=False).exited == 1
+    assert uboot.run("false; true").exited == 0
+    assert uboot.run("version").lines[-1] == "gcc (Debian) 12.2.0"
+    with pytest.raises(CommandFailed, match=r"(?s)'nonsense' exited 1; .*Unknown command 'nonsense'"):
+        uboot.run("nonsense")
+
+
+@pytest.mark.parametrize("path", ["uboot", "uboot_space"])
+def test_uboot_runs_each_command_once(bench: Device, path: str) -> None:
+    """Enter alone would run the last command again: it is never pressed, not even by a login at the prompt."""
+    shell = UBootShell(bench.console(path), timeout=20).login()
+    shell.run("setenv number 0")
+    for number in range(1, 21):
+        shell.run("count number")
+        assert shell.run("printenv number").stdout == f"number={number}"
+    shell.run("count number")
+    assert shell.login().run("printenv number").stdout == "number=21"
+    assert [shell.run(f"echo {number}").stdout.rstrip() for number in range(20)] == list(map(str, range(20)))
+
+
+def test_uboot_that_is_busy(uboot: UBootShell) -> None:
+    """A command that does not end is a timeout; the next one begins with Ctrl-C."""
+    with pytest.raises(CommandTimeout, match=r"'sleep 60' did not end within 0\.5s"):
+        uboot.run("sleep 60", timeout=0.5)
+    assert uboot.run("echo again").stdout == "again"
+
+
+def test_uboot_that_resets(uboot: UBootShell) -> None:
+    """The banner during a command is a reboot; `login` stops the countdown, and what was not saved is gone."""
+    uboot.run("setenv answer 42")
+    with pytest.raises(BoardRebooted, match=r"(?s)during 'reset'.*U-Boot 2023\.01"):
+        uboot.run("reset")
+    assert uboot.login().run("printenv answer", check=False).stdout == '## Error: "answer" not defined'
+
+
+@pytest.mark.parametrize("command", ["two\nlines", "ä", "a\tb", "echo 'open", "echo \\"])
+def test_what_uboot_cannot_take(uboot: UBootShell, command: str) -> None:
+    """A command for which U-Boot would wait for the rest is refused before anything is typed."""
+    with pytest.raises(ValueError, match=r"U-Boot takes one line of ASCII|cannot be run: No"):
+        uboot.run(command)
+
+
+def test_uboot_on_a_line_that_loses_characters(bench: Device, uboot: UBootShell) -> None:
+    """A line that arrives damaged is not run: each command ran once, and its answer is its own, or it is an error."""
+    uboot.run("setenv number 0")
+    bench.drivers["uboot"].call("set_faults", 1, 0.005, 0, 0, 0)
+    ran = 0
+    for number in range(8):
+        with suppress(ConsoleGarbled):
+            assert uboot.run(f"count number; echo {number}").stdout == str(number)
+            ran += 1
+    bench.drivers["uboot"].call("set_faults", 1, 0, 0, 0, 0)
+    assert ran
+    assert uboot.run("printenv number").stdout == f"number={ran}"

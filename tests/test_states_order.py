@@ -76,26 +76,32 @@ def test_who_has_ordered_keeps_it(pytester: pytest.Pytester, arg: str) -> None:
     assert order(pytester, *arg.split()) == AS_WRITTEN
 
 
-def counted(folder: Path) -> int:
-    """Return how many transitions the suite noted."""
-    return sum(" -> " in note for note in (folder / "notes").read_text().splitlines())
+def ways(folder: Path) -> list[list[str]]:
+    """Return the transitions that the suite noted, in one list for each test that moved a board."""
+    found: list[list[str]] = []
+    for note in (folder / "notes").read_text().splitlines():
+        if note.startswith("["):
+            found.append([])
+        elif " -> " in note:
+            found[-1].append(note.rpartition(" ")[2])
+    return [way for way in found if way]
 
 
 def test_thirty_tests_over_three_states(suite: pytest.Pytester) -> None:
-    """They cost three transitions, the fewest that are possible; each failure costs one path from a root more."""
+    """They cost three ways, the fewest that are possible; a failure costs one more, from a root."""
     suite.makeconftest(CONFTEST)
     body = (
         "def test_off_{0}(off): pass\ndef test_login_{0}(login): {1}\ndef test_shell_{0}(shell): shell.run('version')\n"
     )
     suite.makepyfile(test_it="".join(body.format(number, "pass") for number in range(10)))
     suite.runpytest("-p", "no:randomly").assert_outcomes(passed=30)
-    assert counted(suite.path) == 3
+    assert ways(suite.path) == [["off"], ["login"], ["shell"]]
     Path(suite.path, "notes").unlink()
     suite.makepyfile(
         test_it="".join(body.format(number, "assert 0" if number in (3, 6) else "pass") for number in range(10))
     )
     suite.runpytest("-p", "no:randomly").assert_outcomes(passed=28, failed=2)
-    assert counted(suite.path) == 3 + 2 * 2  # after each failure: off, login
+    assert ways(suite.path) == [["off"], ["login"], *[["off", "login"]] * 2, ["shell"]]
 
 
 DIRTY = """
@@ -143,9 +149,9 @@ def pytest_collection_modifyitems(config, items):
 """
 
 
-def run_dirty(folder: Path, args: Sequence[str]) -> None:
+def run_dirty(folder: Path, args: Sequence[str], *, python: str = sys.executable) -> None:
     """Run the suite, in which only those tests fail that are made to."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--jmp-selector=board=virtual", *args]
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--jmp-selector=board=virtual", *args]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180, check=False)
     failed = re.findall(r"^(?:FAILED|ERROR) \S+::(\w+)\[", done.stdout, re.MULTILINE)
     assert failed == ["test_dirty"] * 6, done.stdout[-4000:]
@@ -158,16 +164,14 @@ def test_a_failure_hurts_no_innocent_test(dirty: Path, seed: int) -> None:
     run_dirty(dirty, ["-p", "no:randomly", f"--shuffle={seed}"])
 
 
-def test_a_failure_hurts_no_innocent_test_of_another_worker(dirty: Path) -> None:
+@pytest.mark.parametrize("seed", range(1, ORDERS + 1))
+def test_a_failure_hurts_no_innocent_test_of_another_worker(dirty: Path, seed: int) -> None:
     """Nor on two boards with two workers."""
     pytest.importorskip("xdist")
-    run_dirty(dirty, ["-p", "no:randomly", "--shuffle=3", "-n2"])
+    run_dirty(dirty, ["-p", "no:randomly", f"--shuffle={seed}", "-n2"])
 
 
-def test_beside_randomly(dirty: Path, neighbours: str) -> None:
+@pytest.mark.parametrize("seed", range(1, ORDERS + 1))
+def test_beside_randomly(dirty: Path, neighbours: str, seed: int) -> None:
     """Nor where pytest-randomly shuffles."""
-    for seed in range(1, ORDERS + 1):
-        command = [neighbours, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--jmp-selector=board=virtual"]
-        command.append(f"--randomly-seed={seed}")
-        done = subprocess.run(command, cwd=dirty, capture_output=True, text=True, timeout=180, check=False)
-        assert "6 failed, 24 passed" in done.stdout, done.stdout[-4000:] + done.stderr[-1000:]
+    run_dirty(dirty, [f"--randomly-seed={seed}"], python=neighbours)

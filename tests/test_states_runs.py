@@ -180,3 +180,165 @@ def test_two_workers_on_two_boards(states: pytest.Pytester) -> None:
         *("gw0", "gw1")
     }
     assert not [line for line in lines if not line.startswith("jumpstarter: gw")]
+
+
+ENDS = """
+import signal, time
+@board_state(after=off, tries=3)
+def ends(dut):
+    note("ends")
+    match os.environ["ENDS"]:
+        case "skip":
+            pytest.skip("no kernel for this board")
+        case "exit":
+            pytest.exit("that is enough", 7)
+        case "ctrl-c":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("how", "code", "asked"), [("skip", 0, 2), ("exit", 7, 1), ("ctrl-c", 130, 1)])
+def test_what_is_no_failure_of_a_transition(
+    states: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, how: str, code: int, asked: int
+) -> None:
+    """A skip, `pytest.exit` and Ctrl-C in a transition pass as they are: it is not tried again, and not given up."""
+    states.makeconftest(CONFTEST + ENDS)
+    states.makepyfile("def test_1(ends): pass\ndef test_2(ends): pass\ndef test_3(off): pass")
+    monkeypatch.setenv("ENDS", how)
+    result = states.runpytest_subprocess("-rs", *AS_WRITTEN)
+    assert result.ret == code
+    assert notes(states).count("ends") == asked
+    assert "did not reach" not in result.stdout.str()
+    assert "StateNotReached" not in result.stdout.str()
+    if how == "skip":
+        result.assert_outcomes(skipped=2, passed=1)
+        result.stdout.fnmatch_lines(["SKIPPED*no kernel for this board"])
+
+
+WALL = """
+@board_state(after=off)
+def wall(dut):
+    note("wall")
+    raise RuntimeError("no such wall")
+"""
+
+
+def test_a_flash_gives_another_chance(states: pytest.Pytester) -> None:
+    """A state that could not be reached is tried again after a flash: another image may get there."""
+    states.makeconftest(CONFTEST + WALL)
+    Path(states.path, "image").write_text("1.0.0\n")
+    states.makepyfile(
+        "def test_1(wall): pass\ndef test_2(wall): pass\n"
+        "def test_3(dut): assert dut.flash('image', force=True)\ndef test_4(wall): pass"
+    )
+    states.runpytest(*AS_WRITTEN).assert_outcomes(errors=3, passed=1)
+    found = [note for note in notes(states) if note == "wall" or note.startswith("[")]
+    assert found == ["[test_1]", "wall", "[test_2]", "[test_3]", "[test_4]", "wall"]
+
+
+def test_a_new_lease_gives_another_chance(states: pytest.Pytester) -> None:
+    """What one lease could not reach, the next one may, on the same board, too."""
+    states.makeconftest(CONFTEST + WALL)
+    states.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("dut", ["kind=dut", "kind=dut,board=virtual"], indirect=True, scope="session")
+        class TestWall:
+            def test_1(self, wall): pass
+            def test_2(self, wall): pass
+        """
+    )
+    result = states.runpytest(*AS_WRITTEN)
+    result.assert_outcomes(errors=4)
+    assert [note.partition("[kind")[0] for note in notes(states) if note == "wall" or note.startswith("[")] == [
+        *("[test_1", "wall", "[test_2") * 2
+    ]
+    assert len({line for line in result.outlines if line.startswith("dut: exporter board-1, lease ")}) == 2
+
+
+def test_the_scope_of_the_device_is_that_of_its_states(states: pytest.Pytester) -> None:
+    """With `--jmp-scope=module` a state ends with its module, and is reached anew in the next one."""
+    states.makepyfile(
+        **{f"test_{name}": f"def test_{name}1(shell): pass\ndef test_{name}2(shell): pass" for name in ("a", "b")}
+    )
+    states.runpytest("--jmp-scope=module", *AS_WRITTEN).assert_outcomes(passed=4)
+    found = notes(states)
+    assert found.count("dut: login -> shell") == 2
+    assert found.index("dut: shell ends") < found.index("[test_b1]") < found.index("dut: shell -> off")
+    result = states.runpytest("--jmp-scope=module", "--setup-plan", "-k", "a1")
+    result.stdout.fnmatch_lines(["*SETUP    M dut", "*SETUP    M shell*", "*TEARDOWN M shell", "*TEARDOWN M dut"])
+
+
+def test_the_devices_of_states_are_known_beforehand(states: pytest.Pytester) -> None:
+    """`--collect-only` and `--jmp-check` name the device of a test that only requests a state, and move no board."""
+    states.makepyfile("def test_it(shell): pass\ndef test_other(gateway_shell): pass")
+    states.runpytest("--collect-only").stdout.fnmatch_lines(
+        ["*::test_it: dut (kind=dut)*", "*::test_other: gateway (kind=gateway)*"]
+    )
+    result = states.runpytest("--jmp-check")
+    assert result.ret == 0
+    result.stdout.re_match_lines([r".*\bdut +kind=dut\b", r".*\bgateway +kind=gateway\b"])
+    assert transitions(states) == []
+
+
+def test_a_suite_without_states_has_no_part_of_them(suite: pytest.Pytester) -> None:
+    """Without `board_state` nothing of states is registered or imported, whether tests use a device or not."""
+    suite.makeconftest(
+        """
+        import sys
+        def pytest_unconfigure(config):
+            found = [name for name in sys.modules if name.startswith("pytest_jumpstarter.states")]
+            print("states:", config.pluginmanager.hasplugin("jumpstarter-board-states"), found)
+        """
+    )
+    suite.makepyfile(test_a="def test_it(dut): dut.power.on()", test_b="def test_it(): pass")
+    for args in ([], ["test_b.py"]):
+        result = suite.runpytest_subprocess(*args)
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["states: False []"])
+
+
+def test_no_frame_of_the_plugin_is_shown(states: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The traceback of a transition that failed has the line of the suite, and the board's words, nothing of ours."""
+    states.makepyfile(
+        "def test_by_signature(login): pass\n"
+        "def test_by_name(request): request.getfixturevalue('shell')\n"
+        "def test_walks(dut): dut.state.reach('off'); dut.state.forget(); dut.state.reach('login')\n"
+    )
+    monkeypatch.setenv("BROKEN", "login")
+    result = states.runpytest(*AS_WRITTEN)
+    result.assert_outcomes(errors=1, failed=2)
+    shown = result.stdout.str()
+    assert len(re.findall(r'>  +dut\.console\(\)\.expect\("never said", timeout=0\.1\)', shown)) == 2
+    found = [line for line in result.outlines if re.search(r"pytest_jumpstarter/\S*:\d+", line)]
+    assert found == []
+
+
+def test_a_driver_with_the_name_of_the_state(suite: pytest.Pytester) -> None:
+    """A driver named `state` is in `drivers`; `state` stays where the board is, and its error says so."""
+    suite.makeini("[pytest]\njmp_selector = kind=dut\njmp_lab = own-lab.yaml\n")
+    drivers = "".join(f"  {name}: {{type: jumpstarter_driver_power.driver.MockPower}}\n" for name in ("power", "state"))
+    suite.path.joinpath("own-lab.yaml").write_text(
+        f"metadata: {{name: own-1, labels: {{kind: dut}}}}\nexport:\n{drivers}"
+    )
+    suite.makeconftest(
+        """
+        from pytest_jumpstarter import board_state
+        @board_state
+        def off(dut):
+            dut.power.off()
+            dut.drivers["state"].off()
+        """
+    )
+    suite.makepyfile(
+        r"""
+        import pytest
+        def test_it(off, dut):
+            dut.drivers["state"].on()
+            assert dut.state.current == "off"
+            with pytest.raises(AttributeError, match=r"'on'; the driver 'state' is dut\.drivers\['state'\]"):
+                dut.state.on()
+        """
+    )
+    suite.runpytest_subprocess().assert_outcomes(passed=1)

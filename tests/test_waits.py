@@ -39,6 +39,7 @@ NO_WAIT = {
     "leasing/lease_request.py:DEFAULT_DURATION",  # of a lease
     *(f"history/verdicts.py:{name}" for name in ("LEVEL", "TOLERATED", "_STILL_FAILS", "_SLOWEST", "_SLOWER")),
     "history/verdicts.py:_SLOWER_SECONDS",  # of a test
+    "history/store.py:_STALE",  # the age of a file
     "workers/refusals.py:_KEPT",  # of what was learned
     *(f"report/drafts.py:{name}" for name in ("_CREDIT", "_AGE")),  # how often drafts are written
     *(f"history/board_health.py:{name}" for name in ("_LEVEL", "_SLOW")),

@@ -146,7 +146,7 @@ class UBootExchange:
 
     def ended(self, *, noisy: bool = False) -> re.Pattern[str]:  # noqa: ARG002  # U-Boot has no such messages
         """Return what the board prints after the output."""
-        return re.compile(rf"{self._mark}E (\d+) (\d+)\r*\n")
+        return re.compile(rf"{self._mark}E (\d+) (\d+) ?\r*\n")
 
     def exit_code(self, match: re.Match[str]) -> int | None:
         """Return the exit code that a match of `ended` tells; None if it was damaged on the way."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -114,7 +115,7 @@ def _merge(options: argparse.Namespace) -> list[str]:
     history = History(*options.paths)
     if is_folder(options.into):
         raise HistoryError(f"{options.into}: give --into a file, such as {options.into / 'history.db'}")
-    if options.into.resolve() in {each.resolve() for path in options.paths for each in files_of(path)}:
+    if os.path.realpath(options.into) in {os.path.realpath(each) for path in options.paths for each in files_of(path)}:
         raise HistoryError(f"{options.into}: it is also one of the files to merge")
     count = HistoryFile(options.into).write(history.full_runs())
     print(f"{count} run{'s' if count != 1 else ''} added to {options.into}")

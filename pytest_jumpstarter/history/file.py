@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.results import LeaseFacts, Past, Result, RunResults
@@ -22,6 +24,7 @@ MAX_BYTES = 200_000_000
 _CACHE_KIB = 65_536  # the results of one test are all over the file
 _NEWEST_LEASES = 20_000  # that count for the health of boards
 _NEWEST = 500  # results of a test that count for its verdicts
+_BATCH = 100  # tests of which results are read at once
 
 
 class HistoryFile:
@@ -44,8 +47,7 @@ class HistoryFile:
             max_bytes: Remove the oldest runs if the file is larger.
             is_shared: Whether several processes may write at once, so that SQLite needs its write-ahead log.
         """
-        if self.path.exists() and self.path.stat().st_size:  # before it is opened for writing
-            self._check_before_write()
+        self._check_before_write()
         with self._opened(is_read_only=False) as connection:
             _create(connection, self.path, is_shared=is_shared)
             connection.execute("BEGIN IMMEDIATE")
@@ -54,30 +56,33 @@ class HistoryFile:
             connection.execute("COMMIT")
         return count
 
-    def tests(self) -> list[str]:
-        """Return the names of all tests."""
-        with self._opened() as connection:
-            return [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
-
     def check(self) -> None:
         """Check that it can be read."""
         with self._opened():
             pass
 
-    def past(self, tests: Iterable[str], *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
-        """Return the newest results of each of these tests, by test and role; no more tests after `most` results."""
+    def past(self, tests: Sequence[str] | None, *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
+        """
+        Return the newest results of tests, by test and role.
+
+        Args:
+            tests: The tests; None for all.
+            most: No more tests after so many results; None for all.
+        """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
-        left = most
         with self._opened() as connection:
-            numbers, words, boards = (dict(connection.execute(query)) for query in _NAMES)
+            words, boards = (dict(connection.execute(query)) for query in _NAMES)
             runs = {number: facts for number, *facts in connection.execute(_STARTS)}
-            for test in tests:
-                rows = connection.execute(_PAST, (numbers.get(test), _NEWEST)).fetchall()
-                for run, role, board, outcome, call in rows:
-                    uuid, start, commit = runs[run]
-                    found[test, words[role]].append(Past(uuid, start, commit, boards[board], words[outcome], call))
-                left = None if left is None else left - len(rows)
-                if left is not None and left <= 0:
+            if tests is None:
+                tests = [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
+            size = 1 if len(runs) > 1 else _BATCH  # of one run, as in each file of a folder, a test has few results
+            count = 0
+            for start in range(0, len(tests), size):
+                for test, run, role, board, outcome, call in _newest(connection, tests[start : start + size]):
+                    uuid, began, commit = runs[run]
+                    found[test, words[role]].append(Past(uuid, began, commit, boards[board], words[outcome], call))
+                    count += 1
+                if most is not None and count >= most:
                     break
         return found
 
@@ -92,15 +97,17 @@ class HistoryFile:
             rows = connection.execute(f"{_LEASES} ORDER BY lease.rowid DESC LIMIT ?", (_NEWEST_LEASES,))
             return [(run, LeaseFacts(*facts)) for run, *facts in rows]
 
-    def seconds(self) -> dict[str, float]:
-        """Return how long each test took on average, all phases, in its newest results."""
-        query = (
-            "SELECT name, avg(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0 "
-            "FROM result JOIN test ON test.id = result.test "
-            "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000 GROUP BY test.id"
-        )
+    def seconds(self, but: Collection[str] = ()) -> tuple[set[str], list[tuple[str, float, int]]]:
+        """
+        Return the runs, and how long each test took: its name, the sum of its newest results, and how many these are.
+
+        Args:
+            but: Runs whose results do not count: another file has them, too.
+        """
         with self._opened() as connection:
-            return dict(connection.execute(query))
+            runs = {uuid: number for number, uuid, *_ in connection.execute(_STARTS)}
+            others = ", ".join(str(runs[uuid]) for uuid in runs.keys() & set(but))
+            return set(runs), connection.execute(f"{_SECONDS} AND run NOT IN ({others}) GROUP BY test.id").fetchall()
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
@@ -129,7 +136,9 @@ class HistoryFile:
         return len(old)
 
     def _check_before_write(self) -> None:
-        """Check that the file is empty, as one that another process has just made, or a history."""
+        """Check that the file is new, empty, as one that another process has just made, or a history."""
+        if not os.path.exists(self.path) or not os.path.getsize(self.path):
+            return
         with self._opened(is_checked=False) as connection:
             if not _is_empty(connection):
                 _check(connection, self.path)
@@ -163,16 +172,30 @@ class HistoryFile:
         return connection
 
 
-_NAMES = ("SELECT name, id FROM test", "SELECT id, text FROM word", "SELECT id, exporter FROM board")
+_NAMES = ("SELECT id, text FROM word", "SELECT id, exporter FROM board")
 _STARTS = "SELECT id, uuid, start, commit_name FROM run"
 # The joins are made in Python: this reads many rows at the end of a run.
-_PAST = "SELECT run, role, board, outcome, call_ms / 1000.0 FROM result WHERE test = ? ORDER BY rowid DESC LIMIT ?"
+_PAST = "SELECT test, run, role, board, outcome, call_ms / 1000.0 FROM result"
+_SECONDS = (
+    "SELECT name, sum(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0, count(*) "
+    "FROM result JOIN test ON test.id = result.test "
+    "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000"
+)
 _LEASES = (
     "SELECT run.uuid, exporter, labels, queued_ms / 1000.0, ready_ms / 1000.0, has_error "
     "FROM lease JOIN board ON board.id = lease.board JOIN run ON run.id = lease.run"
 )
 _RUNS = f"SELECT {RUN_COLUMNS} FROM run"
 _NUMBERED_RUNS = f"SELECT id, {RUN_COLUMNS} FROM run"
+
+
+def _newest(connection: sqlite3.Connection, tests: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the newest results of some tests together, the newest first."""
+    marks = ", ".join("?" * len(tests))
+    names = dict(connection.execute(f"SELECT id, name FROM test WHERE name IN ({marks})", tests))
+    numbers = ", ".join(map(str, names))
+    rows = connection.execute(f"{_PAST} WHERE test IN ({numbers}) ORDER BY rowid DESC LIMIT {_NEWEST * len(names)}")
+    return [(names[test], *row) for test, *row in rows]
 
 
 def _run(row: Sequence[object], results: Sequence[Result] = (), leases: Sequence[LeaseFacts] = ()) -> RunResults:

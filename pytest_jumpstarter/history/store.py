@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from pytest_jumpstarter.client.exporter_sets import set_of
 from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.file import MAX_BYTES, HistoryFile
 from pytest_jumpstarter.history.results import LeaseFacts, Past, RunResults
+from pytest_jumpstarter.host import real_time
 
 SUFFIX = ".jmphistory"
 """The suffix of the files in a folder; other files in it are not touched."""
 
+_Answer = TypeVar("_Answer")
+
 _MOST_RESULTS = 50_000  # that verdicts are looked for in
+_PART = re.compile(r"\d{8}T\d{6}-.+\.part(-journal)?")  # a file that is being written, and what SQLite puts beside it
+_STALE = 3600.0  # seconds after which nobody writes such a file any more
 
 
 class History:
@@ -52,13 +61,15 @@ class History:
         part = target.with_suffix(".part")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _remove_stale_parts(path)
             HistoryFile(part).write([run], is_shared=False)
             part.replace(target)
             _bound(path, target)
         except OSError as exc:
             raise HistoryError(f"{path}: {exc.strerror or exc}") from exc
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # there is none, or the reason is on its way
+                part.unlink()
 
     def past(self, tests: Iterable[str] | None = None) -> dict[tuple[str, str], list[Past]]:
         """
@@ -69,11 +80,10 @@ class History:
         """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
         names = _names(self.labels())
-        files = list(self._files())
-        limit = None if tests is None else _MOST_RESULTS // max(1, len(files))
+        limit = None if tests is None else _MOST_RESULTS // max(1, sum(1 for _ in self._paths_of_files()))
+        wanted = None if tests is None else list(tests)
         seen: set[str] = set()
-        for file in files:
-            ours = file.past(file.tests() if tests is None else tests, most=limit)
+        for ours in self._answers(lambda file: file.past(wanted, most=limit)):
             for key, past in ours.items():
                 found[key] += [
                     each._replace(board=names.get(each.board, each.board)) for each in past if each.run not in seen
@@ -83,67 +93,110 @@ class History:
 
     def labels(self) -> dict[str, str]:
         """Return the labels of each board, by the name of its exporter."""
-        return {name: labels for file in self._files() for name, labels in file.labels().items()}
+        return {name: labels for ours in self._answers(HistoryFile.labels) for name, labels in ours.items()}
 
     def leases(self) -> list[LeaseFacts]:
         """Return all leases on boards that keep their names; a board of an ExporterSet has no health of its own."""
         changing = _names(self.labels())
         found: list[LeaseFacts] = []
         seen: set[str] = set()
-        for file in self._files():
-            ours = file.leases()
+        for ours in self._answers(HistoryFile.leases):
             found += [lease for run, lease in ours if run not in seen]
             seen |= {run for run, _ in ours}
         return [lease for lease in found if lease.exporter and lease.exporter not in changing]
 
     def seconds(self) -> dict[str, float]:
-        """Return how long each test took on average, in its newest results."""
-        return {test: seconds for file in self._files() for test, seconds in file.seconds().items()}
+        """Return how long each test took on average, in its newest results of each file."""
+        sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        seen: set[str] = set()
+        for runs, took in self._answers(lambda file: file.seconds(seen)):
+            for test, seconds, count in took:
+                sums[test][0] += seconds
+                sums[test][1] += count
+            seen.update(runs)
+        return {test: seconds / count for test, (seconds, count) in sums.items()}
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
-        found = {run.uuid: run for file in self._files() for run in file.runs()}
+        found = {run.uuid: run for ours in self._answers(HistoryFile.runs) for run in ours}
         return sorted(found.values(), key=lambda run: run.start)
 
     def full_runs(self) -> Iterator[RunResults]:
         """Yield all runs with their results, the oldest first in each file."""
         seen: set[str] = set()
-        for file in self._files():
+        for file in self._answers(_checked):
             for run in file.full_runs():
                 if run.uuid not in seen:
                     yield run
                 seen.add(run.uuid)
 
-    def _files(self) -> Iterator[HistoryFile]:
-        """Yield the files that can be read, the oldest first; note the problems of the others."""
+    def _answers(self, question: Callable[[HistoryFile], _Answer]) -> Iterator[_Answer]:
+        """Yield what each file says that can be read, the oldest first; note the problems of the others."""
+        for path in self._paths_of_files():
+            try:
+                answer = question(HistoryFile(path))
+            except HistoryError as exc:
+                self._note(exc)
+            else:
+                yield answer
+
+    def _paths_of_files(self) -> Iterator[Path]:
         for path in self._paths:
-            for each in files_of(path):
-                try:
-                    file = HistoryFile(each)
-                    file.check()
-                except HistoryError as exc:
-                    if str(exc) not in self.problems:
-                        self.problems.append(str(exc))
-                else:
-                    yield file
+            try:
+                yield from files_of(path)
+            except HistoryError as exc:
+                self._note(exc)
+
+    def _note(self, problem: HistoryError) -> None:
+        if str(problem) not in self.problems:
+            self.problems.append(str(problem))
+
+
+def _checked(file: HistoryFile) -> HistoryFile:
+    """Return a file that can be read."""
+    file.check()
+    return file
 
 
 def known_seconds(path: Path) -> dict[str, float]:
     """Return how long each test took; nothing if the history cannot be read, which the end of the run shows."""
     try:
         return History(path).seconds()
-    except HistoryError:
+    except Exception:  # whatever it is, it must not change the run
         return {}
 
 
 def is_folder(path: Path) -> bool:
     """Return whether a path is a folder of history files, or will be one."""
-    return path.is_dir() or (not path.exists() and not path.suffix)
+    # Not with the methods of `path`: up to Python 3.13 they raise if the path is too long, or below a closed folder.
+    return os.path.isdir(path) or (not os.path.exists(path) and not path.suffix)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the history files at a path, the oldest first."""
-    return sorted(path.glob(f"*{SUFFIX}")) if is_folder(path) else [path]
+    """
+    Return the history files at a path, the oldest first; none in a folder that does not exist yet.
+
+    Raises:
+        HistoryError: The folder cannot be read.
+    """
+    if not is_folder(path):
+        return [path]
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as exc:
+        raise HistoryError(f"{path}: {getattr(exc, 'strerror', '') or exc}") from exc
+    return [path / name for name in sorted(names) if name.endswith(SUFFIX)]
+
+
+def _remove_stale_parts(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for path in folder.iterdir():
+        if _PART.fullmatch(path.name):
+            with suppress(OSError):  # another writer does it at this moment
+                if real_time.time() - path.stat().st_mtime > _STALE:
+                    path.unlink()
 
 
 def _bound(folder: Path, newest: Path) -> None:

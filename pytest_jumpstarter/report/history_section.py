@@ -11,10 +11,9 @@ from textwrap import wrap
 import pytest
 
 from pytest_jumpstarter.durations import format_duration
-from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.board_health import health
 from pytest_jumpstarter.history.results import LeaseFacts, Result, RunResults
-from pytest_jumpstarter.history.store import History
+from pytest_jumpstarter.history.store import History, known_seconds
 from pytest_jumpstarter.history.verdicts import verdicts
 from pytest_jumpstarter.masking import safe
 from pytest_jumpstarter.report.outcomes import FAILED
@@ -72,10 +71,7 @@ class HistorySection:
         """Return lines that say how long the tests took in earlier runs, and what that is for several workers."""
         if self._config.get_verbosity() < 0:
             return []
-        try:
-            took = History(self._path).seconds()
-        except HistoryError:  # the end of the run shows it
-            return []
+        took = known_seconds(self._path)
         known = [took[each] for each in ids if each in took]
         if not known:
             return []

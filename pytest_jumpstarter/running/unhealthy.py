@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_jumpstarter.errors import HistoryError
 from pytest_jumpstarter.history.board_health import BoardHealth, health
 from pytest_jumpstarter.history.store import History
 
@@ -14,7 +13,7 @@ def unhealthy_exporters(path: Path, say: Callable[[str], None]) -> frozenset[str
     """Return the exporters that are unhealthy in the history at `path`, and say which; none if it cannot be read."""
     try:
         boards = [board for board in health(History(path).leases()) if board.is_unhealthy]
-    except HistoryError:  # the end of the run shows it
+    except Exception:  # whatever it is, it must not change the run, whose end shows it
         return frozenset()
     if boards:
         say(f"unhealthy exporters are leased last (--jmp-avoid-unhealthy): {', '.join(map(_words, boards))}")

@@ -57,10 +57,24 @@ def lose_in_a_call(device: Any) -> NoReturn:
 
 def lose_once(device: Any) -> None:
     """Lose the lease the first time that a test runs, and use the board the second time."""
+    _once(device, lose_in_a_call)
+
+
+def kill_once(device: Any) -> None:
+    """End the exporter's process the first time that a test runs, and use the board the second time."""
+    _once(device, kill_in_a_call)
+
+
+def transfer_once(device: Any) -> None:
+    """Give the lease to somebody else the first time that a test runs, and use the board the second time."""
+    _once(device, transfer_away)
+
+
+def _once(device: Any, harm: Callable[[Any], object]) -> None:
     test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
     if test not in _lost:
         _lost.add(test)
-        lose_in_a_call(device)
+        harm(device)
     device.power.on()
 
 

@@ -140,10 +140,16 @@ def test_collection_of_scenarios(bench: Bench, neighbours: str) -> None:
 
 
 def test_check_of_scenarios_beside_other_tests(bench: Bench, neighbours: str) -> None:
-    """Scenarios are told also where the boards of other tests are known, and not counted as tests without one."""
+    """Scenarios are told also where the boards of other tests are known, and are not counted among these."""
     files = FEATURES | {"test_other.py": "def test_other(dut): pass"}
     sheet = checked(bench, files, python=neighbours)
-    assert "tests that need devices: 1; all can get theirs" not in sheet or named(sheet, SCENARIOS) == [*SCENARIOS]
+    before, _, told = sheet.partition("not checked: may ask for more devices while it runs")
+    assert re.search(r"^dut +kind=dut +\d+ +\d+ ", before, re.MULTILINE), sheet
+    told, _, end = told.partition("\ntests that need devices: ")
+    listed = re.findall(r"^  test_boot\.py::(\w+)", told, re.MULTILINE)
+    assert set(listed) >= set(SCENARIOS), sheet
+    assert named(sheet, ("test_other",)) == []
+    assert end.startswith("1; all can get theirs"), sheet
 
 
 def test_check_of_lazy_fixtures(bench: Bench, neighbours: str) -> None:

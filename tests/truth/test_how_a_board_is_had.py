@@ -79,45 +79,64 @@ def test_loss_beside_neighbours(beside_neighbours: Seen, way: Way) -> None:
     assert_lost(beside_neighbours, module(*way, after=NEXT))
 
 
-KINDS = ["kill_in_a_call", "sleep_through", "transfer_away"]
+KINDS = ["kill_in_a_call", "sleep_through", "block", "transfer_away"]
 SOME: list[Way] = [
     ("signature", "fresh"),
     ("lookup", "set up before"),
+    ("lookup", "through a lookup of a module fixture"),
     ("lookup in fixture", "through a lookup of a module fixture"),
     ("unittest", "through a module fixture"),
+    ("usefixtures", "set up before"),
+    ("doctest", "fresh"),
 ]
-LOSSES = [*product(KINDS, SOME), ("block", ("lookup", "through a lookup of a module fixture"))]
-
-
-def losing(kind: str, way: Way) -> Module:
-    """Return a module whose test loses its board in some way, under a name that says how."""
-    plain = module(*way, lose=kind)
-    files = {f"test_{kind}_{name.removeprefix('test_')}": text for name, text in plain.files.items()}
-    return Module(files=files, test=f"test_{kind}_{plain.test.removeprefix('test_')}", next="")
+LOSSES = list(product(KINDS, SOME))
+BDD_AND_LAZY = ("pytest-bdd", "pytest_lazyfixture")
+SOME_BESIDE_NEIGHBOURS: list[Way] = [("bdd step", "set up before"), ("bdd step", "fresh"), ("lazy fixture", "fresh")]
+LOSSES_BESIDE_NEIGHBOURS = list(product(KINDS, SOME_BESIDE_NEIGHBOURS))
+SHORT_LEASES = ("--jmp-scope=module", "--jmp-ttl=6s", "--jmp-artifacts=out")
 
 
 @pytest.fixture(scope="module")
 def losses(bench: Bench) -> Seen:
     """Run a module for each kind of loss."""
-    modules = [losing(kind, way) for kind, way in LOSSES]
-    return bench.run(files_of(modules), "--jmp-scope=module", "--jmp-ttl=6s", "--jmp-artifacts=out")
+    modules = [module(*way, lose=kind, after=NEXT) for kind, way in LOSSES]
+    return bench.run(files_of(modules), *SHORT_LEASES, "--doctest-modules")
 
 
 @pytest.mark.parametrize(("kind", "way"), LOSSES, ids=str)
 def test_kinds_of_loss(losses: Seen, kind: str, way: Way) -> None:
     """A killed exporter, a lease that is deleted while the test sleeps or blocks, and a transfer are device errors."""
-    test = losing(kind, way).test
-    assert_device_error(losses, test)
-    assert_evidence(losses, test)
+    assert_lost(losses, module(*way, lose=kind, after=NEXT))
 
 
-def test_exit_code(losses: Seen) -> None:
-    """Where losses are all that went wrong the exit code says so, and each stands in the progress as its letter."""
-    assert losses.code == EXIT_CODE, losses.last
-    letters = re.findall(r"^test_\w+\.py ([.D]+) ", losses.output, re.MULTILINE)
+def test_letters(losses: Seen) -> None:
+    """Each loss stands in the progress as its letter, and is counted at its exporter; no lease is left."""
+    letters = re.findall(r"^test_\w+\.py ([.DF]+) ", losses.output, re.MULTILINE)
     assert "".join(letters).count("D") == len(LOSSES)
     assert_all_is_counted(losses)
     assert losses.left == []
+
+
+@pytest.fixture(scope="module")
+def losses_beside_neighbours(bench: Bench, neighbours: str) -> Seen:
+    """Run a module for each kind of loss that a scenario or a lazy fixture meets; nothing else goes wrong."""
+    modules = [module(*way, lose=kind) for kind, way in LOSSES_BESIDE_NEIGHBOURS]
+    return bench.run(files_of(modules), *SHORT_LEASES, python=neighbours, plugins=BDD_AND_LAZY)
+
+
+@pytest.mark.parametrize(("kind", "way"), LOSSES_BESIDE_NEIGHBOURS, ids=str)
+def test_kinds_of_loss_beside_neighbours(losses_beside_neighbours: Seen, kind: str, way: Way) -> None:
+    """So they are where a step or a lazy fixture has the board."""
+    test = module(*way, lose=kind).test
+    assert_device_error(losses_beside_neighbours, test)
+    assert_evidence(losses_beside_neighbours, test)
+
+
+def test_exit_code(losses_beside_neighbours: Seen) -> None:
+    """Where losses are all that went wrong the exit code says so."""
+    assert losses_beside_neighbours.code == EXIT_CODE, losses_beside_neighbours.last
+    assert losses_beside_neighbours.counts["device errors"] == len(LOSSES_BESIDE_NEIGHBOURS)
+    assert losses_beside_neighbours.left == []
 
 
 HOOKED: list[Way] = [
@@ -164,7 +183,6 @@ RETRIED: list[Way] = [
     ("doctest", "set up before"),
 ]
 """As many as there are boards for, see `BOARDS`."""
-BDD_AND_LAZY = ("pytest-bdd", "pytest_lazyfixture")
 RETRIED_BESIDE_NEIGHBOURS: list[Way] = [("bdd step", "set up before"), ("lazy fixture", "fresh")]
 
 
@@ -197,6 +215,22 @@ def retries(bench: Bench) -> Seen:
 def test_retry_on_another_board(retries: Seen, way: Way) -> None:
     """A test that lost its board runs again on another one, also where a session's board stood before."""
     assert_retried(retries, module(*way, lose="lose_once", after=NEXT))
+
+
+RETRIED_LOSSES = [("kill_once", ("signature", "fresh")), ("transfer_once", ("lookup", "set up before"))]
+
+
+@pytest.fixture(scope="module")
+def retries_of_kinds(bench: Bench) -> Seen:
+    """Run modules whose tests lose their board once in other ways, in a run that retries device errors."""
+    modules = [module(*way, lose=kind, after=NEXT) for kind, way in RETRIED_LOSSES]
+    return bench.run(files_of(modules), "--jmp-retries=1", "--jmp-ttl=6s")
+
+
+@pytest.mark.parametrize(("kind", "way"), RETRIED_LOSSES, ids=str)
+def test_retry_after_kinds_of_loss(retries_of_kinds: Seen, kind: str, way: Way) -> None:
+    """So does one whose exporter was killed, or whose lease went to somebody else."""
+    assert_retried(retries_of_kinds, module(*way, lose=kind, after=NEXT))
 
 
 def test_no_loss_is_left_after_retries(retries: Seen) -> None:

@@ -317,7 +317,8 @@ def module(way: str, form: str, *, lose: str = "lose_in_a_call", after: str = ""
     """Return a module whose test has its board in a way, and loses it by a function of `harm`."""
     source, test = (WAYS | SELECTORS | NEIGHBOURS)[way]
     name, before = FORMS[form]
-    stem = f"test_{way}_{form}".replace(" ", "_")
+    kind = "" if lose == "lose_in_a_call" else f"{lose}_"
+    stem = f"test_{kind}{way}_{form}".replace(" ", "_")
     head = f"import unittest\nimport pytest\nfrom harm import {lose} as LOSE\n"
     text = "\n".join([head, before, dedent(source), after]).replace("NAME", name).replace("MODULE", stem)
     files = {f"{stem}.py": text}
