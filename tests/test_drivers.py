@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import os
 import re
@@ -10,13 +11,15 @@ import subprocess
 import sys
 import tty
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
 from threading import Thread
 from typing import BinaryIO, cast
 
 import pytest
+from grpc.aio import UnaryStreamCall
+from runs import until
 
 from pytest_jumpstarter import Device
 from pytest_jumpstarter.client.v1 import Client, ClientConfig
@@ -182,6 +185,29 @@ def test_shell(bench: Device, capfd: pytest.CaptureFixture[str]) -> None:
     """jumpstarter-driver-shell passes arguments and environment, and gives output, errors and exit status back."""
     assert bench.shell.greet("board", NAME="tester") == 3
     assert capfd.readouterr()[:2] == ("hello board, tester\n", "careful\n")
+
+
+@pytest.mark.parametrize("end", ["break", "error"])
+def test_streaming_call_that_is_left(bench: Device, tmp_path: Path, end: str) -> None:
+    """A stream that nobody reads any more ends, and nothing of it is kept, whether a test leaves it or fails in it."""
+
+    def calls() -> int:
+        gc.collect()
+        return sum(isinstance(each, UnaryStreamCall) for each in gc.get_objects())
+
+    def leave() -> None:
+        for answer in bench.shell.streamingcall("call_method", "wait_for", {}, str(signal)):
+            assert answer
+            if end == "error":
+                raise ValueError(answer)
+            return
+
+    before, signal = calls(), tmp_path / "signal"
+    for _ in range(5):
+        with suppress(ValueError):
+            leave()
+    until(lambda: calls() <= before, timeout=20)
+    signal.touch()
 
 
 def test_streaming_call(bench: Device, tmp_path: Path) -> None:

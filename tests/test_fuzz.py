@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 from jumpstarter_protocol import client_pb2, jumpstarter_pb2, jumpstarter_pb2_grpc, router_pb2, router_pb2_grpc
 from mutations import Mutations, mutated, scrambled, wanted
+from runs import until
 
 import pytest_jumpstarter
 from pytest_jumpstarter.client.v1 import Client, Route
@@ -269,6 +270,52 @@ def test_answers_of_drivers() -> None:
         mutations.rounds(lambda: _call_all(drivers))
 
 
+@pytest.mark.parametrize("method", ["GetReport", "GetStatus", "LogStream"])
+def test_answer_that_cannot_be_read(method: str) -> None:
+    """Bytes that are no message are a device error, and in a log they are left out."""
+    portal, garbage = Portal(), [True]
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, details: Any) -> Any:
+            called = details.method.rpartition("/")[2]
+            good = {"GetReport": GOOD_REPORT, "GetStatus": GOOD_STATUS, "LogStream": GOOD_ENTRY}[called]
+            data = b"\xff" if called == method and garbage else good.SerializeToString()
+            if called == "LogStream":
+                return grpc.unary_stream_rpc_method_handler(lambda *_: iter([data, good.SerializeToString()]))
+            return grpc.unary_unary_rpc_method_handler(lambda *_: data)
+
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[Handler()])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    connection = ExporterConnection(portal, POLICY)
+    target = ChannelTarget(address=address, credentials=None, options=[("grpc.enable_http_proxy", 0)])
+
+    def connect() -> Drivers:
+        return connection.open_channel(target, exporter="b", advice=TlsAdvice(plain_text="", authority=""))
+
+    with closing(_Stopped(portal)), closing(connection):
+        if method == "GetReport":
+            with pytest.raises(DeviceUnreachable, match="b cannot be used: its answer cannot be read"):
+                connect()
+            connection = ExporterConnection(portal, POLICY)
+            garbage.clear()
+        connect()
+        garbage.append(True)
+        if method == "GetReport":
+            assert str(connection.probe(5.0, exporter="b")).startswith("b cannot be checked: ")
+        elif method == "GetStatus":
+            with pytest.raises(DeviceUnreachable, match="b does not tell its status: its answer cannot be read"):
+                connection.status(5.0, exporter="b")
+        else:
+            log = ExporterLog(portal, "dut")
+            assert connection.channel is not None
+            log.start(connection.channel)
+            until(lambda: any(entry.message == "hello" for entry in log.since_test()), timeout=20)
+            log.stop()
+        connection.close()
+    server.stop(0).wait(10)
+
+
 class _Stopped:
     """Stops a portal when it is closed."""
 
@@ -379,7 +426,7 @@ def test_frames_of_a_router() -> None:
             with closing(connection):
                 tolerate(lambda: _look_at(connection, portal, connection.open_tunnel(route, exporter="the exporter")))
 
-        mutations.rounds(act, share=0.2)  # some rounds wait for what was lost
+        mutations.rounds(act, share=0.05)  # many rounds wait for what was lost
 
 
 def test_seed_shows_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ The device that a test gets, and the connection to its exporter.
 - `drivers`: the driver clients of a device by their dotted paths. `missing_driver`: replaces one that cannot be used.
 - `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.
 - `lazy_composite`: the client of a driver that only holds others, whose clients are built when they are first used.
-- `blocking_calls`: makes plain driver calls in the thread that waits for their result.
+- `blocking_calls`: makes plain driver calls in the thread that waits for their result. `streaming_calls`: streams of
+  driver calls end when nobody reads them.
 - `blocking_channel`: questions to an exporter over a blocking channel, and the errors of such a channel.
 - `device`: `Device`, the stable handle that a fixture yields. `connected_device`: what is behind it. `board`: `Board`,
   whose class declares the drivers. `device_state`: `dut.state`, which board state of the suite it is in.

@@ -28,6 +28,7 @@ from jumpstarter_protocol import jumpstarter_pb2_grpc
 from pytest_jumpstarter.device.blocking_channel import aio_error, until_ready
 from pytest_jumpstarter.device.call_window import leaves, mark_call, was_never_sent
 from pytest_jumpstarter.device.portal import LoopNeeded, require_parent, run_here
+from pytest_jumpstarter.device.streaming_calls import end_unread_streams
 from pytest_jumpstarter.errors import CallTimeout
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.jumpstarter_private import (
@@ -254,8 +255,9 @@ _CALL: Callable[..., Coroutine[object, None, object]] = AsyncDriverClient.call_a
 
 
 def give_portal(driver: DriverClient, portal: DriverPortal) -> None:
-    """Make a driver client call through `portal`."""
+    """Make a driver client call through `portal`, and end its streams when nobody reads them."""
     driver.portal = portal
+    end_unread_streams(driver)
 
 
 class _DriverWithStub:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_jumpstarter.client.v1.tls import UNTRUSTED
 from pytest_jumpstarter.device.driver_builder import BadDriverReport, DriverBuilder
 from pytest_jumpstarter.device.drivers import DriverPolicy, Drivers
-from pytest_jumpstarter.device.exporter_status import ExporterStatus, get_status
+from pytest_jumpstarter.device.exporter_status import ExporterStatus, UnreadableAnswer, get_status, readable
 from pytest_jumpstarter.device.portal import Portal
 from pytest_jumpstarter.errors import (
     ConfigError,
@@ -163,6 +163,8 @@ class ExporterConnection:
             status: ExporterStatus = self.portal.call(get_status, self.channel, timeout)
         except grpc.aio.AioRpcError as exc:
             raise DeviceUnreachable(f"{exporter} does not tell its status: {exc.details()}") from exc
+        except UnreadableAnswer as exc:
+            raise DeviceUnreachable(f"{exporter} does not tell its status: {exc}") from exc
         return status
 
     def probe(self, timeout: float, *, exporter: str) -> DeviceError | None:
@@ -228,7 +230,7 @@ class ExporterConnection:
         async def ask() -> jumpstarter_pb2.GetReportResponse:
             report: jumpstarter_pb2.GetReportResponse
             report = await drivers.root.stub.GetReport(empty_pb2.Empty(), timeout=timeout, wait_for_ready=True)
-            return report
+            return readable(report)
 
         return self.portal.call(ask)
 
@@ -242,7 +244,7 @@ class ExporterConnection:
         # gRPC's own deadline: a call that anyio's timeouts cancel ends as cancelled, not as late.
         response = await stub.GetReport(empty_pb2.Empty(), timeout=CONNECT_TIMEOUT)
         stack = self._clients.enter_context(ExitStack())  # closed after the clients, also those that are built later
-        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(response)
+        return await DriverBuilder(channel, self.portal, stack, self._policy).read_drivers(readable(response))
 
     def release_drivers(self) -> None:
         """Close the driver clients and their streams; the log can still be read, until `close`."""
@@ -298,7 +300,7 @@ def _explain(exc: BaseException, exporter: str, advice: TlsAdvice | None) -> Non
         exc.__traceback__ = None  # its frames refer to the call, and gRPC goes on to connect as long as that exists
     if isinstance(exc, grpc.aio.AioRpcError) and exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         raise DeviceUnreachable(f"{exporter} does not answer within {CONNECT_TIMEOUT:.0f}s") from exc
-    if isinstance(exc, BadDriverReport):
+    if isinstance(exc, BadDriverReport | UnreadableAnswer):
         raise DeviceUnreachable(f"{exporter} cannot be used: {exc}") from exc
     if isinstance(exc, ImportError):
         raise DriverMissing(f"a driver client of {exporter} cannot be imported: {exc}") from exc

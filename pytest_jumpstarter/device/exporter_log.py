@@ -221,6 +221,8 @@ class ExporterLog:
 
         names = value_names(jumpstarter_pb2.LogStreamResponse, "source", prefix="LOG_SOURCE_")
         async for entry in jumpstarter_pb2_grpc.ExporterServiceStub(channel).LogStream(empty_pb2.Empty()):
+            if entry is None:  # grpc.aio's for one that cannot be read
+                continue
             source = names.get(entry.source, "SYSTEM").lower()
             level = entry.severity if isinstance(logging.getLevelName(entry.severity), int) else "INFO"
             text = first_characters(entry.message, _CHARACTERS)

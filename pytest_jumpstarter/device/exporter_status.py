@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import grpc
+
+
+T = TypeVar("T")
 
 
 class ExporterStatus(NamedTuple):
@@ -23,12 +26,29 @@ class ExporterStatus(NamedTuple):
     previous: str = ""
 
 
+class UnreadableAnswer(Exception):
+    """An answer of an exporter is no message of its kind."""
+
+
+def readable(answer: T | None) -> T:
+    """
+    Return an answer, unless there is none: `grpc.aio` returns None for what cannot be read, and logs why.
+
+    Raises:
+        UnreadableAnswer: It cannot be read.
+    """
+    if answer is None:
+        raise UnreadableAnswer("its answer cannot be read")
+    return answer
+
+
 async def get_status(channel: grpc.aio.Channel, timeout: float) -> ExporterStatus:
     """
     Ask an exporter for its status.
 
     Raises:
         grpc.aio.AioRpcError: It does not answer.
+        UnreadableAnswer: It answers something else.
     Source: jumpstarter.v1.ExporterService GetStatus
     """
     import grpc
@@ -42,6 +62,7 @@ async def get_status(channel: grpc.aio.Channel, timeout: float) -> ExporterStatu
         if exc.code() is grpc.StatusCode.UNIMPLEMENTED:
             return ExporterStatus("UNSPECIFIED")
         raise
+    response = readable(response)
     previous = _name(response.previous_status) if response.HasField("previous_status") else ""
     return ExporterStatus(_name(response.status), response.message, previous)
 
