@@ -116,7 +116,7 @@ def test_variables_of_the_tests() -> None:
     ways = (
         r'(?:int|bool)\(os\.environ\.get\("(\w+)"(?:, "(\w+)")?\)',
         r'^if os\.environ\.get\("(\w+)"()\)',
-        r'if "(\w+)" in os\.environ()',
+        r'\d if "(\w+)" in os\.environ()',
     )
     reads = re.compile("|".join(ways), re.MULTILINE)
     texts = [path.read_text() for path in (ROOT / "tests").rglob("*.py")]
