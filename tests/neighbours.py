@@ -274,7 +274,7 @@ NEIGHBOURS = [
     Neighbour(package="pytest-rerunfailures", args=("--reruns=1",)),
     Neighbour(package="pytest-retry", args=("--retries=1",)),
     Neighbour(package="pytest-reverse", args=("--reverse",), more=PLAIN, shown=(KEPT,), orders=True),
-    Neighbour(package="pytest-rich", args=("--rich",), is_at_terminal=True),
+    Neighbour(package="pytest-rich", args=("--rich",), is_at_terminal=True, shown=(("", "Total Tests"),)),
     Neighbour(package="pytest-socket", args=("--disable-socket", "--allow-unix-socket"), more=suite("""
         import socket
         import pytest
