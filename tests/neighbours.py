@@ -45,7 +45,7 @@ class Neighbour:
         results: Results of these tests; those that are not named pass.
         shown: What the output or a file contains, by the file's name; the output has an empty name.
         checks: What else holds, in words for the table.
-        refused: The error with which the run ends before the first test; empty if it runs.
+        refused: The error with which a run with devices ends before the first test; empty if it runs.
         orders: Whether it puts the tests in another order, which must be the order in which they run.
         is_at_terminal: Whether the run has a terminal.
         is_in_ci: Whether every run of the tests includes it; the others need `--full`.
@@ -70,7 +70,7 @@ class Neighbour:
         words = ["refused: exit code 4" if self.refused else "five tests"]
         words += [f"`{' '.join(self.args)}`"] if self.args else []
         words += ["at a terminal"] if self.is_at_terminal else []
-        words += ["tests that use it"] if any(name.startswith("test_") for name in self.more) else []
+        words += ["tests that use it"] if self.more.keys() - PLAIN.keys() - {"conftest.py"} else []
         words += ["its order"] if self.orders else []
         words += [f"`{text}` in {name or 'the output'}" for name, text in self.shown]
         words += self.checks
@@ -130,6 +130,8 @@ def report_after_flash(marks: tuple[str, str], *, is_first: bool) -> dict[str, s
     }
 
 
+PLAIN = {"test_a_plain.py": "def test_plain(): pass\ndef test_other(): pass\n"}
+"""Tests that would run first if nobody ordered; here others do."""
 FORKED = "pytest-forked (--forked, @pytest.mark.forked) runs a test with a device in a child process"
 KEPT = ("", "jumpstarter: tests keep their order")
 
@@ -151,7 +153,7 @@ NEIGHBOURS = [
     Neighbour(
         package="eventlet",
         more={"conftest.py": "import eventlet\neventlet.monkey_patch()\n"},
-        refused="eventlet has patched threading, socket, select, but a device needs real threads and sockets",
+        refused="eventlet has patched thread, socket, select, but a device needs real threads and sockets",
         is_in_ci=True,
     ),
     Neighbour(package="freezegun", more=suite("""
@@ -222,7 +224,7 @@ NEIGHBOURS = [
         here = os.getpid()
         @pytest.mark.forked
         def test_without_device(): assert os.getppid() == here
-    """)),
+    """), pytest="9.1.1"),
     Neighbour(
         package="pytest-html",
         needs=("pytest-metadata",),
@@ -256,9 +258,13 @@ NEIGHBOURS = [
         orders=True,
     ),
     Neighbour(
-        package="pytest-random-order", args=("--random-order", "--random-order-seed=1"), shown=(KEPT,), orders=True
+        package="pytest-random-order",
+        args=("--random-order", "--random-order-seed=2"),
+        more=PLAIN,
+        shown=(KEPT,),
+        orders=True,
     ),
-    Neighbour(package="pytest-randomly", args=("--randomly-seed=1",), shown=(KEPT,), orders=True),
+    Neighbour(package="pytest-randomly", args=("--randomly-seed=1",), more=PLAIN, shown=(KEPT,), orders=True),
     Neighbour(package="pytest-repeat", more=suite("""
         import pytest
         @pytest.mark.repeat(3)
@@ -267,8 +273,8 @@ NEIGHBOURS = [
     Neighbour(package="pytest-reportlog", args=("--report-log=log.jsonl",), shown=(("log.jsonl", "console of dut"),)),
     Neighbour(package="pytest-rerunfailures", args=("--reruns=1",)),
     Neighbour(package="pytest-retry", args=("--retries=1",)),
-    Neighbour(package="pytest-reverse", args=("--reverse",), shown=(KEPT,), orders=True),
-    Neighbour(package="pytest-rich", args=("--rich",), is_at_terminal=True),
+    Neighbour(package="pytest-reverse", args=("--reverse",), more=PLAIN, shown=(KEPT,), orders=True),
+    Neighbour(package="pytest-rich", args=("--rich",), is_at_terminal=True, shown=(("", "Total Tests"),)),
     Neighbour(package="pytest-socket", args=("--disable-socket", "--allow-unix-socket"), more=suite("""
         import socket
         import pytest

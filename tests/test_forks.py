@@ -220,3 +220,26 @@ def test_device_in_a_child(suite: pytest.Pytester, active_leases: Callable[[], l
         output = process.communicate(timeout=60)[0]
     assert "1 passed" in output, output
     assert active_leases() == []
+
+
+def test_fork_before_the_first_device(suite: pytest.Pytester) -> None:
+    """A test without device may fork: its child can import what this plugin imports in the background meanwhile."""
+    suite.makepyfile(
+        """
+        import importlib, os, time
+        def test_none():
+            if (child := os.fork()) == 0:
+                for name in ("grpc", "anyio", "jumpstarter.client", "pytest_jumpstarter.running.start"):
+                    importlib.import_module(name)
+                os._exit(0)
+            deadline = time.monotonic() + 40
+            while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if ended == (0, 0): os.kill(child, 9)
+            assert ended == (child, 0)
+        def test_it(dut): dut.power.on()
+        """
+    )
+    with running(suite) as process:
+        output = process.communicate(timeout=120)[0]
+    assert "2 passed" in output, output

@@ -12,7 +12,7 @@ The process that tests: from the first test that requests a device to the end of
 - `hook_events`: passes events of leases and devices to hooks, to the terminal and to other workers.
 - `earlier_runs`: how long the tests that wait took in earlier runs.
 - `unhealthy`: the exporters that `--jmp-avoid-unhealthy` leases last.
-- `forks`: warns of forks while gRPC handles them.
+- `forks`: warns of forks while gRPC handles them; lets them wait while a thread imports.
 - `resources`: the file descriptors and threads that a device needs.
 - `waits`: the table of all waits of the package, each with its bound.
 - `interrupt`: ends a test that is blocked because its board is lost.

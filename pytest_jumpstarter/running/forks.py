@@ -1,4 +1,4 @@
-"""Warns before the first fork of a process in which gRPC handles forks, because the child may then crash."""
+"""Forks of a process that uses devices: a warning while gRPC handles them, and a wait while a thread imports."""
 
 from __future__ import annotations
 
@@ -28,5 +28,17 @@ def warn_of_forks(terminal: Terminal) -> None:
         if waiting and threading.current_thread() is threading.main_thread() and (found := waiting.pop()()) is not None:
             with suppress(ValueError):  # its run has ended, and its output is closed
                 found.say(WARNING.format(why=why))
+
+    os.register_at_fork(before=before)
+
+
+def no_fork_during(thread: threading.Thread) -> None:
+    """Let forks wait until a thread that imports has ended; in a child, its modules would stay locked for good."""
+    waiting = weakref.ref(thread)
+
+    def before() -> None:
+        importing = waiting()
+        if importing is not None and importing is not threading.current_thread():
+            importing.join()
 
     os.register_at_fork(before=before)

@@ -7,6 +7,7 @@ devices at its end, or if another worker has waited too long for them.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from pytest_jumpstarter.host.grpc_import import before_grpc
 from pytest_jumpstarter.host.loggers import let_loggers_come
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.device_fixtures import device_fixtures, first_of
+from pytest_jumpstarter.running.forks import no_fork_during
 from pytest_jumpstarter.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Schedule:
         self._current = 0
         self._unplanned: set[str] = set()
         self._imports: threading.Thread | None = None
+        self._process = os.getpid()
         self._knows_later_tests = not hasattr(config, "workerinput")
 
     def together(self, wanted: Wanted) -> list[Wanted]:
@@ -89,9 +92,12 @@ class Schedule:
             imports.start()
             self._imports = imports
             session.config.add_cleanup(self.wait_for_imports)
+            no_fork_during(imports)
 
     def _warm_up(self, session: pytest.Session) -> None:
         """After the imports, and before a test needs a device, connect to the lab controller."""
+        if os.getpid() != self._process:  # a test that runs in a forked child
+            return
         if self._run is not None:
             self._run.show_findings()
         elif self._imports is not None and not self._imports.is_alive() and not self._wanted[self._current]:
