@@ -20,6 +20,7 @@ html_theme = "furo"
 html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_search_scorer = str(Path(__file__).parent / "_ext" / "scorer.js")
 

@@ -500,15 +500,20 @@ def test_without_the_option(suite: pytest.Pytester) -> None:
     suite.runpytest_subprocess("--jmp-report=run.json").stdout.fnmatch_lines(["False []"])
 
 
-RESULTS = 1_000_000 if "PYTEST_LARGE" in os.environ else 50_000
+IS_LARGE = "PYTEST_LARGE" in os.environ
+RESULTS = 1_000_000 if IS_LARGE else 50_000
 """How many results a large history has."""
 
-A_SECOND = 2.0  # what opening and writing may take at most is half of this: tests share a machine
+A_SECOND = 2.0  # the bound is twice what is promised
 
 
 @pytest.mark.parametrize("place", ["file", "folder"])
 def test_many_results(tmp_path: Path, place: str) -> None:
-    """A large history is read in less than a second for each question, and a run is written in less than one."""
+    """
+    A large history is read in less than a second for each question, and a run is written in less than one.
+
+    With PYTEST_LARGE, for which a machine must have nothing else to do; else only the time of the processor counts.
+    """
     runs, file = 500, HistoryFile(tmp_path / "history.db")
     tests = RESULTS // runs
     all_runs = (run_of(number, tests=tests, exporter=f"board-{number % 20}") for number in range(runs))
@@ -529,8 +534,9 @@ def test_many_results(tmp_path: Path, place: str) -> None:
     for name, ask in questions.items():
         start, used = time.monotonic(), time.process_time()
         assert ask() or name == "write"
-        took[name] = time.monotonic() - start
-        print(f"{place} {name}: {took[name]:.2f}s, {time.process_time() - used:.2f}s of CPU")
+        passed, worked = time.monotonic() - start, time.process_time() - used
+        took[name] = passed if IS_LARGE else worked
+        print(f"{place} {name}: {passed:.2f}s, {worked:.2f}s of CPU")
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     print(f"{RESULTS + tests:,} results, {size:,} bytes")
     assert len(history.runs()) == runs + 1

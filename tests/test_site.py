@@ -200,5 +200,6 @@ def test_pages_on_a_screen(site: Site, reader: Reader, width: int, scheme: str) 
         reader.open_file(site.folder / f"{page}.html")
         if (shown := reader.js("return document.scrollingElement.scrollWidth")) > width:
             wrong.append(f"{page}: {shown} pixels wide")
-        wrong += [f"{page}: {each}" for each in reader.violations()]
+        if (width, scheme) in ((400, "dark"), (1280, "light")):  # which have all colours, and both layouts
+            wrong += [f"{page}: {each}" for each in reader.violations()]
     assert wrong == []

@@ -61,9 +61,11 @@ class HistoryFile:
         with self._opened():
             pass
 
-    def past(self, tests: Sequence[str] | None, *, most: int | None = None) -> dict[tuple[str, str], list[Past]]:
+    def past(
+        self, tests: Sequence[str] | None, *, most: int | None = None
+    ) -> tuple[dict[tuple[str, str], list[Past]], dict[str, str]]:
         """
-        Return the newest results of tests, by test and role.
+        Return the newest results of tests, by test and role, and the labels of each board.
 
         Args:
             tests: The tests; None for all.
@@ -71,7 +73,8 @@ class HistoryFile:
         """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
         with self._opened() as connection:
-            words, boards = (dict(connection.execute(query)) for query in _NAMES)
+            words = dict(connection.execute("SELECT id, text FROM word"))
+            boards = {number: facts for number, *facts in connection.execute("SELECT id, exporter, labels FROM board")}
             runs = {number: facts for number, *facts in connection.execute(_STARTS)}
             if tests is None:
                 tests = [name for (name,) in connection.execute("SELECT name FROM test ORDER BY name")]
@@ -80,11 +83,11 @@ class HistoryFile:
             for start in range(0, len(tests), size):
                 for test, run, role, board, outcome, call in _newest(connection, tests[start : start + size]):
                     uuid, began, commit = runs[run]
-                    found[test, words[role]].append(Past(uuid, began, commit, boards[board], words[outcome], call))
+                    found[test, words[role]].append(Past(uuid, began, commit, boards[board][0], words[outcome], call))
                     count += 1
                 if most is not None and count >= most:
                     break
-        return found
+        return found, {name: labels for name, labels in boards.values() if name}
 
     def labels(self) -> dict[str, str]:
         """Return the labels of each board, by the name of its exporter."""
@@ -97,17 +100,19 @@ class HistoryFile:
             rows = connection.execute(f"{_LEASES} ORDER BY lease.rowid DESC LIMIT ?", (_NEWEST_LEASES,))
             return [(run, LeaseFacts(*facts)) for run, *facts in rows]
 
-    def seconds(self, but: Collection[str] = ()) -> tuple[set[str], list[tuple[str, float, int]]]:
+    def seconds(self, but: Collection[str], *, most: int) -> tuple[set[str], list[tuple[str, float, int]]]:
         """
         Return the runs, and how long each test took: its name, the sum of its newest results, and how many these are.
 
         Args:
             but: Runs whose results do not count: another file has them, too.
+            most: How many results count.
         """
         with self._opened() as connection:
             runs = {uuid: number for number, uuid, *_ in connection.execute(_STARTS)}
             others = ", ".join(str(runs[uuid]) for uuid in runs.keys() & set(but))
-            return set(runs), connection.execute(f"{_SECONDS} AND run NOT IN ({others}) GROUP BY test.id").fetchall()
+            query = f"{_SECONDS} - ? AND run NOT IN ({others}) GROUP BY test.id"
+            return set(runs), connection.execute(query, (most,)).fetchall()
 
     def runs(self) -> list[RunResults]:
         """Return all runs, the oldest first, without their results."""
@@ -172,14 +177,13 @@ class HistoryFile:
         return connection
 
 
-_NAMES = ("SELECT id, text FROM word", "SELECT id, exporter FROM board")
 _STARTS = "SELECT id, uuid, start, commit_name FROM run"
 # The joins are made in Python: this reads many rows at the end of a run.
 _PAST = "SELECT test, run, role, board, outcome, call_ms / 1000.0 FROM result"
 _SECONDS = (
     "SELECT name, sum(coalesce(setup_ms, 0) + coalesce(call_ms, 0) + coalesce(teardown_ms, 0)) / 1000.0, count(*) "
     "FROM result JOIN test ON test.id = result.test "
-    "WHERE result.rowid > (SELECT max(rowid) FROM result) - 100000"
+    "WHERE result.rowid > (SELECT max(rowid) FROM result)"
 )
 _LEASES = (
     "SELECT run.uuid, exporter, labels, queued_ms / 1000.0, ready_ms / 1000.0, has_error "

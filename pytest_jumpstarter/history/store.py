@@ -23,6 +23,7 @@ SUFFIX = ".jmphistory"
 _Answer = TypeVar("_Answer")
 
 _MOST_RESULTS = 50_000  # that verdicts are looked for in
+_MOST_TIMES = 100_000  # results of which the average is taken
 _PART = re.compile(r"\d{8}T\d{6}-.+\.part(-journal)?")  # a file that is being written, and what SQLite puts beside it
 _STALE = 3600.0  # seconds after which nobody writes such a file any more
 
@@ -79,16 +80,18 @@ class History:
             tests: These tests, until there are enough results; None for all tests.
         """
         found: dict[tuple[str, str], list[Past]] = defaultdict(list)
-        names = _names(self.labels())
+        labels: dict[str, str] = {}
         limit = None if tests is None else _MOST_RESULTS // max(1, sum(1 for _ in self._paths_of_files()))
         wanted = None if tests is None else list(tests)
         seen: set[str] = set()
-        for ours in self._answers(lambda file: file.past(wanted, most=limit)):
+        for ours, boards in self._answers(lambda file: file.past(wanted, most=limit)):
             for key, past in ours.items():
-                found[key] += [
-                    each._replace(board=names.get(each.board, each.board)) for each in past if each.run not in seen
-                ]
+                found[key] += [each for each in past if each.run not in seen]
             seen |= {each.run for past in ours.values() for each in past}
+            labels |= boards
+        if names := _names(labels):
+            for past in found.values():
+                past[:] = [each._replace(board=names.get(each.board, each.board)) for each in past]
         return found
 
     def labels(self) -> dict[str, str]:
@@ -106,14 +109,18 @@ class History:
         return [lease for lease in found if lease.exporter and lease.exporter not in changing]
 
     def seconds(self) -> dict[str, float]:
-        """Return how long each test took on average, in its newest results of each file."""
+        """Return how long each test took on average, in the newest results."""
         sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
         seen: set[str] = set()
-        for runs, took in self._answers(lambda file: file.seconds(seen)):
+        left = _MOST_TIMES
+        for runs, took in self._answers(lambda file: file.seconds(seen, most=_MOST_TIMES), newest_first=True):
             for test, seconds, count in took:
                 sums[test][0] += seconds
                 sums[test][1] += count
+                left -= count
             seen.update(runs)
+            if left <= 0:
+                break
         return {test: seconds / count for test, (seconds, count) in sums.items()}
 
     def runs(self) -> list[RunResults]:
@@ -130,9 +137,10 @@ class History:
                     yield run
                 seen.add(run.uuid)
 
-    def _answers(self, question: Callable[[HistoryFile], _Answer]) -> Iterator[_Answer]:
+    def _answers(self, question: Callable[[HistoryFile], _Answer], *, newest_first: bool = False) -> Iterator[_Answer]:
         """Yield what each file says that can be read, the oldest first; note the problems of the others."""
-        for path in self._paths_of_files():
+        paths = list(self._paths_of_files())
+        for path in reversed(paths) if newest_first else paths:
             try:
                 answer = question(HistoryFile(path))
             except HistoryError as exc:

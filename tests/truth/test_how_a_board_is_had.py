@@ -135,7 +135,7 @@ def test_kinds_of_loss_beside_neighbours(losses_beside_neighbours: Seen, kind: s
 def test_exit_code(losses_beside_neighbours: Seen) -> None:
     """Where losses are all that went wrong the exit code says so."""
     assert losses_beside_neighbours.code == EXIT_CODE, losses_beside_neighbours.last
-    assert losses_beside_neighbours.counts["device errors"] == len(LOSSES_BESIDE_NEIGHBOURS)
+    assert losses_beside_neighbours.run["summary"]["device_errors"] == len(LOSSES_BESIDE_NEIGHBOURS)
     assert losses_beside_neighbours.left == []
 
 
