@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 
 import pytest
 
+import pytest_jumpstarter
 from pytest_jumpstarter import errors
 
 _BUILTINS = {"ValueError": ValueError, "TimeoutError": TimeoutError, "ConnectionError": ConnectionError}
@@ -60,3 +62,13 @@ def test_request_errors_carry_request_and_response() -> None:
     """A request error has both attributes, be they empty."""
     error = errors.NotFound("gone")
     assert (str(error), error.request, error.response) == ("gone", None, None)
+
+
+def test_names_in_tracebacks() -> None:
+    """A public error is shown by a name that tests can import."""
+    public = [getattr(pytest_jumpstarter, name) for name in pytest_jumpstarter.__all__]
+    kinds = [each for each in public if inspect.isclass(each) and issubclass(each, Exception)]
+    assert {each.__name__ for each in kinds} >= {"CommandFailed", "CommandTimeout", "StateNotReached"}
+    for kind in [*kinds, *_real().values()]:
+        assert kind.__module__ in {"pytest_jumpstarter", "pytest_jumpstarter.errors"}
+        assert getattr(sys.modules[kind.__module__], kind.__name__) is kind

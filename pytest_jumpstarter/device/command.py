@@ -66,6 +66,8 @@ class CommandFailed(AssertionError):
         result: The result of the command.
     """
 
+    __module__ = "pytest_jumpstarter"  # where tests import it from; tracebacks show it
+
     def __init__(self, message: str, result: Result) -> None:
         super().__init__(message, result)
         self.result = result
@@ -76,6 +78,8 @@ class CommandFailed(AssertionError):
 
 class CommandTimeout(pexpect.TIMEOUT):
     """A command did not end in time, or its shell does not answer; the message quotes what the board said."""
+
+    __module__ = "pytest_jumpstarter"
 
 
 class CommandRunner(ABC):

@@ -26,7 +26,7 @@ class ShortErrors:
     def shorten(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         """Show only the error, and before it the lines of the suite that led to it."""
         excinfo = call.excinfo
-        if excinfo is not None and type(excinfo.value).__module__.startswith("pytest_jumpstarter."):
+        if excinfo is not None and type(excinfo.value).__module__.partition(".")[0] == "pytest_jumpstarter":
             _name(report, excinfo.value)
         if excinfo is None or item.config.get_verbosity() >= _FULL_TRACEBACK:
             return

@@ -196,6 +196,7 @@ def _is_of_program(error: BaseException) -> bool:
 def _system_reason(error: OSError, target: str, is_of_program: bool) -> str:
     """Return an error of the operating system in plain words, with what to do; empty if it has no words of ours."""
     what = target or "what it needs"
+    is_port = _is_device(target) or (target.startswith("/") and type(error).__module__.startswith("serial"))
     if isinstance(error, socket.gaierror):
         text = f"the host of {what} cannot be resolved; check its name"
     elif isinstance(error, TimeoutError):
@@ -203,7 +204,7 @@ def _system_reason(error: OSError, target: str, is_of_program: bool) -> str:
     elif error.errno == errno.ENOENT and is_of_program:
         text = f"the program {what} is not installed, or not in PATH"
     elif error.errno == errno.ENOENT:
-        text = objection(target) if _is_device(target) else f"{what} does not exist"
+        text = objection(target) if is_port else f"{what} does not exist"
     elif error.errno in (errno.EACCES, errno.EPERM):
         text = not_permitted(target) if os.path.exists(target) else f"this user may not use {what}"
     elif error.errno in _IN_USE:
@@ -216,8 +217,7 @@ def _system_reason(error: OSError, target: str, is_of_program: bool) -> str:
     elif error.errno in _GONE:
         text = f"there is no device behind {what} ({error.strerror}); check that it is plugged in and has power"
     else:
-        is_port = _is_device(target) or type(error).__module__.startswith("serial")
-        text = objection(target) if is_port and target.startswith("/") else ""
+        text = objection(target) if is_port else ""
     return text
 
 

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -25,9 +26,13 @@ from typing import Any
 
 from pytest_jumpstarter.host.grpc_threads import read_where_waiting
 from pytest_jumpstarter.lab.driver_errors import explain, named, words
+from pytest_jumpstarter.lab.power_drivers import POWER_DRIVERS
 from pytest_jumpstarter.lab.temporary import remove_temporary
 
 STOP_TIMEOUT = 3.0
+
+_DRIVERS = "jumpstarter_driver_"
+_SIMILAR = 0.8  # of two names; below it, real drivers such as tftp and http are similar
 
 
 class DriverUnusable(Exception):
@@ -89,8 +94,29 @@ def _missing(module: str) -> str:
     top = module.partition(".")[0]
     if importlib.util.find_spec(top) is not None:
         return f"there is no module {module}"
-    package = top.replace("_", "-") if top.startswith("jumpstarter_driver_") else top
-    return f"module {top} is not installed; pip install {package}"
+    said = f"module {top} is not installed"
+    if not top.startswith(_DRIVERS):
+        return f"{said}; pip install {top}"
+    meant = _similar_driver(top)
+    if meant is None:
+        return f"{said}; pip install {_package(top)}"
+    is_installed = importlib.util.find_spec(meant) is not None
+    return f"{said}; did you mean {meant}?{'' if is_installed else f' pip install {_package(meant)}'}"
+
+
+def _similar_driver(module: str) -> str | None:
+    """Return the module that a name is probably a misspelling of: nobody should install what has the wrong name."""
+    known = {each.name for each in pkgutil.iter_modules() if each.name.startswith(_DRIVERS)}
+    known |= {driver.type.partition(".")[0] for driver in POWER_DRIVERS.values() if driver.type}
+    if module in known:
+        return None
+    names = [each.removeprefix(_DRIVERS) for each in sorted(known)]
+    near = get_close_matches(module.removeprefix(_DRIVERS), names, n=1, cutoff=_SIMILAR)
+    return _DRIVERS + near[0] if near else None
+
+
+def _package(module: str) -> str:
+    return module.replace("_", "-")
 
 
 def _similar(module: str, name: str) -> str:

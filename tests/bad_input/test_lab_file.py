@@ -36,7 +36,7 @@ from .runs import HEAD, leave_no_process, one_error
         (
             f"{HEAD}export: {{power: {{type: jumpstarter_driver_powr.driver.MockPower}}}}",
             "exporter badly-1 does not start: driver 'power' (jumpstarter_driver_powr.driver.MockPower): "
-            "module jumpstarter_driver_powr is not installed; pip install jumpstarter-driver-powr",
+            "module jumpstarter_driver_powr is not installed; did you mean jumpstarter_driver_power?",
         ),
         (
             f"{HEAD}export: {{power: {{type: bad_drivers.Misspelt}}}}",

@@ -126,6 +126,7 @@ def said() -> Callable[..., str]:
             {"url": "/dev/ttyUSB7"},
             ": /dev/ttyUSB7 does not exist; serial ports of this machine: /dev/ttyACM0; ",
         ),
+        (SERIAL, {"url": "/srv/tty7"}, ": /srv/tty7 does not exist; serial ports of this machine: /dev/ttyACM0; "),
         (SERIAL, {"url": "tty:7"}, ": tty:7 does not exist"),
         (SERIAL, {"url": "what://x"}, ": ValueError: invalid URL, protocol 'what' not known"),
         (

@@ -14,6 +14,23 @@ from pytest_jumpstarter.lab.exporter import DriverUnusable, import_drivers
             "jumpstarter_driver_teleport.driver.Teleporter",
             "module jumpstarter_driver_teleport is not installed; pip install jumpstarter-driver-teleport",
         ),
+        (
+            "jumpstarter_driver_powr.driver.MockPower",
+            "module jumpstarter_driver_powr is not installed; did you mean jumpstarter_driver_power?",
+        ),
+        (
+            "jumpstarter_driver_taosmota.driver.TasmotaPower",  # of `--init`, and not installed itself
+            "module jumpstarter_driver_taosmota is not installed; did you mean jumpstarter_driver_tasmota? "
+            "pip install jumpstarter-driver-tasmota",
+        ),
+        (
+            "jumpstarter_driver_tasmota.driver.TasmotaPower",  # no misspelling of itself
+            "module jumpstarter_driver_tasmota is not installed; pip install jumpstarter-driver-tasmota",
+        ),
+        (
+            "jumpstarter_driver_htpp.driver.Http",  # neither is one of http_power
+            "module jumpstarter_driver_htpp is not installed; pip install jumpstarter-driver-htpp",
+        ),
         ("nonesuch.Driver", "module nonesuch is not installed; pip install nonesuch"),
         ("jumpstarter_driver_power.nope.Power", "there is no module jumpstarter_driver_power.nope"),
         ("jumpstarter_driver_power.driver.Nope", "module jumpstarter_driver_power.driver has no Nope"),
