@@ -27,7 +27,7 @@ html_search_scorer = str(Path(__file__).parent / "_ext" / "scorer.js")
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-smartquotes_action = "D"  # dashes, no quotes
+smartquotes = False  # two dashes begin an option
 default_role = "code"  # docstrings write names in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -32,10 +32,10 @@ RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record
 COLLECTED = pytest.StashKey[list[pytest.Item]]()
 """The tests of a session, in the order in which pytest collected them. It is here because every run needs it."""
 
-MARKER = (
-    "jumpstarter(requires=['[ROLE:]DRIVER', ...], labels='[ROLE:]SELECTOR', spoils=True|False): "
-    "what the leased device must have; otherwise the test is skipped; "
-    "spoils: whether the test leaves the board in no known state"
+MARKER = (  # `--markers` takes what is before the first colon for its signature
+    "jumpstarter(requires=[DRIVER, ...], labels=SELECTOR, spoils=True|False): "
+    "what the leased device must have, otherwise the test is skipped; 'ROLE:' before a driver or selector names the "
+    "device; spoils: whether the test leaves the board in no known state"
 )
 
 

@@ -81,6 +81,14 @@ def test_options(site: Site, pytester: pytest.Pytester) -> None:
         assert all(word in text for word in (option.ini, option.variable, option.default or "")), entry
 
 
+def test_dashes_of_options(site: Site) -> None:
+    """Two dashes stay two; options that the help of another one names are shown as code."""
+    pages = [page.read_text() for page in site.folder.rglob("*.html")]
+    assert [each for page in pages for each in re.findall(r"\u2013(?:jmp|init|check)[^<]*", page)] == []
+    named = re.sub(r"<[^>]*>", "\0", (site.folder / "reference/options.html").read_text())
+    assert re.search(r"exporters that are named \(\0+--jmp-exporter\0+\) even if", named)
+
+
 def test_options_of_the_lab(site: Site) -> None:
     """Every option of the lab's command line that is meant for people is in the reference."""
     shown = subprocess.run(
@@ -98,6 +106,7 @@ def test_fixtures_and_markers(site: Site, pytester: pytest.Pytester) -> None:
     assert site.names("std:fixture") == set(re.findall(r"^(\w+)\b.* -- ", section, re.MULTILINE))
     marks = "\n".join(pytester.runpytest("--markers").outlines)
     assert site.names("std:marker") == set(re.findall(r"^@pytest\.mark\.(jumpstarter\w*)", marks, re.MULTILINE))
+    assert "@pytest.mark.jumpstarter(requires=[DRIVER, ...], labels=SELECTOR, spoils=True|False): what the" in marks
 
 
 def test_hooks(site: Site) -> None:

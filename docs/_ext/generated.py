@@ -112,11 +112,7 @@ def spellings(option: Option) -> Iterable[str]:
 
 def escaped(text: str) -> str:
     """Return text of a help as Markdown: option names as code, nothing else special."""
-    words = (
-        f"`{word.rstrip('.,;)')}`{word[len(word.rstrip('.,;)')) :]}" if word[:2] == "--" else word
-        for word in text.split(" ")
-    )
-    return " ".join(words).replace("|", "\\|").replace("*", "\\*")
+    return re.sub(r"--[\w-]*\w", r"`\g<0>`", text).replace("|", "\\|").replace("*", "\\*")
 
 
 class Program(Generated):
