@@ -251,7 +251,7 @@ WAITS = (
     # This machine
     Wait(
         "leasing/connect.py:Connector.connect running/run.py:Run.client running/run.py:Run._leave "
-        "running/schedule.py:Schedule.wait_for_imports running/forks.py:no_fork_during",
+        "running/schedule.py:Schedule.wait_for_imports running/forks.py:no_fork_during.before",
         "a thread that imports, or connects for the first time",
         "imports end; each of its requests has a timeout",
     ),
