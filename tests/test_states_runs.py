@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import running, wait_for
+from runs import HEEDING_SIGNALS, running, wait_for
 from states_suite import CONFTEST, HEAD
 
 from pytest_jumpstarter.client.v1 import Lease
@@ -206,7 +207,7 @@ def test_what_is_no_failure_of_a_transition(
     states.makeconftest(CONFTEST + ENDS)
     states.makepyfile("def test_1(ends): pass\ndef test_2(ends): pass\ndef test_3(off): pass")
     monkeypatch.setenv("ENDS", how)
-    result = states.runpytest_subprocess("-rs", *AS_WRITTEN)
+    result = states.run(*HEEDING_SIGNALS, sys.executable, "-m", "pytest", "-rs", *AS_WRITTEN)
     assert result.ret == code
     assert notes(states).count("ends") == asked
     assert "did not reach" not in result.stdout.str()
