@@ -8,6 +8,9 @@ from .shared_lab import Bench
 GONE = "jmp delete leases"
 """Words in the summary that mean that a lease may still be active."""
 
+NEVER = ("jmp login", "INTERNALERROR", "Traceback", "CancelledError")
+"""Useless advice, and signs of a crash of this package."""
+
 
 def check_unnoticed(run: Run, bench: Bench) -> None:
     """Check that the failure changed nothing: all tests passed, and nothing is leased any more."""
@@ -27,5 +30,5 @@ def check_lab_blamed(run: Run, bench: Bench, *, codes: tuple[int, ...] = (8,)) -
 def check_clean(run: Run, bench: Bench) -> None:
     """Check that nothing is leased any more, that this package did not crash, and that no useless advice is given."""
     assert bench.leases() == [], run.output
-    for words in ("jmp login", GONE, "INTERNALERROR", "Traceback", "CancelledError"):
+    for words in (*NEVER, GONE):
         assert words not in run.output, run.output

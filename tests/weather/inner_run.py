@@ -33,6 +33,10 @@ def is_over():
 """
 """The start of every inner suite."""
 
+HIDDEN = ("JMP_", "JUMPSTARTER_", "CI", "BUILD_NUMBER", "PYTEST_")
+ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(HIDDEN)}
+"""The environment without settings for labs, output and xdist; taken before fixtures and other threads change it."""
+
 START_UP = 120.0
 """Seconds for a run to come to its first test, while many start at the same time."""
 
@@ -141,7 +145,4 @@ def write_suite(folder: Path, tests: str, conftest: str = "") -> None:
 
 
 def _environ(folder: Path) -> dict[str, str]:
-    """Return the environment without settings for labs, output and xdist."""
-    hidden = ("JMP_", "JUMPSTARTER_", "CI", "BUILD_NUMBER", "PYTEST_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    return kept | {"XDG_CONFIG_HOME": str(folder), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    return ENVIRON | {"XDG_CONFIG_HOME": str(folder), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}

@@ -56,21 +56,27 @@ class Bench:
 
     def order(self, trouble: str, *, exporters: bool = False) -> None:
         """Order a failure for the client of this bench, or for its exporters."""
-        self.lab.order(f"{trouble} to {','.join(self.boards) if exporters else self.client}")
+        self.lab.order(f"{trouble} to {self._whom(exporters)}")
+
+    def _whom(self, exporters: bool) -> str:
+        return ",".join(self.boards) if exporters else self.client
 
     def calm(self) -> None:
         """End all failures that were ordered for this bench."""
         self.order("calm")
         self.order("calm", exporters=True)
 
-    def called(self, method: str | None = None) -> int:
-        """Return how often the client has called a method, or all methods."""
-        counts: dict[str, int] = json.loads(self.lab.order(f"calls to {self.client}")).get("Client", {})
+    def called(self, method: str | None = None, *, exporters: bool = False) -> int:
+        """Return how often the client, or the exporters, have called a method, or all methods, since the lab began."""
+        kinds = json.loads(self.lab.order(f"calls to {self._whom(exporters)}"))
+        counts: dict[str, int] = kinds.get("Exporter" if exporters else "Client", {})
         return sum(counts.values()) if method is None else counts.get(method, 0)
 
-    def until_called(self, method: str | None, times: int, *, since: int, timeout: float = 60.0) -> None:
-        """Wait until the client has called a method, or any method, so many times more than `since`."""
-        until(lambda: self.called(method) >= since + times, timeout=timeout)
+    def until_called(
+        self, method: str | None, times: int, *, since: int, exporters: bool = False, timeout: float = 60.0
+    ) -> None:
+        """Wait until the client, or the exporters, have called so many times more than `since`."""
+        until(lambda: self.called(method, exporters=exporters) >= since + times, timeout=timeout)
 
     def until_answered(self) -> None:
         """Wait until the lab controller answers the client of this bench."""
@@ -197,10 +203,12 @@ class SharedLab:
         try:
             yield bench
         finally:
-            bench.clean_up()
-            self._clients.put(client)
-            for name in names:
-                self._boards[kind].put(name)
+            try:
+                bench.clean_up()
+            finally:  # a failure costs no later test its bench
+                self._clients.put(client)
+                for name in names:
+                    self._boards[kind].put(name)
 
     @contextmanager
     def apart(self, *, plain: int = 0, hooked: int = 0, with_port: bool = False) -> Iterator[SharedLab]:

@@ -70,10 +70,13 @@ def test_start_met_by_exporters(shared_lab: SharedLab, moment: str) -> None:
     """If exporters lose their leases, tests are retried when they are back."""
     boards, kind = needs(moment)
     with shared_lab.bench(boards, kind=kind) as bench:
+        before = bench.exporter_processes()
         run = through(
             MOMENTS[moment](bench, "--jmp-retries=2", "--jmp-scope=function"), partial(start, bench, exporters=6)
         )
         check_lab_blamed(run, bench, codes=(0,))
+        bench.until_others_serve(before)
+        assert moment != "calls" or run.count("rerun"), run.output
 
 
 @pytest.mark.parametrize("moment", ["hook", "calls"] if FULL else ["calls"])

@@ -16,7 +16,7 @@ from runs import frozen, until
 from . import moments
 from .checks import GONE, check_lab_blamed
 from .inner_run import Run
-from .shared_lab import Bench, SharedLab
+from .shared_lab import HOOK, Bench, SharedLab
 
 TTL = 6.0
 RETRIED = ("--jmp-retries=1", f"--jmp-ttl={TTL:g}s")
@@ -94,6 +94,16 @@ def test_controller_while_a_lease_is_held(shared_lab: SharedLab) -> None:
         run = without_controller(bench, moments.calls, 60)
         assert run.code == 8, run.output
         assert run.count("device error") == 2, run.output
+        until(lambda: bench.leases() == [], timeout=2 * TTL)
+
+
+def test_controller_in_a_hook(shared_lab: SharedLab) -> None:
+    """If it stops answering while a beforeLease hook runs, that is a device error when the lease must have ended."""
+    with shared_lab.bench(kind=HOOK) as bench:
+        run = without_controller(bench, moments.hook, 90)
+        assert (run.code, run.count("device error")) == (8, 1), run.output
+        assert "cannot be waited for: GetExporter" in run.output, run.output
+        assert GONE in run.output, run.output
         until(lambda: bench.leases() == [], timeout=2 * TTL)
 
 
