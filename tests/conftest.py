@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,6 +23,16 @@ from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.device.exporter_connection import warm_up
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.masking import known
+
+
+class ClosingSocket(ssl.SSLSocket):
+    """Closes itself: `wrap_socket` of Python 3.11 leaves it open if the peer resets the connection at once."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+ssl.SSLContext.sslsocket_class = ClosingSocket  # also for libraries: their warning would meet any later test
 
 if TYPE_CHECKING:
     from report_browser import Reader

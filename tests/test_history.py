@@ -500,9 +500,10 @@ def test_without_the_option(suite: pytest.Pytester) -> None:
     suite.runpytest_subprocess("--jmp-report=run.json").stdout.fnmatch_lines(["False []"])
 
 
-IS_LARGE = "PYTEST_LARGE" in os.environ
-RESULTS = 1_000_000 if IS_LARGE else 50_000
+RESULTS = 1_000_000 if "PYTEST_LARGE" in os.environ else 50_000
 """How many results a large history has."""
+
+IS_LARGE = RESULTS > 50_000
 
 A_SECOND = 2.0  # the bound is twice what is promised
 

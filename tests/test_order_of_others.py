@@ -266,7 +266,8 @@ def test_random_dependencies_of_the_real_plugin(
     assert installed("pytest-dependency")
     tests = graph(number)
     suite.makeconftest(GATEWAY)
-    suite.path.joinpath("tox.ini").open("a").write("automark_dependency = true\n")
+    ini = suite.path / "tox.ini"
+    ini.write_text(f"{ini.read_text().rstrip()}\nautomark_dependency = true\n")
     suite.makepyfile(**sources(tests, number, DEVICES, is_automatic=True))
     run = Path(__file__).with_name("run_beside.py")
     command = [neighbours, str(run), "pytest-dependency", "-p", "no:cacheprovider"]

@@ -10,10 +10,13 @@ Source: jumpstarter.v1.ExporterService StreamingDriverCall
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from jumpstarter.client import DriverClient
+
+_Grpc: TypeAlias = Any
+"""A stub or a call of gRPC, or an answer: its type depends on the service."""
 
 
 def end_unread_streams(driver: DriverClient) -> None:
@@ -25,24 +28,24 @@ def end_unread_streams(driver: DriverClient) -> None:
 class _Stub:
     """Jumpstarter's stub, whose streaming calls are cancelled when they are dropped."""
 
-    def __init__(self, stub: Any) -> None:
+    def __init__(self, stub: _Grpc) -> None:
         self._stub = stub
 
-    def StreamingDriverCall(self, *args: Any, **kwargs: Any) -> _Stream:  # noqa: N802  (the method's name)
+    def StreamingDriverCall(self, *args: _Grpc, **kwargs: _Grpc) -> _Stream:  # noqa: N802  (the method's name)
         """Begin a call."""
         return _Stream(self._stub.StreamingDriverCall(*args, **kwargs))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> _Grpc:
         return getattr(self._stub, name)
 
 
 class _Stream:
     """A streaming call; its iterator ends it."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: _Grpc) -> None:
         self._call = call
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[_Grpc]:
         """Yield the answers; the loop closes this when nobody has it any more."""
         try:
             async for answer in self._call:
@@ -50,5 +53,5 @@ class _Stream:
         finally:
             self._call.cancel()  # which does nothing where it has ended
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> _Grpc:
         return getattr(self._call, name)

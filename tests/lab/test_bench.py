@@ -200,7 +200,8 @@ def test_interrupt() -> None:
             assert character
             shown += character
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        process.wait(timeout=30)  # not `communicate`, which ends the input: that may be seen first
+        _, err = process.communicate()
     assert (process.returncode, err) == (130, "\nlab --init: interrupted; nothing was written\n")
 
 
