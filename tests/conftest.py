@@ -20,17 +20,10 @@ from packaging.utils import canonicalize_name
 from runs import environ_of, exporting, until
 
 from pytest_jumpstarter.client.v1 import Client, Lease
+from pytest_jumpstarter.client.v1.tls import ClosingSocket
 from pytest_jumpstarter.device.exporter_connection import warm_up
 from pytest_jumpstarter.lab import Lab
 from pytest_jumpstarter.masking import known
-
-
-class ClosingSocket(ssl.SSLSocket):
-    """Closes itself: `wrap_socket` of Python 3.11 leaves it open if the peer resets the connection at once."""
-
-    def __del__(self) -> None:
-        self.close()
-
 
 ssl.SSLContext.sslsocket_class = ClosingSocket  # also for libraries: their warning would meet any later test
 

@@ -45,7 +45,6 @@ class IdentityProvider:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.provider = self  # type: ignore[attr-defined]  # the handler finds it there
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.sslsocket_class = _SecureSocket
         authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.issuer = f"https://localhost:{self.server.server_port}/realms/lab"
@@ -88,13 +87,6 @@ class IdentityProvider:
                 return 400, {"error": "invalid_grant", "error_description": "Token is not active"}
             self._good.remove(form["refresh_token"])
             return 200, self.grant()
-
-
-class _SecureSocket(ssl.SSLSocket):
-    """Closes itself where the client's reset ends `wrap_socket`, which leaves it open (seen with Python 3.11)."""
-
-    def __del__(self) -> None:
-        self.close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -118,9 +118,8 @@ class Health:
         """
         is_suspected = self.loss is None and not self.is_retired and self._is_suspected_since(self._confirmed)
         if is_suspected and real_time.monotonic() > self._next_question and self._confirm() is not None:
-            self._next_question = (
-                real_time.monotonic() + LOOK_INTERVAL
-            )  # a test looks its fixtures up one after another
+            # A test looks its fixtures up one after another, and each would ask again.
+            self._next_question = real_time.monotonic() + LOOK_INTERVAL
         return self.loss
 
     def loss_during(self, began: float) -> DeviceError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import select
 import socket
+import ssl
 import struct
 import threading
 import warnings
@@ -77,6 +78,7 @@ def test_server_that_resets_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return connection
 
     monkeypatch.setattr(socket, "create_connection", connect_and_wait)
+    monkeypatch.setattr(ssl.SSLContext, "sslsocket_class", ssl.SSLSocket)  # Python's own: the conftest has replaced it
     with socket.create_server(("127.0.0.1", 0)) as listener, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with pytest.raises(OSError, match=r"reset|not connected|EOF"):

@@ -159,7 +159,7 @@ UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """In the details of a call that was not sent, because the server has another certificate than those trusted."""
 
 
-class _ClosingSocket(ssl.SSLSocket):
+class ClosingSocket(ssl.SSLSocket):
     """Closes itself: `wrap_socket` of Python 3.11 leaves it open if the server resets the connection at once."""
 
     def __del__(self) -> None:
@@ -175,7 +175,7 @@ def certificate_of(endpoint: str, timeout: float) -> str:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.sslsocket_class = _ClosingSocket
+    context.sslsocket_class = ClosingSocket
     host, port = split_endpoint(endpoint)
     with (
         socket.create_connection((host, port), timeout) as connection,
