@@ -6,6 +6,7 @@ import pickle
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -32,13 +33,22 @@ printf 'Password: '; stty -echo; read p; stty echo; echo
 PS1='root@board:\w# ' exec dash -i
 """
 
+# A slow board: the Enter that asks for its prompt is its first user, and the user its password.
+# Then it is not slow.
+SLOW_GETTY = r"""
+sleep 1.6; printf 'board login: '; read u; sleep 0.6; printf '\nboard login: '; sleep 0.6; read u
+printf 'Password: '; read p; echo Login incorrect; exec sh "${0%slow_getty}getty"
+"""
+
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     """Lease an exporter with a shell of each kind, and boards that ask for a login."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "getty").write_text(GETTY)
+    (folder / "slow_getty").write_text(SLOW_GETTY)
     gettys = "".join(program(f"getty{number}", "sh", str(folder / "getty")) for number in range(3))
+    gettys += "".join(program(f"slow_getty{number}", "sh", str(folder / "slow_getty")) for number in range(2))
     shells = "".join(program(name, *command) for name, command in SHELLS.items())
     with bench_of(shells + gettys + program("silent", "sleep", "60"), folder) as device:
         yield device
@@ -157,6 +167,14 @@ def test_login_with_a_wrong_password_fails_at_once(bench: Device) -> None:
     with pytest.raises(PermissionError, match="refused the login of 'root'"):
         shell.login()
     assert "wrong-pass" not in masking.mask("with wrong-pass")
+
+
+def test_login_that_takes_enter_for_the_user(bench: Device) -> None:
+    """A refusal of what the board has read out of step is tried once more; the second one is an error."""
+    options: dict[str, Any] = {"prompt": PROMPT, "user": "root", "timeout": 60}
+    Shell(bench.console("slow_getty0"), password="secret", **options).login()
+    with pytest.raises(PermissionError, match="refused the login of 'root'"):
+        Shell(bench.console("slow_getty1"), password="wrong-word", **options).login()
 
 
 def test_login_without_a_user(bench: Device) -> None:

@@ -47,7 +47,8 @@ class Login:
         self._user = user
         self._password = password
         self._keys = list(keys.items())
-        self._has_typed_user = False
+        self._typed: list[str] = []  # since the login began, or was refused
+        self._was_refused = False
         self._seen = ""
         self._changed = real_time.monotonic()
 
@@ -64,27 +65,40 @@ class Login:
         index = self._console.expect([*patterns, _REFUSED, pexpect.TIMEOUT], timeout=_LOOK)
         if index < len(patterns):
             self._console.send(self._keys[index][1])
-        elif index == len(patterns) and self._has_typed_user:
-            raise PermissionError(f"{self._line.name}: the board refused the login of {self._user!r}")
+        elif index == len(patterns):
+            self._check_refusal()
         elif index > len(patterns) and self._console.before == self._seen:
             return True
         self._seen = self._console.before if index > len(patterns) else ""
         self._changed = real_time.monotonic()
         return False
 
+    def _check_refusal(self) -> None:
+        """
+        Raise PermissionError if the board refused the user and the password; begin again if it may have read others.
+
+        A slow board reads an Enter, which asked for its prompt, as the user. Then it reads the user as the password.
+        """
+        if "user" in self._typed:
+            if self._was_refused or self._typed in (["user"], ["user", "password"]):
+                raise PermissionError(f"{self._line.name}: the board refused the login of {self._user!r}")
+            self._was_refused = True
+        self._typed.clear()
+
     def _step(self) -> bool:
         """Do what the end of the output asks for; return whether it is the prompt."""
         said = without_kernel(self._seen)
         if self._line.at_prompt.search(said):
             self._forget()
+            self._typed.append("command")  # with which the caller tries whether it is the prompt
             return True
         if self._login.search(clean(said)):
             self._answer("user", self._user)
-            self._has_typed_user = True
         elif _PASSWORD.search(clean(said)):
-            self._answer("password", self._password if self._has_typed_user else "")
+            self._answer("password", self._password if "user" in self._typed else "")
         elif real_time.monotonic() - self._changed >= SILENCE:
             self._line.send("\x03" if _CONTINUES.search(clean(said)) else self._line.poke)
+            self._typed.append("enter")
             self._forget()
         return False
 
@@ -92,6 +106,7 @@ class Login:
         if text is None:
             raise PermissionError(f"{self._line.name} asks for a {what}, and none is given: Shell(…, {what}=…)")
         self._line.send(f"{text}\n")
+        self._typed.append(what)
         self._forget()
 
     def _forget(self) -> None:
