@@ -73,6 +73,8 @@ def test_nothing_is_imported_that_is_not_touched(own: pytest.Pytester) -> None:
             ]
             assert "echo" in dut.drivers and "echo" in dir(dut) and "echo" in repr(dut.client)
             assert "echo" in repr(dut)
+            import sys
+            assert not {"jumpstarter.exporter", "pydantic_settings"} & set(sys.modules)
             assert len(dut.drivers) == 7
             assert not imported()
         """

@@ -57,9 +57,11 @@ class ChannelTarget:
 
     def aio_channel(self) -> grpc.aio.Channel:
         """Return a channel of the event loop that runs."""
-        from pytest_jumpstarter.jumpstarter_private import passphrase_client_interceptors
+        interceptors = None
+        if self.passphrase:
+            from pytest_jumpstarter.jumpstarter_private import passphrase_client_interceptors  # loads the exporter
 
-        interceptors = passphrase_client_interceptors(self.passphrase) if self.passphrase else None
+            interceptors = passphrase_client_interceptors(self.passphrase)
         if self.credentials is None:
             return grpc.aio.insecure_channel(self.address, options=self.options, interceptors=interceptors)
         return grpc.aio.secure_channel(self.address, self.credentials, options=self.options, interceptors=interceptors)
