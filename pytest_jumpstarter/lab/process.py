@@ -167,7 +167,8 @@ async def _become_ready(
             if failure.done():
                 failure.result()
         if not ready.done() and not stopped.done():
-            late = ", ".join(exporter.name for exporter in exporters if not _is_available(exporter))
+            pairs = zip(processes, exporters, strict=True)
+            late = ", ".join(_describe(process, exporter) for process, exporter in pairs if not _is_available(exporter))
             raise LabError(f"after {timeout:g} s these exporters are not available: {late}")
         is_ready = ready.done()
     finally:
@@ -178,6 +179,17 @@ async def _become_ready(
         for process in processes:
             process.keep()
     return is_ready
+
+
+def _describe(process: ExporterProcess, exporter: Exporter) -> str:
+    """Return the name of an exporter that is not available, with how far it came."""
+    if exporter.devices is None:
+        state = "it has not registered"
+    elif not exporter.feeds:
+        state = "it has registered, and does not ask for its leases"
+    else:
+        state = f"its status is {exporter.status.name}"
+    return f"{process.name} ({state}{f'; last output: {process.last_line}' if process.last_line else ''})"
 
 
 def _is_available(exporter: Exporter) -> bool:

@@ -81,6 +81,11 @@ class ExporterProcess:
         self._config = config
         self._tell(str(config))
 
+    @property
+    def last_line(self) -> str:
+        """The last line of its output; empty if there was none."""
+        return self._words[-1] if self._words else ""
+
     async def fail(self) -> None:
         """Wait until the process ends, which it must not do while the lab starts, and raise its last output."""
         status = await self._wait()
@@ -145,7 +150,7 @@ class ExporterProcess:
             self._process.stdin.write(json.dumps(what).encode() + b"\n")
 
     def _last_words(self, status: int) -> str:
-        words = self._words[-1] if self._words else "it said nothing"
+        words = self.last_line or "it said nothing"
         return words if status == 1 else f"{words} ({_describe(status)})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -199,9 +200,12 @@ def test_interrupt() -> None:
             character = process.stdout.read(1)
             assert character
             shown += character
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=30)  # not `communicate`, which ends the input: that may be seen first
-        _, err = process.communicate()
+        for _ in range(3):  # Python heeds no signal that comes just before it begins to read
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=20)  # not `communicate`, which ends the input: that may be seen first
+                break
+        _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "\nlab --init: interrupted; nothing was written\n")
 
 
