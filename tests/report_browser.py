@@ -156,10 +156,13 @@ class Reader:
         """Type into a field."""
         self.browser.find_element(By.CSS_SELECTOR, selector).send_keys(text)
 
-    def until(self, script: str) -> None:
-        """Wait until an expression on the page is true."""
-        deadline = time.monotonic() + 10
+    def until(self, script: str, *, key: str = "") -> None:
+        """Wait until an expression on the page is true; press a key each second: an animation may swallow it."""
+        deadline, pressed = time.monotonic() + 10, -1.0
         while not self.js(f"return Boolean({script})"):
+            if key and time.monotonic() - pressed > 1:
+                self.keys(key)
+                pressed = time.monotonic()
             if time.monotonic() > deadline:
                 pytest.fail(f"not so after 10s: {script}")
             time.sleep(0.02)

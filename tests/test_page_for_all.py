@@ -122,10 +122,9 @@ def test_a_whole_visit_by_keyboard(reader: Reader) -> None:
     assert len(reader.all("#failures .group")) == 6
     go("tests/test_0", Keys.ENTER)
     reader.until("document.querySelectorAll('#failures .evidence pre').length >= 3")
-    go("console of", Keys.HOME)
-    reader.until("document.activeElement.scrollTop === 0")
-    reader.keys(Keys.END)
-    reader.until("document.activeElement.scrollTop > 100")
+    go("console of")
+    reader.until("document.activeElement.scrollTop === 0", key=Keys.HOME)
+    reader.until("document.activeElement.scrollTop > 100", key=Keys.END)
     go("Show in the timeline", Keys.ENTER, held=Keys.SHIFT)
     check_focus(reader)
     bar = reader.one("#chosen")
