@@ -72,7 +72,7 @@ def test_refused_token(suite: pytest.Pytester, config: Callable[..., str]) -> No
 
 def test_endpoint_down(suite: pytest.Pytester, config: Callable[..., str], dead: str) -> None:
     """A token that never left is not shown."""
-    text = output(suite, config(token=CANARY, endpoint=dead), failed_in="leasing/own_lease.py")
+    text = output(suite, config(token=CANARY, endpoint=dead), "--jmp-wait=1s", failed_in="leasing/own_lease.py")
     assert "ControllerUnreachable" in text
     assert CANARY not in text
 
@@ -80,7 +80,7 @@ def test_endpoint_down(suite: pytest.Pytester, config: Callable[..., str], dead:
 def test_token_in_the_environment(suite: pytest.Pytester, environment: Callable[..., None], dead: str) -> None:
     """JMP_TOKEN is not shown, and neither is the environment that holds it; JMP_ENDPOINT, which is no secret, is."""
     environment(JMP_ENDPOINT=dead)
-    text = output(suite, failed_in="leasing/own_lease.py")
+    text = output(suite, "--jmp-wait=1s", failed_in="leasing/own_lease.py")
     assert f"ControllerUnreachable: CreateLease at {dead}: " in text
     assert CANARY not in text
 
@@ -192,7 +192,7 @@ def test_password_of_a_proxy(
 ) -> None:
     """User name and password of a proxy are not shown."""
     monkeypatch.setenv("https_proxy", f"http://user:{CANARY}@{dead}")
-    text = output(suite, config(endpoint="lab.example.com:8082"), failed_in="client/v1/client.py")
+    text = output(suite, config(endpoint="lab.example.com:8082"), "--jmp-wait=1s", failed_in="client/v1/client.py")
     assert "ControllerUnreachable" in text
     assert CANARY not in text
 

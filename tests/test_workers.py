@@ -296,7 +296,7 @@ def test_auto_where_nobody_tells(pytester: pytest.Pytester, monkeypatch: pytest.
     """With a lab controller that is away `-n auto` is 1, and says why; with a config that is wrong it is an error."""
     for name, value in {"ENDPOINT": "127.0.0.1:1", "NAMESPACE": "lab", "NAME": "me", "TOKEN": "x"}.items():
         monkeypatch.setenv(f"JMP_{name}", value)
-    config = pytester.parseconfig("--jmp-selector=board=rack")
+    config = pytester.parseconfig("--jmp-selector=board=rack", "--jmp-wait=1s")
     assert number_of_workers(config) == 1
     assert "-n auto is 1, because the free exporters are unknown: " in config.stash[NOTE]
     pytester.makepyfile("def test_it(dut): pass")

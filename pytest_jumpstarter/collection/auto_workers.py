@@ -128,6 +128,6 @@ def _of_lab_controller(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]])
     wishes = [one for wanted in roles for one in wanted]
     try:
         ask = partial(Availability.ask, lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
-        return patiently(ask, CONTROLLER_GRACE, has_answered=False)
+        return patiently(ask, min(CONTROLLER_GRACE, *(one.wait for one in wishes)), has_answered=False)
     finally:
         lab_access.close()

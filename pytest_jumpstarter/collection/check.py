@@ -139,7 +139,8 @@ class _LabCheck:
         self._client: Client = run.client
         start = real_time.monotonic()
         ask = partial(Availability.ask, self._client)
-        self._availability = patiently(ask, CONTROLLER_GRACE, has_answered=self._client.has_answered)
+        patience = min(CONTROLLER_GRACE, run.settings["wait"].value)
+        self._availability = patiently(ask, patience, has_answered=self._client.has_answered)
         elapsed = (real_time.monotonic() - start) * 1000
         sheet.row("policies", "cannot be seen: the lab may refuse this client a board that it lists")
         number = len(self._availability.exporters)

@@ -87,7 +87,9 @@ class EachExporter:
             setting = self._settings.find("each", role)
             assert setting is not None
             try:
-                self._known[role], self._disabled[role] = exporters_of(self._client(), setting)
+                self._known[role], self._disabled[role] = exporters_of(
+                    self._client(), setting, wait=self._settings["wait"].value
+                )
             except JumpstarterError as exc:
                 raise pytest.UsageError(safe(f"{setting.source}: {exc}")) from exc
         return self._known[role]
@@ -105,9 +107,14 @@ class EachExporter:
         return client
 
 
-def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]]:
+def exporters_of(client: Client, setting: Setting, *, wait: float) -> tuple[list[str], list[str]]:
     """
     Return the names of the enabled exporters that match, including offline ones, and those of the disabled ones.
+
+    Args:
+        client: The client of the lab controller.
+        setting: The selector.
+        wait: The value of `--jmp-wait` in seconds, which bounds the wait for a lab controller that does not answer.
 
     Raises:
         ConfigError: No exporter matches, or all are disabled.
@@ -119,6 +126,6 @@ def exporters_of(client: Client, setting: Setting) -> tuple[list[str], list[str]
     from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
 
     look = partial(look_for, client, Wanted(role=setting.role, selector=setting.text))
-    candidates = patiently(look, CONTROLLER_GRACE, has_answered=client.has_answered)
+    candidates = patiently(look, min(CONTROLLER_GRACE, wait), has_answered=client.has_answered)
     enabled = sorted(exporter.name for exporter in candidates.enabled)
     return enabled, sorted({exporter.name for exporter in candidates.matching} - set(enabled))

@@ -122,7 +122,7 @@ WAITS = (
         "collection/auto_workers.py:_of_lab_controller running/run.py:Run._connect leasing/patience.py:patiently",
         "the listing of exporters and leases",
         "CHOICE_TIMEOUT for a choice, LISTING_TIMEOUT for a message, _TIMEOUT for `-n auto`, else 15 s for each page; "
-        "tried again for CONTROLLER_GRACE before a run",
+        "tried again for CONTROLLER_GRACE before a run, at most for --jmp-wait",
     ),
     Wait("running/run.py:Run._wait_for_people", "people with a lease", "the end of that lease, each _LOOK_INTERVAL"),
     # The exporter

@@ -125,7 +125,7 @@ def test_no_way_to_the_lab(
     """What keeps a run from the lab is told with what to do, after what was found so far."""
     suite.makepyfile(DUT)
     change, says = ACCESS[situation]
-    words = check(suite, f"--jmp-client={config(**change(lab, dead))}")
+    words = check(suite, f"--jmp-client={config(**change(lab, dead))}", "--jmp-wait=1s")
     assert fnmatchcase(
         words,
         "*python 3.* versions pytest-jumpstarter * drivers installed: * jmp * client * "
@@ -139,7 +139,7 @@ def test_a_proxy_that_is_not_there(
     """A proxy is named, and where it was set."""
     suite.makepyfile(DUT)
     monkeypatch.setenv("https_proxy", f"http://{dead}")
-    words = check(suite, f"--jmp-client={config(endpoint='lab.example.com:8082')}")
+    words = check(suite, f"--jmp-client={config(endpoint='lab.example.com:8082')}", "--jmp-wait=1s")
     proxy = f"proxy http://{dead} (https_proxy in the environment)"
     assert fnmatchcase(words, f"*lab lab.example.com:8082, through {proxy} *error *{proxy}*the connection was refused*")
 

@@ -40,7 +40,7 @@ def test_token_of_another_client(suite: pytest.Pytester, config: Callable[..., P
 def test_endpoint_is_down(suite: pytest.Pytester, config: Callable[..., Path], dead: str) -> None:
     """An endpoint where nothing listens is named, with the config it is from."""
     file = config(endpoint=dead)
-    said = one_error(suite, f"--jmp-client={file}")
+    said = one_error(suite, f"--jmp-client={file}", "--jmp-wait=1s")
     assert said.startswith(f"CreateLease at {dead}: the connection was refused")
     assert f"check that the lab controller runs, and host and port of the endpoint in client config {file}" in said
 
@@ -51,7 +51,7 @@ def test_endpoint_behind_a_dead_proxy(
     """A proxy on the way that does not answer is named, with the variable that sets it."""
     monkeypatch.setenv("https_proxy", f"http://{dead}")
     file = config(endpoint="lab.example.com:8082")
-    said = one_error(suite, f"--jmp-client={file}")
+    said = one_error(suite, f"--jmp-client={file}", "--jmp-wait=1s")
     assert said.startswith(
         f"CreateLease at lab.example.com:8082 through proxy http://{dead} (https_proxy in the environment): "
     )
