@@ -38,6 +38,12 @@ def pytest_report_header() -> list[str]:
     return [f"random answers: {number} for each test, seed {seed}"] if "PYTEST_JUMPSTARTER_FUZZ" in os.environ else []
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest modules first, so that no worker is left alone with one of them at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("truth", "weather"))
+
+
 # pytester takes back what an inner run imported, and these cannot be imported twice in one process.
 warm_up()
 for name in ("composite", "opendal", "power", "pyserial"):

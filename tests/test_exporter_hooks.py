@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import product
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 from typing import Any, NamedTuple
 
 import pytest
 from conftest import exporter_document
-from runs import running, until, wait_for
+from runs import part, running, until, wait_for
 from standalone import RunningExporter, serving
 
 from pytest_jumpstarter.client.v1 import Client
@@ -298,8 +299,10 @@ def test_adopted_lease_expires_in_the_hook(pytester: pytest.Pytester, hooked: La
     assert "Expired" in said
 
 
-@pytest.mark.parametrize("way", ["--jmp-direct", "JUMPSTARTER_HOST"])
-@pytest.mark.parametrize("name", BEFORE)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [*product(BEFORE, ["--jmp-direct"]), *product(part(list(BEFORE)), ["JUMPSTARTER_HOST"])],
+)
 def test_hooks_without_a_lab(
     name: str, way: str, pytester: pytest.Pytester, running_exporter: RunningExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +336,7 @@ def test_hooks_without_a_lab(
 IN_SHELL = ["before_warn"]
 """The exporters to which a real `jmp shell` goes: one of them, because `jmp` is slow to start; all on demand."""
 
-if os.environ.get("PYTEST_JUMPSTARTER_HOOKS"):
+if os.environ.get("PYTEST_MATRIX"):
     IN_SHELL = [name for name in BEFORE if name != "before_exit"]  # there, `jmp shell` 0.9 itself never ends
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import LAB_FILE
+from runs import part
 
 SUITE = """
     from pytest_jumpstarter import device_fixture
@@ -28,9 +29,21 @@ SUITE = """
 """
 
 
-@pytest.mark.parametrize("capture", ["-s", "--capture=fd"])
-@pytest.mark.parametrize("early", ["", "import grpc"], ids=["alone", "gRPC imported before"])
-@pytest.mark.parametrize("whose", ["others", "own"])
+@pytest.mark.parametrize(
+    ("whose", "early", "capture"),
+    part(
+        [
+            ("others", "", "-s"),
+            ("others", "", "--capture=fd"),
+            ("own", "import grpc", "-s"),
+            ("own", "import grpc", "--capture=fd"),
+            ("own", "", "--capture=fd"),
+            ("own", "", "-s"),
+            ("others", "import grpc", "--capture=fd"),
+            ("others", "import grpc", "-s"),
+        ]
+    ),
+)
 def test_nothing_on_stderr(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, whose: str, early: str, capture: str
 ) -> None:
