@@ -42,9 +42,10 @@ def asked(starts: Iterable[float], until: float, dice: random.Random) -> tuple[C
 
 
 def test_first_seconds_are_quick() -> None:
-    """A lease that is ready at once is seen within milliseconds: the pauses begin with 10 ms and stay below 50 ms."""
+    """A lease that is ready at once is seen within milliseconds: they begin with 10 ms and stay at 25, then 50 ms."""
     first = [pause for waited, pause in pauses(1.0)]
     assert first[:3] == pytest.approx([0.01, 0.015, 0.0225])
+    assert max(pause for waited, pause in pauses(0.3)) == 0.025
     assert max(first) == 0.05
 
 
@@ -74,7 +75,7 @@ def test_each_pause_is_drawn() -> None:
 
 
 def test_surveys() -> None:
-    """The survey is due after 1 s, 30 s, 1, 2 and 5 minutes, ± 20 %, then every 5 minutes, ± 50 %."""
+    """The survey is due after 1 s, 30 s, 1, 2 and 5 minutes, ± 20 %, then every 5 minutes, ± 70 %."""
     for seed in range(100):
         dice = random.Random(seed)
         due, found = 0.0, []
@@ -82,18 +83,19 @@ def test_surveys() -> None:
             due = next_survey(due, dice)
             found.append(due)
         assert found[:5] == [pytest.approx(moment, rel=0.2) for moment in (1, 30, 60, 120, 300)]
-        assert all(150 <= after - before <= 450 for before, after in pairwise(found[4:]))
+        assert all(90 <= after - before <= 510 for before, after in pairwise(found[4:]))
 
 
 @pytest.mark.parametrize("spread", [0.0, 1800.0], ids=["started together", "started over half an hour"])
 def test_two_thousand_waiters(spread: float) -> None:
     """Two thousand runs in a queue ask at most 150 requests per second, polls and surveys together."""
-    dice = random.Random(1)
-    looks, surveys = asked((dice.uniform(0, spread) for _ in range(2000)), spread + 2400, dice)
-    settled = range(int(spread / 60) + 10, int(spread / 60) + 40)
-    per_second = [(looks[minute] + surveys[minute]) / 60 for minute in settled]
-    assert 140 < sum(per_second) / len(per_second) < 150
-    assert max(per_second) <= 150
+    for seed in range(3):
+        dice = random.Random(seed)
+        looks, surveys = asked((dice.uniform(0, spread) for _ in range(2000)), spread + 2400, dice)
+        settled = range(int(spread / 60) + 10, int(spread / 60) + 40)
+        per_second = [(looks[minute] + surveys[minute]) / 60 for minute in settled]
+        assert 140 < sum(per_second) / len(per_second) < 150
+        assert max(per_second) <= 150
 
 
 def test_two_hundred_waiters() -> None:

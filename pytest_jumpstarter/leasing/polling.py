@@ -1,10 +1,11 @@
 """
 How often a waiting run polls the lab controller: the longer it has waited, the less often.
 
-The lease is polled after 10 ms, then after pauses that grow by half each time: up to 50 ms in the first second, up to
-2 s in the first minute. After that a pause is a thirtieth of the time waited, between 2 s and 15 s. For the lines that
-users see, a survey lists exporters and leases: after 1 s, 30 s, 1, 2 and 5 minutes, then every 5 minutes. Each pause
-varies at random by ± 20 %, late surveys by ± 50 %, so that runs that started together do not poll together.
+The lease is polled after 10 ms, then after pauses that grow by half each time: up to 25 ms in the first 0.3 s, in which
+an exporter without hooks makes ready, up to 50 ms in the first second, up to 2 s in the first minute. After that a
+pause is a thirtieth of the time waited, between 2 s and 15 s. For the lines that users see, a survey lists exporters
+and leases: after 1 s, 30 s, 1, 2 and 5 minutes, then every 5 minutes. Each pause varies at random by ± 20 %, late
+surveys by ± 70 %, so that runs that started together do not poll together.
 
 The requests per second of N runs, when each has waited `t` seconds::
 
@@ -26,7 +27,8 @@ from collections.abc import Iterator
 from pytest_jumpstarter.host import real_time
 
 _FIRST, _GROWTH = 0.01, 1.5
-_AT_ONCE, _SHORT = 1.0, 0.05
+_AT_ONCE, _SHORTEST = 0.3, 0.025
+_FIRST_SECOND, _SHORT = 1.0, 0.05
 _SOON, _LONG = 60.0, 2.0
 _SHARE, _LONGEST = 30.0, 15.0
 _SURVEYS = (1.0, 30.0, 60.0, 120.0, 300.0)
@@ -43,7 +45,8 @@ def next_pause(waited: float, pause: float) -> float:
     """
     if waited > _SOON:
         return min(max(waited / _SHARE, _LONG), _LONGEST)
-    return min(_SHORT if waited <= _AT_ONCE else _LONG, pause * _GROWTH or _FIRST)
+    longest = _SHORTEST if waited <= _AT_ONCE else _SHORT if waited <= _FIRST_SECOND else _LONG
+    return min(longest, pause * _GROWTH or _FIRST)
 
 
 def next_survey(waited: float, dice: random.Random) -> float:
@@ -51,7 +54,7 @@ def next_survey(waited: float, dice: random.Random) -> float:
     for moment in _SURVEYS:
         if waited < moment * 0.8:
             return moment * dice.uniform(0.8, 1.2)
-    return waited + _SURVEY_EVERY * dice.uniform(0.5, 1.5)
+    return waited + _SURVEY_EVERY * dice.uniform(0.3, 1.7)
 
 
 def jittered(pause: float, dice: random.Random) -> float:
