@@ -17,8 +17,8 @@ from unpacked import dumped, unpacked
 
 from pytest_jumpstarter.lab import Lab
 
-NUMBER = max(10, COUNT // 30)
-"""How many texts are drawn; each is the words of a test."""
+NUMBER = COUNT // 12
+"""How many texts are drawn, of twelve words each; a test has one of them."""
 
 FILES = [*(f"--jmp-report=run.{suffix}" for suffix in ("json", "html", "md")), "--junitxml=junit.xml"]
 FILES += ["--jmp-metrics=metrics.txt", "--html=page.html", "--self-contained-html", "--jmp-history=history.db"]
