@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from .runs import HEAD, leave_no_process, one_error
+from . import runs
+from .runs import leave_no_process, one_error
+
+HEAD = runs.HEAD.replace("badly-1", "worse-1")  # another module may serve a badly-1 at this moment
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (f"{HEAD}export: [}}", "lab.yaml:4: this is not YAML"),
-        (f"{HEAD}---\n{HEAD}", "lab.yaml:5: exporter 'badly-1' is already in "),
+        (f"{HEAD}---\n{HEAD}", "lab.yaml:5: exporter 'worse-1' is already in "),
         (f"{HEAD}exports: {{}}", "lab.yaml:4: unknown key 'exports'; did you mean 'export'?"),
         ("", "there is no exporter in "),
         (
@@ -35,7 +38,7 @@ from .runs import HEAD, leave_no_process, one_error
         (f"{HEAD}export: {'[' * 5000}", "lab.yaml"),
         (
             f"{HEAD}export: {{power: {{type: jumpstarter_driver_powr.driver.MockPower}}}}",
-            "exporter badly-1 does not start: driver 'power' (jumpstarter_driver_powr.driver.MockPower): "
+            "exporter worse-1 does not start: driver 'power' (jumpstarter_driver_powr.driver.MockPower): "
             "module jumpstarter_driver_powr is not installed; did you mean jumpstarter_driver_power?",
         ),
         (
@@ -44,7 +47,7 @@ from .runs import HEAD, leave_no_process, one_error
         ),
         (
             f"{HEAD}export: {{power: {{type: bad_drivers.Raises}}}}",
-            "exporter badly-1 does not start: driver 'power' (bad_drivers.Raises): OSError: no such port: /dev/ttyUSB7",
+            "exporter worse-1 does not start: driver 'power' (bad_drivers.Raises): OSError: no such port: /dev/ttyUSB7",
         ),
         (
             f"{HEAD}export: {{port: {{type: jumpstarter_driver_pyserial.driver.PySerial, config: {{port: /dev/x}}}}}}",
@@ -61,7 +64,7 @@ def test_broken_lab_file(suite: pytest.Pytester, lab_file: Callable[[str], Path]
     assert str(file) in said
     assert said.endswith("(from --jmp-lab)")
     leave_no_process(str(file))
-    leave_no_process("badly-1")
+    leave_no_process("worse-1")
 
 
 def test_missing_lab_file(suite: pytest.Pytester) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from runs import HEEDING_SIGNALS
 
 from pytest_jumpstarter.lab import bench, ports
 from pytest_jumpstarter.lab.__main__ import main
@@ -191,7 +192,7 @@ def test_nothing_is_overwritten(init: Callable[..., tuple[int, str, str]]) -> No
 
 def test_interrupt() -> None:
     """Ctrl-C at a question ends it with one line and exit code 130."""
-    command = [sys.executable, "-m", "pytest_jumpstarter.lab", "--init"]
+    command = [*HEEDING_SIGNALS, sys.executable, "-m", "pytest_jumpstarter.lab", "--init"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
