@@ -36,17 +36,24 @@ class OrderlyStop:
     Args:
         release: Releases all leases; called once, in a thread.
         on_hangup: Called for SIGHUP, which then does not end the run; None to handle SIGHUP like the other signals.
+        clean_up: Called last after a second signal: removes what the process would leave behind.
 
     Attributes:
         received: The signal that ends the run; 0 if there was none.
         before_end: Called after a second signal, before it ends the process: writes what would be lost.
     """
 
-    def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        release: Callable[[], None],
+        on_hangup: Callable[[], None] | None = None,
+        clean_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self.received = 0
         self.before_end: list[Callable[[], None]] = []
         self._release = release
         self._on_hangup = on_hangup
+        self._clean_up = clean_up
         self._former: dict[int, Any] = {}
         self._is_starting = False
         self._is_releasing = False
@@ -96,7 +103,7 @@ class OrderlyStop:
         if number == signal.SIGHUP and self._on_hangup is not None:
             self._on_hangup()
             return
-        if self._is_starting:
+        if self._is_starting or self._has_just_begun(frame):
             self._second = number
             return
         if self.received:
@@ -108,6 +115,11 @@ class OrderlyStop:
         if callable(former):
             former(number, frame)  # Python's own for SIGINT raises KeyboardInterrupt
         raise self._exit()
+
+    def _has_just_begun(self, frame: FrameType | None) -> bool:
+        """Return whether a signal came when the handler of the first one had done nothing yet."""
+        begins = (OrderlyStop._handle.__code__, OrderlyStop._start_release.__code__)
+        return not self.received and frame is not None and frame.f_code in begins
 
     def _start_release(self, number: int) -> None:
         """Start the thread that releases the leases; a signal that comes meanwhile is noted as the second."""
@@ -136,6 +148,8 @@ class OrderlyStop:
             with suppress(Exception):  # the process ends in any case
                 self.before_end.pop()()
         self.wait_released()
+        with suppress(Exception):
+            self._clean_up()
         self._end_as(number)
 
     def _end_as(self, number: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import signal
+import sys
 import traceback
 from collections.abc import Callable
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import cast
 
 import pytest
@@ -15,6 +16,7 @@ from runs import occupied, running, until, wait_for
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.running.current_test import CurrentTest
 from pytest_jumpstarter.running.interrupt import give_lines
+from pytest_jumpstarter.signals import OrderlyStop
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -389,3 +391,29 @@ def test_full_disk(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
     assert "No space left on device" in output
     assert process.returncode not in (0, 8)
     assert active_leases() == []
+
+
+def test_second_signal_before_the_first_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes when the handler of another has just begun is the second, and the other the first."""
+    stop = OrderlyStop(release=lambda: None)
+    ended: list[int] = []
+    monkeypatch.setattr(stop, "_end_as", ended.append)
+    codes = [OrderlyStop._handle.__code__, OrderlyStop._start_release.__code__]
+    for code in codes:
+        stop.received = 0
+        stop._second = 0
+        seen: list[object] = []
+
+        def interrupt(frame: FrameType, event: str, _: object, code: object = code, seen: list[object] = seen) -> None:
+            if event == "call" and frame.f_code is code and not seen:
+                seen.append(frame)
+                stop._handle(signal.SIGTERM, frame)
+
+        sys.setprofile(interrupt)
+        try:
+            with pytest.raises(pytest.exit.Exception):
+                stop._handle(signal.SIGINT, None)
+        finally:
+            sys.setprofile(None)
+        assert stop.received == signal.SIGINT
+    assert ended == [signal.SIGTERM] * 2

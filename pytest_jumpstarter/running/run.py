@@ -6,9 +6,11 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_jumpstarter.device.socket_end import remove_folders_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError, LeaseLost, OptionError, RequestError
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.lab_access import LabAccess
@@ -73,7 +75,8 @@ class Run:
         self.healths: dict[str, Health] = {}
         self.sets = Sets(self.healths)
         self.choice = Choice()
-        self.stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
+        on_hangup = self._on_hangup if self.mode == "shell" else None
+        self.stop = OrderlyStop(self._release_all, on_hangup, clean_up=partial(remove_folders_of, os.getpid()))
         self.is_paused = False
         self.left_to_people: frozenset[str] = frozenset()
         self._process = os.getpid()
