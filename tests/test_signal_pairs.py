@@ -90,7 +90,7 @@ def test_pair(
     if number % 4 == 3:
         suite.path.joinpath("lab.yaml").write_text(LAB_FILE)
         suite.makeini("[pytest]\njmp_selector = kind=dut\njmp_lab = lab.yaml\n")
-    monkeypatch.setenv("TMPDIR", str(folder := suite.mkdir("temporary")))
+    monkeypatch.setenv("TMPDIR", str(folder := suite.mkdir("t")))  # sockets have short paths
     with running(suite, "-v") as process:
         wait_for(process.stdout, "HOLDING")
         assert left(folder) != []  # the run itself
