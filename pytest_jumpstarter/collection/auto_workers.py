@@ -19,7 +19,7 @@ from pytest_jumpstarter.errors import (
 )
 from pytest_jumpstarter.lab_access import LabAccess, lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability
-from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
+from pytest_jumpstarter.leasing.patience import patiently
 from pytest_jumpstarter.masking import safe
 from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
 from pytest_jumpstarter.settings import Settings
@@ -128,6 +128,6 @@ def _of_lab_controller(lab_access: LabAccess, roles: Iterable[Iterable[Wanted]])
     wishes = [one for wanted in roles for one in wanted]
     try:
         ask = partial(Availability.ask, lab_access.client, wishes, with_leases=False, timeout=_TIMEOUT)
-        return patiently(ask, min(CONTROLLER_GRACE, *(one.wait for one in wishes)), has_answered=False)
+        return patiently(ask, wait=min(one.wait for one in wishes), has_answered=False)
     finally:
         lab_access.close()

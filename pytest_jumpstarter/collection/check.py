@@ -24,7 +24,7 @@ from pytest_jumpstarter.leasing.availability import Availability, Candidates, ca
 from pytest_jumpstarter.leasing.connect import DeviceSettings
 from pytest_jumpstarter.leasing.events import Events
 from pytest_jumpstarter.leasing.lease_request import LeaseIds
-from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
+from pytest_jumpstarter.leasing.patience import patiently
 from pytest_jumpstarter.report.junit_run import listed
 from pytest_jumpstarter.report.run_end import run_end
 from pytest_jumpstarter.roles import wanted_of
@@ -139,8 +139,8 @@ class _LabCheck:
         self._client: Client = run.client
         start = real_time.monotonic()
         ask = partial(Availability.ask, self._client)
-        patience = min(CONTROLLER_GRACE, run.settings["wait"].value)
-        self._availability = patiently(ask, patience, has_answered=self._client.has_answered)
+        wait = run.settings["wait"].value
+        self._availability = patiently(ask, wait=wait, has_answered=self._client.has_answered)
         elapsed = (real_time.monotonic() - start) * 1000
         sheet.row("policies", "cannot be seen: the lab may refuse this client a board that it lists")
         number = len(self._availability.exporters)

@@ -123,9 +123,9 @@ def exporters_of(client: Client, setting: Setting, *, wait: float) -> tuple[list
     """
     from pytest_jumpstarter.leasing import Wanted
     from pytest_jumpstarter.leasing.availability import look_for
-    from pytest_jumpstarter.leasing.patience import CONTROLLER_GRACE, patiently
+    from pytest_jumpstarter.leasing.patience import patiently
 
     look = partial(look_for, client, Wanted(role=setting.role, selector=setting.text))
-    candidates = patiently(look, min(CONTROLLER_GRACE, wait), has_answered=client.has_answered)
+    candidates = patiently(look, wait=wait, has_answered=client.has_answered)
     enabled = sorted(exporter.name for exporter in candidates.enabled)
     return enabled, sorted({exporter.name for exporter in candidates.matching} - set(enabled))

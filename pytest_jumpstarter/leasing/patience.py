@@ -82,18 +82,19 @@ class Patience:
                 return unanswered >= (self._seconds if self._has_lease else min(self._seconds, UNKNOWN_PATIENCE))
 
 
-def patiently(work: Callable[[], T], seconds: float, *, has_answered: bool) -> T:
+def patiently(work: Callable[[], T], *, wait: float, has_answered: bool) -> T:
     """
-    Return the result of `work`; while its requests fail, try it again.
+    Return the result of `work`; while its requests fail, try it again for `CONTROLLER_GRACE`, or `wait` if less.
 
     Args:
         work: Sends requests that only read.
-        seconds: How long it is tried, at most.
+        wait: Seconds that the user would wait in the queue (`--jmp-wait`).
         has_answered: Whether the lab controller has answered in this run.
 
     Raises:
         RequestError: A request failed for good, or for so long.
     """
+    seconds = min(CONTROLLER_GRACE, wait)
     patience, failure = Patience(seconds, has_answered=has_answered), None
     for _ in polls(seconds):
         try:
