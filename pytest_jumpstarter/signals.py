@@ -36,24 +36,18 @@ class OrderlyStop:
     Args:
         release: Releases all leases; called once, in a thread.
         on_hangup: Called for SIGHUP, which then does not end the run; None to handle SIGHUP like the other signals.
-        clean_up: Called last after a second signal: removes what the process would leave behind.
 
     Attributes:
         received: The signal that ends the run; 0 if there was none.
-        before_end: Called after a second signal, before it ends the process: writes what would be lost.
+        before_end: Called after a second signal, before it ends the process: writes what would be lost, and removes
+            what would be left behind.
     """
 
-    def __init__(
-        self,
-        release: Callable[[], None],
-        on_hangup: Callable[[], None] | None = None,
-        clean_up: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
         self.received = 0
         self.before_end: list[Callable[[], None]] = []
         self._release = release
         self._on_hangup = on_hangup
-        self._clean_up = clean_up
         self._former: dict[int, Any] = {}
         self._is_starting = False
         self._is_releasing = False
@@ -148,8 +142,6 @@ class OrderlyStop:
             with suppress(Exception):  # the process ends in any case
                 self.before_end.pop()()
         self.wait_released()
-        with suppress(Exception):
-            self._clean_up()
         self._end_as(number)
 
     def _end_as(self, number: int) -> None:

@@ -393,27 +393,23 @@ def test_full_disk(suite: pytest.Pytester, active_leases: ActiveLeases) -> None:
     assert active_leases() == []
 
 
-def test_second_signal_before_the_first_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begun", [OrderlyStop._handle, OrderlyStop._start_release])
+def test_second_signal_before_the_first_is_noted(begun: FunctionType, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal that comes when the handler of another has just begun is the second, and the other the first."""
     stop = OrderlyStop(release=lambda: None)
     ended: list[int] = []
     monkeypatch.setattr(stop, "_end_as", ended.append)
-    codes = [OrderlyStop._handle.__code__, OrderlyStop._start_release.__code__]
-    for code in codes:
-        stop.received = 0
-        stop._second = 0
-        seen: list[object] = []
+    seen: list[FrameType] = []
 
-        def interrupt(frame: FrameType, event: str, _: object, code: object = code, seen: list[object] = seen) -> None:
-            if event == "call" and frame.f_code is code and not seen:
-                seen.append(frame)
-                stop._handle(signal.SIGTERM, frame)
+    def interrupt(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is begun.__code__ and not seen:
+            seen.append(frame)
+            stop._handle(signal.SIGTERM, frame)
 
-        sys.setprofile(interrupt)
-        try:
-            with pytest.raises(pytest.exit.Exception):
-                stop._handle(signal.SIGINT, None)
-        finally:
-            sys.setprofile(None)
-        assert stop.received == signal.SIGINT
-    assert ended == [signal.SIGTERM] * 2
+    sys.setprofile(interrupt)
+    try:
+        with pytest.raises(pytest.exit.Exception):
+            stop._handle(signal.SIGINT, None)
+    finally:
+        sys.setprofile(None)
+    assert (stop.received, ended) == (signal.SIGINT, [signal.SIGTERM])

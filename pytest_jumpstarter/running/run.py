@@ -75,8 +75,8 @@ class Run:
         self.healths: dict[str, Health] = {}
         self.sets = Sets(self.healths)
         self.choice = Choice()
-        on_hangup = self._on_hangup if self.mode == "shell" else None
-        self.stop = OrderlyStop(self._release_all, on_hangup, clean_up=partial(remove_folders_of, os.getpid()))
+        self.stop = OrderlyStop(self._release_all, self._on_hangup if self.mode == "shell" else None)
+        self.stop.before_end.append(partial(remove_folders_of, os.getpid()))
         self.is_paused = False
         self.left_to_people: frozenset[str] = frozenset()
         self._process = os.getpid()
