@@ -10,7 +10,7 @@ UNITY = """\
 I (312) main_task: Calling app_main()
 ---[ UNITY BEGIN ]---
 Running test_sum...
-C:/work/main.c:44:test_sum:PASS
+C:/board/main.c:44:test_sum:PASS
 ./main/test_gpio.c:17:gpio keeps its level:FAIL: Expected 1 Was 0
 main.c:9:test_later:IGNORE: no sensor
 TEST(Buffer, Wraps) PASS
