@@ -9,10 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any
 
 import pytest
 
@@ -20,12 +21,14 @@ from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.errors import AlreadyReleased
 from pytest_jumpstarter.lab import Lab
 
-Case = TypeVar("Case")
+IS_WHOLE = bool(os.environ.get("PYTEST_MATRIX"))
+"""Whether tests run all cells of their matrices."""
 
 
-def part(cases: Sequence[Case]) -> Sequence[Case]:
-    """Return every second case of a matrix, or with PYTEST_MATRIX all: cells that differ in one thing only."""
-    return cases if os.environ.get("PYTEST_MATRIX") else cases[::2]
+def part(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """Return every second cell of a matrix, as on the black squares of a chessboard; or all of them (`IS_WHOLE`)."""
+    cells = product(*map(enumerate, axes))
+    return [tuple(value for _, value in cell) for cell in cells if IS_WHOLE or sum(index for index, _ in cell) % 2 == 0]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import exporter_document
-from runs import part, running, until, wait_for
+from runs import IS_WHOLE, part, running, until, wait_for
 from standalone import RunningExporter, serving
 
 from pytest_jumpstarter.client.v1 import Client
@@ -301,7 +300,7 @@ def test_adopted_lease_expires_in_the_hook(pytester: pytest.Pytester, hooked: La
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [*product(BEFORE, ["--jmp-direct"]), *product(part(list(BEFORE)), ["JUMPSTARTER_HOST"])],
+    [*product(BEFORE, ["--jmp-direct"]), *part(BEFORE, ["JUMPSTARTER_HOST"])],
 )
 def test_hooks_without_a_lab(
     name: str, way: str, pytester: pytest.Pytester, running_exporter: RunningExporter, monkeypatch: pytest.MonkeyPatch
@@ -336,7 +335,7 @@ def test_hooks_without_a_lab(
 IN_SHELL = ["before_warn"]
 """The exporters to which a real `jmp shell` goes: one of them, because `jmp` is slow to start; all on demand."""
 
-if os.environ.get("PYTEST_MATRIX"):
+if IS_WHOLE:
     IN_SHELL = [name for name in BEFORE if name != "before_exit"]  # there, `jmp shell` 0.9 itself never ends
 
 
