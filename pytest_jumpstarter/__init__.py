@@ -12,7 +12,7 @@ The map, from a test downwards:
 - `workers`: pytest-xdist: the controller process, and the channel between it and its workers.
 - `report`: output for people and machines, in the process that prints.
 - `evidence`: what this plugin adds to pytest's reports of tests.
-- `devices_of`: which devices a test has. `roles`: what device fixtures and markers request.
+- `devices_of`: which devices a test has and wants. `roles`: what device fixtures and markers request.
 - `lab_access`: access to the lab: client config, client, embedded lab.
 - `leasing`: the life of a lease, and the sources of devices. It does not import pytest.
 - `history`: what runs learned, as verdicts over many runs. It imports neither pytest nor the lab.

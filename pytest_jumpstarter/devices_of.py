@@ -3,7 +3,7 @@
 
 Before a test runs, its devices are read from its signature, its fixtures and its markers (`planned`). While it runs,
 each lookup of a device fixture is added (`note`), whether the fixture is set up for it or existed before. `Needs` is
-what each of them must have.
+what each of them must have. `wanted_of` merges the fixture of a role, the settings and a parameter to one `Wanted`.
 """
 
 from __future__ import annotations
@@ -11,22 +11,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
 from pytest_jumpstarter.errors import ConfigError, DeviceError, OptionError, SelectorError
+from pytest_jumpstarter.leasing import Wanted
+from pytest_jumpstarter.option_values import checked_selector
 from pytest_jumpstarter.options import DEFAULT_ROLE
-from pytest_jumpstarter.roles import ROLES, Wish, roles_of, wanted_of
-from pytest_jumpstarter.settings import Settings, split_role
-
-if TYPE_CHECKING:
-    from pytest_jumpstarter.leasing import Wanted
+from pytest_jumpstarter.roles import ROLES, Wish, roles_of
+from pytest_jumpstarter.settings import SETTINGS, Settings, split_role
 
 UNSEEN = "may ask for more devices while it runs (request.getfixturevalue, steps of pytest-bdd)"
 """The text for a test whose devices are not all known before it runs."""
 
-_DEVICES = pytest.StashKey["DevicesOf"]()
+_DEVICES: pytest.StashKey[DevicesOf] = pytest.StashKey()
 
 
 class Needs(NamedTuple):
@@ -189,3 +188,76 @@ def check_sharing(settings: Settings, roles: Sequence[str], *, workers: int) -> 
             raise OptionError(f"{device} is one device, but {workers} workers request it: use no -n, or -n 1")
         if len(same) > 1:
             raise OptionError(f"{device} is one device, but the tests request several: {', '.join(same)}")
+
+
+class ExporterName(str):
+    """
+    A parameter of a device fixture that is the name of an exporter; any other parameter is a selector.
+
+    Attributes:
+        listed: The exporters from among which it was taken.
+    """
+
+    __slots__ = ("listed",)
+    listed: tuple[str, ...]
+
+    @classmethod
+    def all_of(cls, names: Sequence[str]) -> list[ExporterName]:
+        """Return one for each exporter that was listed."""
+        found = [cls(name) for name in names]
+        for each in found:
+            each.listed = tuple(names)
+        return found
+
+
+def wanted_of(item: pytest.Item, role: str, wish: Wish) -> Wanted:
+    """Return the device that a test wants for one of its roles; `wish` is that of the fixture."""
+    callspec = getattr(item, "callspec", None)
+    parameter = callspec.params.get(role) if callspec is not None else None
+    return wanted_device(item.config.stash[SETTINGS], role, wish, parameter)
+
+
+def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> Wanted:
+    """
+    Merge the wish of a device fixture with the settings for its role and the fixture's parameter.
+
+    Settings win over the fixture; the parameter, a selector or an `ExporterName`, wins over both.
+
+    Raises:
+        OptionError: The parameter is neither a selector nor an `ExporterName`.
+    """
+    selector, exporter, lease = (settings.find(name, role) for name in ("selector", "exporter", "lease"))
+    texts = {"selector": selector.text if selector else None, "exporter": exporter.text if exporter else None}
+    sources = [setting.source for setting in (selector, exporter) if setting is not None]
+    if not sources and (wish.selector or wish.exporter):  # with a setting, the fixture's arguments do not count
+        texts, sources = (
+            {"selector": wish.selector, "exporter": wish.exporter},
+            [wish.source or f"device_fixture of {role}"],
+        )
+    listed: tuple[str, ...] = ()
+    if isinstance(parameter, ExporterName) and (each := settings.find("each", role)) is not None:
+        texts, sources, listed = {"selector": each.text, "exporter": str(parameter)}, [each.source], parameter.listed
+    elif parameter is not None:
+        kind, text = _parameter(role, parameter)
+        texts[kind] = text
+        sources.append(f"parameter of {role}")
+    return Wanted(
+        role=role,
+        selector=texts["selector"],
+        exporter=texts["exporter"],
+        lease=lease.text if lease else None,
+        source=", ".join(sources),
+        lease_source=lease.source if lease else "",
+        wait=settings["wait"].value,
+        allow_disabled=settings.is_on("allow-disabled"),
+        listed=listed,
+    )
+
+
+def _parameter(role: str, parameter: object) -> tuple[str, str]:
+    """Return which field of `Wanted` a parameter sets, and its text."""
+    if isinstance(parameter, ExporterName):
+        return "exporter", str(parameter)
+    if not isinstance(parameter, str):
+        raise OptionError(f"the parameter of {role!r} must be a label selector, not {parameter!r}")
+    return "selector", checked_selector(parameter)

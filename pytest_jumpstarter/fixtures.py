@@ -20,7 +20,6 @@ from pytest_jumpstarter.roles import (
     Wish,
     check_arguments,
     remember_wish,
-    wanted_device,
 )
 from pytest_jumpstarter.settings import SETTINGS
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.evidence.metrics import MetricRecorder
     from pytest_jumpstarter.running.run import Run
 
-_B = TypeVar("_B", bound="Board")
+    _B = TypeVar("_B", bound=Board)
 
 
 @pytest.fixture(scope="session")
@@ -160,6 +159,7 @@ def leased_device(
     with ExitStack() as stack:
         with real_files():
             from pytest_jumpstarter.device.device import connected
+            from pytest_jumpstarter.devices_of import wanted_device
             from pytest_jumpstarter.running import SCHEDULE
             from pytest_jumpstarter.running.device_fixtures import device_fixtures
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from itertools import filterfalse
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from pytest_jumpstarter.roles import (
     RECORD_FORMAT,
     ROLES,
     STATES,
+    USAGE_ERROR,
     arguments_of,
     declared_roles,
     roles_of,
@@ -42,7 +44,6 @@ from pytest_jumpstarter.roles import (
 from pytest_jumpstarter.settings import SETTINGS, Settings
 
 if TYPE_CHECKING:
-    from pytest_jumpstarter.devices_of import Needs
     from pytest_jumpstarter.report.on_demand import ReportParts
 
 __all__ = [
@@ -51,10 +52,11 @@ __all__ = [
     "record_metric",
 ]  # fixtures, which pytest finds here; the hooks below it finds by name
 
-_KEPT_ORDER = pytest.StashKey[str]()
+_KEPT_ORDER: pytest.StashKey[str] = pytest.StashKey()
 """Why tests are not grouped by device; empty if they are."""
 
-_USAGE_ERROR = "jumpstarter_usage_error"  # key in xdist's `workeroutput`
+_CONCERNS_US: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether this run uses this plugin in any way."""
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -105,7 +107,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except OptionError as exc:
         raise pytest.UsageError(str(exc)) from exc
     if config.stash[SETTINGS].is_any_set:
-        _watch_output(config)
+        from pytest_jumpstarter.report.safe_output import watch_output
+
+        watch_output(config)
     _register_dut(config, config.stash[SETTINGS])
     _start_workers_controller(config, config.stash[SETTINGS])
     _register_each_exporter(config, config.stash[SETTINGS])
@@ -126,11 +130,13 @@ def _register_dut(config: pytest.Config, settings: Settings) -> None:
 
     If a setting of ours is set, only a `dut` that yields a device of ours counts, such as that of a shared plugin.
     """
-    plugins = [plugin for plugin in config.pluginmanager.get_plugins() if not _is_conftest(plugin)]
-    found = [fixture for plugin in plugins if callable(fixture := getattr(plugin, "dut", None))]
+    plugins = config.pluginmanager.get_plugins()
+    found = [each.dut for each in plugins if callable(getattr(each, "dut", None)) and not _is_conftest(each)]
     overrides = [fixture for fixture in found if "dut" in arguments_of(fixture)]
     others = [fixture for fixture in found if fixture not in overrides]
-    if any(uses_device(fixture, plugins) for fixture in others) or (others and not settings.is_any_set):
+    if others and not settings.is_any_set:
+        return
+    if any(uses_device(fixture, filterfalse(_is_conftest, plugins)) for fixture in others):
         return
     # Overrides are registered again, because the plugin that is registered last overrides.
     for number, fixture in enumerate((device_fixture(), *overrides)):
@@ -191,19 +197,6 @@ def _register_outputs(config: pytest.Config, settings: Settings) -> None:
         register_outputs(config, settings)
 
 
-def _watch_output(config: pytest.Config) -> None:
-    """Make all output of the run safe; in the process that prints also collect what no test's report tells."""
-    from pytest_jumpstarter.evidence.safe_reports import safe_reports
-    from pytest_jumpstarter.masking import learn_environment
-
-    learn_environment(os.environ)
-    safe_reports(config)
-    if not hasattr(config, "workerinput"):
-        from pytest_jumpstarter.report.run_end import run_end
-
-        run_end(config)
-
-
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Show every value in force with its source, if any was set."""
     return config.stash[SETTINGS].header()
@@ -228,13 +221,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Put the tests in order, check settings and markers, and register the plugins that the tests need."""
     _arrange(session)
-    try:
-        _check_settings(session)
-        _register_for_tests(session)
-    except pytest.UsageError as exc:
-        if hasattr(session.config, "workeroutput"):
-            session.config.workeroutput[_USAGE_ERROR] = str(exc)
-        raise
+    if _concerns_us(session):
+        from pytest_jumpstarter.collection.preparation import prepare
+
+        prepare(session)
+
+
+def _concerns_us(session: pytest.Session) -> bool:
+    """Return whether an option of ours is set, or a test requests a device or has our marker, or did so before."""
+    stash = session.config.stash
+    if not stash.get(_CONCERNS_US, False):  # else a host collects again; what was registered must be forgotten
+        is_set = stash[SETTINGS].is_any_set or stash[STATES] or session.config.getoption("jmp_check")
+        stash[_CONCERNS_US] = bool(is_set) or any(
+            roles_of(item) or item.get_closest_marker("jumpstarter") for item in session.items
+        )
+    return stash[_CONCERNS_US]
 
 
 def _arrange(session: pytest.Session) -> None:
@@ -256,7 +257,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Raise a worker's usage error in the controller process of xdist, too."""
-    if error := getattr(node, "workeroutput", {}).get(_USAGE_ERROR):
+    if error := getattr(node, "workeroutput", {}).get(USAGE_ERROR):
         raise pytest.UsageError(error)
 
 
@@ -269,103 +270,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     from pytest_jumpstarter.collection.auto_workers import number_of_workers
 
     return number_of_workers(config)
-
-
-def _check_settings(session: pytest.Session) -> None:
-    """Raise a usage error for settings of unknown roles and states; Jumpstarter's variables may be set for others."""
-    roles = session.config.stash[ROLES]
-    for setting in session.config.stash[SETTINGS].of_roles():
-        if setting.role not in roles and setting.source != setting.option.variable:
-            raise pytest.UsageError(
-                f"{setting.source}: no device fixture is named {setting.role!r} (in {setting.role}:{setting.text}); "
-                f"there are {', '.join(sorted(roles))}"
-            )
-    if session.config.stash[STATES] or session.config.stash[SETTINGS].all("state"):
-        from pytest_jumpstarter.states.planned import check_states
-
-        try:
-            check_states(session.config)
-        except OptionError as exc:
-            raise pytest.UsageError(str(exc)) from exc
-
-
-def _register_for_tests(session: pytest.Session) -> None:
-    """Register the plugins that the collected tests need."""
-    _forget_last_collection(session.config)
-    by_role = _needs_by_role(session) if any(roles_of(item) for item in session.items) else []
-    if by_role:
-        _require_support(session)
-    needs = [need for _, need in by_role]
-    if any(item.get_closest_marker("jumpstarter") for item in session.items) or any(need.requires for need in needs):
-        from pytest_jumpstarter.collection.requirements import Requirements
-
-        session.config.pluginmanager.register(Requirements(session), "jumpstarter-requirements")
-    if needs:
-        _watch_output(session.config)
-        from pytest_jumpstarter.running import SCHEDULE
-        from pytest_jumpstarter.running.schedule import Schedule
-
-        session.config.stash[SCHEDULE] = schedule = Schedule(session, by_role)
-        session.config.pluginmanager.register(schedule, "jumpstarter-schedule")
-        if session.config.stash[STATES]:
-            from pytest_jumpstarter.states.board_states import board_states
-
-            board_states(session)  # after the schedule: states end before devices are released
-    if session.config.getoption("collectonly") and (needs or session.config.stash[SETTINGS].is_any_set):
-        from pytest_jumpstarter.collection.collect_only import DeviceListing
-
-        session.config.pluginmanager.register(DeviceListing(session.items), "jumpstarter-device-listing")
-    elif session.config.getoption("jmp_check"):
-        from pytest_jumpstarter.collection.check import Check
-
-        session.config.pluginmanager.register(Check(session.config), "jumpstarter-check")
-
-
-def _require_support(session: pytest.Session) -> None:
-    """Raise a usage error if tests with devices cannot run in this process."""
-    from pytest_jumpstarter.host.unsupported import reason_against_devices
-
-    with_devices = [item for item in session.items if roles_of(item)]
-    is_marked = any(item.get_closest_marker("forked") for item in with_devices)
-    is_forked = session.config.pluginmanager.hasplugin("pytest_forked") and (
-        is_marked or session.config.getoption("forked", default=False)
-    )
-    is_run = not session.config.getoption("collectonly") and not session.config.getoption("jmp_check")
-    if is_run and (reason := reason_against_devices(is_forked=is_forked)):
-        raise pytest.UsageError(reason)
-
-
-def _forget_last_collection(config: pytest.Config) -> None:
-    """Unregister what was registered for tests that were collected before, by a host that collects more than once."""
-    for name in ("requirements", "schedule", "board-states", "device-listing", "check"):
-        if (plugin := config.pluginmanager.get_plugin(f"jumpstarter-{name}")) is not None:
-            config.pluginmanager.unregister(plugin)
-            if name == "schedule":
-                from pytest_jumpstarter.running import SCHEDULE
-
-                del config.stash[SCHEDULE]
-            elif name == "board-states":
-                from pytest_jumpstarter.states.board_states import BOARD_STATES
-
-                del config.stash[BOARD_STATES]
-
-
-def _needs_by_role(session: pytest.Session) -> list[tuple[str, Needs]]:
-    """
-    Return what the device of each role must have for each test that requests one.
-
-    Raises:
-        pytest.UsageError: A marker is invalid, or several roles or workers request the same single device.
-    """
-    from pytest_jumpstarter.devices_of import check_sharing, needs_of
-
-    try:
-        by_role = [need for item in session.items for need in needs_of(item, roles_of(item)).items()]
-        workers = getattr(session.config, "workerinput", {}).get("workercount", 1)
-        check_sharing(session.config.stash[SETTINGS], sorted({role for role, _ in by_role}), workers=workers)
-    except OptionError as exc:
-        raise pytest.UsageError(str(exc)) from exc
-    return by_role
 
 
 class _RecordedReports:

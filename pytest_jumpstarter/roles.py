@@ -6,31 +6,30 @@ All of it comes from the suite itself, its markers and the settings; nothing her
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import pytest
 
 from pytest_jumpstarter.option_errors import OptionError, SelectorError
 from pytest_jumpstarter.options import SCOPES
-from pytest_jumpstarter.settings import SETTINGS, Settings
 
-if TYPE_CHECKING:
-    from pytest_jumpstarter.leasing import Wanted
-
-ROLES = pytest.StashKey[set[str]]()
+ROLES: pytest.StashKey[set[str]] = pytest.StashKey()
 """The names of all device fixtures that pytest has found."""
 
-STATES = pytest.StashKey[dict[str, list[Any]]]()
+STATES: pytest.StashKey[dict[str, list[Any]]] = pytest.StashKey()
 """The board states that pytest has found, by the names of their fixtures (states/fixture.py)."""
 
 RECORD_FORMAT: Literal["pytest-jumpstarter-record"] = "pytest-jumpstarter-record"
 """Identifies the record on a report (evidence/record.py). It is here because every run needs it."""
 
-COLLECTED = pytest.StashKey[list[pytest.Item]]()
+COLLECTED: pytest.StashKey[list[pytest.Item]] = pytest.StashKey()
 """The tests of a session, in the order in which pytest collected them. It is here because every run needs it."""
+
+USAGE_ERROR = "jumpstarter_usage_error"
+"""The key of a worker's usage error in the `workeroutput` of pytest-xdist."""
 
 MARKER = (  # `--markers` takes what is before the first colon for its signature
     "jumpstarter(requires=[DRIVER, ...], labels=SELECTOR, spoils=True|False): "
@@ -75,28 +74,8 @@ class Wish:
         return vars(self) == vars(Wish())
 
 
-class ExporterName(str):
-    """
-    A parameter of a device fixture that is the name of an exporter; any other parameter is a selector.
-
-    Attributes:
-        listed: The exporters from among which it was taken.
-    """
-
-    __slots__ = ("listed",)
-    listed: tuple[str, ...]
-
-    @classmethod
-    def all_of(cls, names: Sequence[str]) -> list[ExporterName]:
-        """Return one for each exporter that was listed."""
-        found = [cls(name) for name in names]
-        for each in found:
-            each.listed = tuple(names)
-        return found
-
-
 _WISHES: WeakKeyDictionary[object, Wish] = WeakKeyDictionary()
-_PLANNED = pytest.StashKey[dict[str, Wish]]()
+_PLANNED: pytest.StashKey[dict[str, Wish]] = pytest.StashKey()
 
 
 def remember_wish(function: object, wish: Wish) -> None:
@@ -181,60 +160,3 @@ def _wish_of(item: pytest.Item, name: str) -> Wish | None:
         if name not in fixturedef.argnames:  # an override that uses the fixture that it overrides has it as argument
             return None
     return None
-
-
-def wanted_of(item: pytest.Item, role: str, wish: Wish) -> Wanted:
-    """Return the device that a test wants for one of its roles; `wish` is that of the fixture."""
-    callspec = getattr(item, "callspec", None)
-    parameter = callspec.params.get(role) if callspec is not None else None
-    return wanted_device(item.config.stash[SETTINGS], role, wish, parameter)
-
-
-def wanted_device(settings: Settings, role: str, wish: Wish, parameter: object = None) -> Wanted:
-    """
-    Merge the wish of a device fixture with the settings for its role and the fixture's parameter.
-
-    Settings win over the fixture; the parameter, a selector or an `ExporterName`, wins over both.
-
-    Raises:
-        OptionError: The parameter is neither a selector nor an `ExporterName`.
-    """
-    from pytest_jumpstarter.leasing import Wanted
-
-    selector, exporter, lease = (settings.find(name, role) for name in ("selector", "exporter", "lease"))
-    texts = {"selector": selector.text if selector else None, "exporter": exporter.text if exporter else None}
-    sources = [setting.source for setting in (selector, exporter) if setting is not None]
-    if not sources and (wish.selector or wish.exporter):  # with a setting, the fixture's arguments do not count
-        texts, sources = (
-            {"selector": wish.selector, "exporter": wish.exporter},
-            [wish.source or f"device_fixture of {role}"],
-        )
-    listed: tuple[str, ...] = ()
-    if isinstance(parameter, ExporterName) and (each := settings.find("each", role)) is not None:
-        texts, sources, listed = {"selector": each.text, "exporter": str(parameter)}, [each.source], parameter.listed
-    elif parameter is not None:
-        kind, text = _parameter(role, parameter)
-        texts[kind] = text
-        sources.append(f"parameter of {role}")
-    return Wanted(
-        role=role,
-        selector=texts["selector"],
-        exporter=texts["exporter"],
-        lease=lease.text if lease else None,
-        source=", ".join(sources),
-        lease_source=lease.source if lease else "",
-        wait=settings["wait"].value,
-        allow_disabled=settings.is_on("allow-disabled"),
-        listed=listed,
-    )
-
-
-def _parameter(role: str, parameter: object) -> tuple[str, str]:
-    """Return which field of `Wanted` a parameter sets, and its text."""
-    if isinstance(parameter, ExporterName):
-        return "exporter", str(parameter)
-    if not isinstance(parameter, str):
-        raise OptionError(f"the parameter of {role!r} must be a label selector, not {parameter!r}")
-    from pytest_jumpstarter.option_values import checked_selector
-
-    return "selector", checked_selector(parameter)

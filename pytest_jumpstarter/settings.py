@@ -209,7 +209,7 @@ def _check_history(settings: Settings) -> None:
             raise OptionError(f"{setting.source}: {value} needs --jmp-history, which is not set")
 
 
-SETTINGS = pytest.StashKey[Settings]()
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 """The key of the settings in force, in a config's stash."""
 
 

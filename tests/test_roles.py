@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pytest_jumpstarter.client.v1 import Lease
-from pytest_jumpstarter.devices_of import Needs, needs_of
-from pytest_jumpstarter.roles import ExporterName, roles_of, wanted_of
+from pytest_jumpstarter.devices_of import ExporterName, Needs, needs_of, wanted_of
+from pytest_jumpstarter.roles import roles_of
 
 ActiveLeases = Callable[[], list[Lease]]
 
@@ -68,7 +68,7 @@ def test_wanted_devices(pytester: pytest.Pytester) -> None:
         pytester,
         """
         import pytest
-        from pytest_jumpstarter.roles import ExporterName
+        from pytest_jumpstarter.devices_of import ExporterName
 
         def test_fixture(gateway): pass
         def test_setting(dut): pass

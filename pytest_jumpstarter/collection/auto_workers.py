@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_jumpstarter.devices_of import wanted_device
 from pytest_jumpstarter.errors import (
     AuthenticationError,
     ConfigError,
@@ -21,7 +22,7 @@ from pytest_jumpstarter.lab_access import LabAccess, lab_access_of
 from pytest_jumpstarter.leasing.availability import Availability
 from pytest_jumpstarter.leasing.patience import patiently
 from pytest_jumpstarter.masking import safe
-from pytest_jumpstarter.roles import Wish, declared_roles, wanted_device
+from pytest_jumpstarter.roles import Wish, declared_roles
 from pytest_jumpstarter.settings import Settings
 from pytest_jumpstarter.workers import NOTE
 from pytest_jumpstarter.workers.refusals import Refusals

@@ -15,7 +15,7 @@ import pytest
 
 from pytest_jumpstarter.collection.check_machine import clock_fact, machine_facts
 from pytest_jumpstarter.collection.check_sheet import CheckSheet, Fact
-from pytest_jumpstarter.devices_of import UNSEEN, devices_of, needs_of
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of, needs_of, wanted_of
 from pytest_jumpstarter.errors import ConfigError, JumpstarterError
 from pytest_jumpstarter.host import real_time
 from pytest_jumpstarter.host.grpc_import import before_grpc
@@ -27,7 +27,6 @@ from pytest_jumpstarter.leasing.lease_request import LeaseIds
 from pytest_jumpstarter.leasing.patience import patiently
 from pytest_jumpstarter.report.junit_run import listed
 from pytest_jumpstarter.report.run_end import run_end
-from pytest_jumpstarter.roles import wanted_of
 from pytest_jumpstarter.running import RUN
 from pytest_jumpstarter.running.run import Run
 from pytest_jumpstarter.running.schedule import sets_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_jumpstarter.devices_of import UNSEEN, devices_of
+from pytest_jumpstarter.devices_of import UNSEEN, devices_of, wanted_of
 from pytest_jumpstarter.errors import ConfigError
-from pytest_jumpstarter.roles import Wish, wanted_of
+from pytest_jumpstarter.roles import Wish
 
 
 class DeviceListing:

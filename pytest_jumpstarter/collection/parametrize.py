@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_jumpstarter.devices_of import ExporterName
 from pytest_jumpstarter.errors import JumpstarterError
 from pytest_jumpstarter.masking import safe
-from pytest_jumpstarter.roles import ExporterName, roles_of
+from pytest_jumpstarter.roles import roles_of
 from pytest_jumpstarter.settings import SETTINGS
 from pytest_jumpstarter.workers import WORKERS
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.client.v1 import Client
     from pytest_jumpstarter.settings import Setting
 
-EACH = pytest.StashKey["EachExporter"]()
+EACH: pytest.StashKey[EachExporter] = pytest.StashKey()
 
 _WORKER_INPUT = "jumpstarter_each"
 

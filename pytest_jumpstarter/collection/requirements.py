@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_jumpstarter.devices_of import Needs, devices_of, needs_of
+from pytest_jumpstarter.devices_of import Needs, devices_of, needs_of, wanted_of
 from pytest_jumpstarter.pytest_private import skipped
-from pytest_jumpstarter.roles import wanted_of, wish_of
+from pytest_jumpstarter.roles import wish_of
 from pytest_jumpstarter.running.device_fixtures import device_fixtures
 from pytest_jumpstarter.selector import Selector
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEASES = "jumpstarter_leases"
 """The key of leases in xdist's `workeroutput`."""
 
-LEASE_TIMES = pytest.StashKey["LeaseTimesRecorder"]()
+LEASE_TIMES: pytest.StashKey[LeaseTimesRecorder] = pytest.StashKey()
 
 
 class LeaseTimesRecorder:

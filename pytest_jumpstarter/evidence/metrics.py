@@ -23,7 +23,7 @@ RESERVED_LABELS = ("test", "exporter", "worker")
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _LONGEST_TEXT = 200
-_RECORDED = pytest.StashKey[list[Metric]]()
+_RECORDED: pytest.StashKey[list[Metric]] = pytest.StashKey()
 
 
 class MetricRecorder:

@@ -17,7 +17,7 @@ from pytest_jumpstarter.evidence.record import MAPS, OURS, record_of
 from pytest_jumpstarter.masking import mask, safe, without_commands
 from pytest_jumpstarter.masking.structures import make_safe, safe_record
 
-SAFE_REPORTS = pytest.StashKey["SafeReports"]()
+SAFE_REPORTS: pytest.StashKey[SafeReports] = pytest.StashKey()
 
 _INSIDE = ("_pytest._code", "_pytest.subtests")
 _KEPT = frozenset(("nodeid", "location", "keywords", "when", "outcome", "style", "jumpstarter", "id"))

@@ -9,7 +9,7 @@ import pytest
 from pytest_jumpstarter.evidence.record import Record, StateTimes
 from pytest_jumpstarter.host import real_time
 
-STATE_TIMES = pytest.StashKey["StateTimesRecorder"]()
+STATE_TIMES: pytest.StashKey[StateTimesRecorder] = pytest.StashKey()
 """The recorder of this process; set if the suite has board states."""
 
 

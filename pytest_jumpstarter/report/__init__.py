@@ -6,6 +6,7 @@ Output for people and machines, in the process that prints. It only reads the re
 - `terminal`: lines during a wait for a lease, and at the end what must be done by hand.
 - `progress`: transfers that take long, such as a flash, while they run.
 - `run_end`: how the run ended, and the problems that are in no test's report. `exit_codes`: what each exit code means.
+- `safe_output`: makes all output of a run safe.
 - `no_session`: the reports of a run that ends before its session begins.
 - `reasons`: why a test failed, in one line.
 - `device_errors`: the verdict *device error*: word, letter, summary, JUnit.

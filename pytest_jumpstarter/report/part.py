@@ -8,7 +8,7 @@ import pytest
 
 from pytest_jumpstarter.evidence.record import Record
 
-SUMMARY_TABLE = pytest.StashKey["ReportPart"]()
+SUMMARY_TABLE: pytest.StashKey[ReportPart] = pytest.StashKey()
 """The part that makes the summary table; `--jmp-report` replaces it by one that adds the reports of all tests."""
 
 

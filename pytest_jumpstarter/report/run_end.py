@@ -28,7 +28,7 @@ from pytest_jumpstarter.report.terminal import PROBLEMS, Terminal
 if TYPE_CHECKING:
     from pytest_jumpstarter.signals import OrderlyStop
 
-RUN_END = pytest.StashKey["RunEnd"]()
+RUN_END: pytest.StashKey[RunEnd] = pytest.StashKey()
 
 NOT_ENDED = "the run has not ended, or its process was killed"
 """What reports say instead of an exit code while the run goes on."""

@@ -15,9 +15,9 @@ import pytest
 from pytest_jumpstarter.devices_of import devices_of
 from pytest_jumpstarter.host import real_time
 
-CURRENT_TEST = pytest.StashKey["CurrentTest"]()
+CURRENT_TEST: pytest.StashKey[CurrentTest] = pytest.StashKey()
 
-_ATTEMPTS = pytest.StashKey[int]()
+_ATTEMPTS: pytest.StashKey[int] = pytest.StashKey()
 
 
 class CurrentTest:

@@ -25,7 +25,7 @@ from pytest_jumpstarter.running.current_test import CurrentTest, attempt_of, cur
 if TYPE_CHECKING:
     from pytest_jumpstarter.running.run import Run
 
-DEVICE_FIXTURES = pytest.StashKey["DeviceFixtures"]()
+DEVICE_FIXTURES: pytest.StashKey[DeviceFixtures] = pytest.StashKey()
 
 _Fixture = pytest.FixtureDef[Any]
 

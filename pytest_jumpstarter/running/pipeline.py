@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.running.run import Run
     from pytest_jumpstarter.running.skip_without_device import DeviceSkips
 
-_HAS_VERDICT = pytest.StashKey[bool]()
+_HAS_VERDICT: pytest.StashKey[bool] = pytest.StashKey()
 
 
 class Pipeline:

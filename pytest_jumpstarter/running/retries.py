@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.running.run import Run
     from pytest_jumpstarter.settings import Settings
 
-_RETRIES = pytest.StashKey[int]()
+_RETRIES: pytest.StashKey[int] = pytest.StashKey()
 _RERUN_PLUGINS = ("rerunfailures", "pytest-retry")
 PROPERTY = "jumpstarter.retried"
 
@@ -155,7 +155,7 @@ class RetriedProtocol:
             self.retries.pause()
 
 
-RETRIED_PROTOCOL = pytest.StashKey[RetriedProtocol]()
+RETRIED_PROTOCOL: pytest.StashKey[RetriedProtocol] = pytest.StashKey()
 
 
 def _first_line(fault: DeviceError) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_jumpstarter.device import Device
     from pytest_jumpstarter.states.position import Position
 
-BOARD_STATES = pytest.StashKey["BoardStates"]()
+BOARD_STATES: pytest.StashKey[BoardStates] = pytest.StashKey()
 
 _LEFT_TO_PEOPLE: list[object] = []
 """

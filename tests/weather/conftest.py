@@ -16,8 +16,8 @@ AT_ONCE = 10
 LONGEST = 600.0
 """Seconds for one test, including its wait for boards."""
 
-_POOL = pytest.StashKey[ThreadPoolExecutor]()
-_OUTCOME = pytest.StashKey[Future[None]]()
+_POOL: pytest.StashKey[ThreadPoolExecutor] = pytest.StashKey()
+_OUTCOME: pytest.StashKey[Future[None]] = pytest.StashKey()
 
 
 @pytest.fixture(scope="session")
