@@ -38,6 +38,8 @@ class Option:  # neither a dataclass nor a NamedTuple, which are slow to create,
         is_path: Whether an ini value is a path relative to the folder of the ini file.
         is_repeatable: Whether several values may be in force; they all come from the same place.
         is_flag: Whether it takes no value on the command line, where it means `on`.
+        flag: The spelling on the command line.
+        ini: The spelling in the ini file, and the name under which pytest keeps the command line's value.
     """
 
     def __init__(
@@ -66,16 +68,8 @@ class Option:  # neither a dataclass nor a NamedTuple, which are slow to create,
         self.is_path = is_path
         self.is_repeatable = is_repeatable
         self.is_flag = is_flag
-
-    @property
-    def flag(self) -> str:
-        """The spelling on the command line."""
-        return f"--jmp-{self.name}"
-
-    @property
-    def ini(self) -> str:
-        """The spelling in the ini file, and the name under which pytest keeps the command line's value."""
-        return f"jmp_{self.name.replace('-', '_')}"
+        self.flag = f"--jmp-{name}"
+        self.ini = f"jmp_{name.replace('-', '_')}"
 
     def parse(self, text: str) -> Any:
         """

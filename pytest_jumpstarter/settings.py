@@ -242,14 +242,18 @@ def spellings(option: Option, config: pytest.Config, environ: Mapping[str, str])
         yield text, option.flag
     if option.variable and environ.get(option.variable):
         yield environ[option.variable], option.variable
-    source = f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
-    for text in _ini_texts(option, config, source):
-        yield str(Path(config.inipath or config.rootpath / "x").parent / text) if option.is_path else text, source
+    for text in _ini_texts(option, config):
+        folder = config.inipath.parent if config.inipath else config.rootpath
+        yield str(folder / text) if option.is_path else text, _source_in_ini(option, config)
     if option.default is not None:
         yield option.default, _DEFAULT
 
 
-def _ini_texts(option: Option, config: pytest.Config, source: str) -> list[str]:
+def _source_in_ini(option: Option, config: pytest.Config) -> str:
+    return f"{option.ini} in {config.inipath.name if config.inipath else 'ini'}"
+
+
+def _ini_texts(option: Option, config: pytest.Config) -> list[str]:
     """
     Return the values of `option` in the ini file as text.
 
@@ -265,6 +269,7 @@ def _ini_texts(option: Option, config: pytest.Config, source: str) -> list[str]:
         value = config.getini(option.ini)
     if value is None or value == "":
         return []
+    source = _source_in_ini(option, config)
     if isinstance(value, list) and not option.takes_many:
         raise OptionError(f"{source}: {value!r} is a list; write one value")
     if isinstance(value, str) and option.takes_many:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_jumpstarter.errors import LabError
-from pytest_jumpstarter.host.grpc_threads import read_where_waiting
 from pytest_jumpstarter.lab.configdir import ConfigDir
 from pytest_jumpstarter.lab.documents import Document, is_object_name, read_documents
 from pytest_jumpstarter.lab.supervisor import ExporterProcess
@@ -101,6 +100,8 @@ async def _stop_all(processes: Sequence[ExporterProcess]) -> None:
 
 def _server(documents: Sequence[Document], clients: Sequence[str], options: Options) -> Server:
     # These imports take as long as those of an exporter, which run at the same time.
+    from pytest_jumpstarter.host.grpc_threads import read_where_waiting
+
     try:
         with read_where_waiting():
             import grpc.aio  # noqa: F401
