@@ -50,12 +50,12 @@ def serving_drivers(root: Any) -> Iterator[str]:
 
 
 @contextmanager
-def served(root: Any, *, allow: tuple[str, ...] = ("*",)) -> Iterator[Drivers]:
-    """Serve a driver as exporters do, and yield what there is for whoever connects and may import what is allowed."""
+def served(root: Any) -> Iterator[Drivers]:
+    """Serve a driver as exporters do, and yield what there is for whoever connects."""
     with serving_drivers(root) as path, ExitStack() as stack:
         portal = Portal()
         stack.callback(portal.stop)
-        connection = ExporterConnection(portal, DriverPolicy(allow=allow, source="the test"))
+        connection = ExporterConnection(portal, DriverPolicy(unsafe=True, source="the test"))
         stack.callback(connection.close)
         yield connection.open_channel(
             ChannelTarget.of_socket(path), exporter="it", advice=TlsAdvice(plain_text="", authority="")

@@ -104,30 +104,27 @@ def test_a_driver_is_the_same_wherever_it_is_looked_up(own: pytest.Pytester) -> 
     own.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=2)
 
 
-PORT = "{type: jumpstarter_driver_pyserial.driver.PySerial, config: {url: 'loop://', check_present: false}}"
-
-
-def test_a_console_imports_no_client_of_a_serial_port(own: pytest.Pytester) -> None:
-    """A console needs nothing of that client, which imports much; one that is looked up later reads the same port."""
-    own.path.joinpath("own-lab.yaml").write_text(f"{LAB_FILE}  serial: {PORT}\n  second: {PORT}\n")
+def test_a_console_imports_one_adapter(own: pytest.Pytester) -> None:
+    """The client of a serial port is there when the device is; the adapters that it does not need are not imported."""
+    port = "{type: jumpstarter_driver_pyserial.driver.PySerial, config: {url: 'loop://', check_present: false}}"
+    own.path.joinpath("own-lab.yaml").write_text(f"{LAB_FILE}  serial: {port}\n")
     own.makepyfile(
         """
         import sys
         def test_it(dut):
-            with dut.port_free("second"):
-                pass
-            console = dut.console("serial")
-            console.sendline("uname")
-            console.expect_exact("uname")
-            assert not {"fabric", "jumpstarter_driver_pyserial.client"} & set(sys.modules)
-            with dut.serial.stream() as stream:
-                console.sendline("whoami")
-                assert b"whoami" in stream.receive()
+            assert "jumpstarter_driver_pyserial.client" in sys.modules
+            with dut.serial.pexpect() as port:
+                port.sendline("uname")
+                port.expect_exact("uname", timeout=10)
+            console = dut.console()
+            console.sendline("whoami")
             console.expect_exact("whoami")
-            assert type(dut.serial).__name__ == "PySerialClient"
+            assert not {"fabric", "paramiko", "websockets"} & set(sys.modules)
+            from jumpstarter_driver_network.adapters import FabricAdapter, TcpPortforwardAdapter
+            assert "fabric" in sys.modules
         """
     )
-    own.runpytest_subprocess("--jmp-artifacts=evidence").assert_outcomes(passed=1)
+    own.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(
@@ -293,32 +290,6 @@ def test_a_root_that_is_no_composite() -> None:
         root = cast(Any, drivers.root)
         assert root.power is drivers["power"]
         root.power.on()
-
-
-def serial_port() -> Any:
-    """Return a serial port that sends back what it gets."""
-    from jumpstarter_driver_pyserial.driver import PySerial
-
-    return cast(Any, PySerial)(url="loop://", check_present=False)
-
-
-def test_openers() -> None:
-    """A serial port has an opener, wherever it is, unless its client is built with the root."""
-    with served(cast(Any, Composite)(children={"rack": cast(Any, Rack)(children={"power": serial_port()})})) as drivers:
-        assert list(drivers.openers) == ["rack.power"]
-        assert type(drivers.openers["rack.power"]) is DriverClient
-        assert drivers.built == {}
-    with served(cast(Any, Rack)(children={"power": serial_port()})) as drivers:
-        assert drivers.openers == {}
-    with served(serial_port()) as drivers:
-        assert drivers.openers == {}
-
-
-def test_no_opener_of_a_port_that_may_not_be_used() -> None:
-    """The rules for driver clients count for their consoles, too."""
-    with served(cast(Any, Composite)(children={"port": serial_port()}), allow=("jumpstarter_driver_comp*",)) as drivers:
-        assert drivers.openers == {}
-        assert isinstance(drivers["port"], MissingDriver)
 
 
 def test_a_driver_with_children_that_is_no_composite() -> None:

@@ -8,6 +8,7 @@ The device that a test gets, and the connection to its exporter.
   `channel_target`: where it is reached, for channels in the event loop and for blocking ones.
 - `drivers`: the driver clients of a device by their dotted paths. `missing_driver`: replaces one that cannot be used.
 - `driver_builder`: builds each driver client, with Jumpstarter's own code, when it is first looked up.
+- `lazy_adapters`: imports those of Jumpstarter's adapters that are needed.
 - `lazy_composite`: the client of a driver that only holds others, whose clients are built when they are first used.
 - `blocking_calls`: makes plain driver calls in the thread that waits for their result. `streaming_calls`: streams of
   driver calls end when nobody reads them.

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_jumpstarter.device.device_state import DeviceState
-from pytest_jumpstarter.device.drivers import SERIAL_PORT, Drivers, children_of, derives_from
+from pytest_jumpstarter.device.drivers import Drivers, children_of, derives_from
 from pytest_jumpstarter.device.flashing import Flashing
 from pytest_jumpstarter.device.portal import require_parent
-from pytest_jumpstarter.device.serial_ports import SerialPorts
+from pytest_jumpstarter.device.serial_ports import SERIAL_PORT, SerialPorts
 from pytest_jumpstarter.device.transfers import Transfer, Transfers
 from pytest_jumpstarter.errors import ConfigError, ConsoleNotFound, DeviceError, DeviceReleased
 

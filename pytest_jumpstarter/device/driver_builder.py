@@ -5,9 +5,6 @@ To build a client, its class and all that its package imports must be imported, 
 and a board may have many drivers that a test never uses. So the children of a composite driver are built when they are
 first looked up (lazy_composite.py), from what the exporter reported when it was connected.
 
-The client of a serial port imports much for a console that needs nothing of it. So a console is opened by a client of
-Jumpstarter's base class, an *opener*; the port's own client is built when a test looks it up.
-
 A client is built where Jumpstarter builds it: by Jumpstarter's own code, in the event loop. Only its module is imported
 in the thread that looks it up, because meanwhile the loop reads consoles.
 
@@ -26,12 +23,12 @@ from uuid import UUID
 
 from pytest_jumpstarter.device.drivers import (
     CLIENT_LABEL,
-    SERIAL_PORT,
     DriverPlace,
     DriverPolicy,
     Drivers,
     is_missing,
 )
+from pytest_jumpstarter.device.lazy_adapters import lazy_adapters
 from pytest_jumpstarter.device.portal import run_here
 from pytest_jumpstarter.errors import DeviceReleased, DriverMissing, JumpstarterError
 from pytest_jumpstarter.host.real_files import real_files
@@ -50,7 +47,6 @@ if TYPE_CHECKING:
 _NAME_LABEL = "jumpstarter.dev/name"
 _DEEPEST = 100
 _LONGEST_MOTD = 2000
-_OPENER = "jumpstarter.client.DriverClient"
 _COMPOSITE = "jumpstarter_driver_composite.client.CompositeClient"
 """The class that only holds its children; other classes may use their children when they are built."""
 
@@ -82,11 +78,6 @@ class ReportedDriver:
     def is_composite(self) -> bool:
         """Whether its client only holds its children, so that these can be built later."""
         return self.class_path == _COMPOSITE
-
-    @property
-    def is_serial_port(self) -> bool:
-        """Whether its client is Jumpstarter's for serial ports."""
-        return self.class_path.rpartition(".")[0] == SERIAL_PORT
 
     def walk(self) -> Iterator[ReportedDriver]:
         """Yield this driver and all below it in the order of the report: parents first."""
@@ -151,7 +142,8 @@ class DriverBuilder:
         self._loop_thread = threading.get_ident()
         root = _tree(response.reports)
         try:
-            client = await self._make(root)
+            with lazy_adapters():
+                client = await self._make(root)
         except (JumpstarterError, ImportError, OSError):
             raise
         except Exception as exc:
@@ -162,10 +154,6 @@ class DriverBuilder:
         self._drivers = Drivers(client, dict(root.places()), {})
         self._drivers.motd = first_characters(str(getattr(response, "motd", "")).strip(), _LONGEST_MOTD)
         self._drivers.add_built({path: below for path, below in _usable(root, client) if path})
-        for node in root.walk():
-            is_built = node.path in self._drivers.built or not node.path
-            if node.is_serial_port and not is_built and self._policy.allows_installed(node.class_path):
-                self._drivers.openers[node.path] = await self._make_opener(node)
         return self._drivers
 
     def build(self, node: ReportedDriver) -> DriverClient:
@@ -182,7 +170,7 @@ class DriverBuilder:
         if self._drivers.is_closed:
             reason = f"driver {node.path!r} was first used after the device was released"
             return MissingDriver(DeviceReleased(reason), uuid=node.report.uuid, labels=node.report.labels)
-        with real_files():
+        with real_files(), lazy_adapters():
             return self._built_or_missing(node)
 
     def _built_or_missing(self, node: ReportedDriver) -> DriverClient:
@@ -216,36 +204,22 @@ class DriverBuilder:
         return node.client
 
     async def _make(self, node: ReportedDriver) -> DriverClient:
+        from jumpstarter_protocol import jumpstarter_pb2
+
+        from pytest_jumpstarter.jumpstarter_private import client_from_channel
+
         reports = [driver.report for driver in node.built_together()]
+        response = jumpstarter_pb2.GetReportResponse(reports=reports)  # copies them
+        response.reports[0].ClearField("parent_uuid")
+        channel: Channel = _ChannelWithReport(self._channel, response)  # type: ignore[assignment]  # by __getattr__
         allow, unsafe = list(self._policy.allow), self._policy.unsafe
         with _without_warnings():
-            client = await self._make_reported(reports, allow, unsafe=unsafe)
+            client: DriverClient = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
         self._mark_missing(node, client)
         if node.is_composite and not is_missing(client):
             from pytest_jumpstarter.device.lazy_composite import LazyChildren, LazyComposite
 
             LazyComposite.turn(client, LazyChildren(node.children, self.build))
-        return client
-
-    async def _make_opener(self, node: ReportedDriver) -> DriverClient:
-        """Return a client of Jumpstarter's base class, which opens the streams of the driver."""
-        report = type(node.report)()
-        report.CopyFrom(node.report)
-        report.labels[CLIENT_LABEL] = _OPENER
-        return await self._make_reported([report], [_OPENER])
-
-    async def _make_reported(
-        self, reports: Sequence[DriverInstanceReport], allow: list[str], *, unsafe: bool = False
-    ) -> DriverClient:
-        """Return the client of the first driver, with those of the others below it."""
-        from jumpstarter_protocol import jumpstarter_pb2
-
-        from pytest_jumpstarter.jumpstarter_private import client_from_channel
-
-        response = jumpstarter_pb2.GetReportResponse(reports=reports)  # copies them
-        response.reports[0].ClearField("parent_uuid")
-        channel: Channel = _ChannelWithReport(self._channel, response)  # type: ignore[assignment]  # by __getattr__
-        client: DriverClient = await client_from_channel(channel, self._portal, self._stack, allow, unsafe)
         return client
 
     def _mark_missing(self, node: ReportedDriver, client: DriverClient) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard
 
 from pytest_jumpstarter.errors import ConfigError, DriverMissing, DriverNotAllowed, JumpstarterError
@@ -21,9 +20,6 @@ AnyClient: TypeAlias = Any
 """A driver client; its methods are those of its class, which only the lab knows."""
 
 CLIENT_LABEL = "jumpstarter.dev/client"
-
-SERIAL_PORT = "jumpstarter_driver_pyserial.client"
-"""The module of Jumpstarter's client for serial ports."""
 
 LAZY_CHILDREN = "_jumpstarter_children"
 """The attribute of a composite client with children that may not be built yet."""
@@ -47,13 +43,6 @@ class DriverPolicy:
     def allows(self, class_path: str) -> bool:
         """Return whether the class may be imported."""
         return self.unsafe or any(fnmatchcase(class_path, pattern) for pattern in self.allow)
-
-    def allows_installed(self, class_path: str) -> bool:
-        """Return whether the class may be imported and its module is installed; this imports only the package above."""
-        try:
-            return self.allows(class_path) and find_spec(class_path.rpartition(".")[0]) is not None
-        except (ImportError, ValueError):
-            return False
 
     def objection(self, path: str, class_path: str) -> ConfigError | None:
         """Return why the driver at `path` can have no client, or None if it can; the root's path is empty."""
@@ -110,7 +99,6 @@ class Drivers(Mapping[str, AnyClient]):
         root: As given.
         places: As given.
         built: The clients that were built so far, by path.
-        openers: Clients that only open the consoles of serial ports, by path; see `DriverBuilder`.
         is_closed: Whether no more clients may be built.
         motd: The exporter's message of the day (after 0.9); empty if there is none.
     """
@@ -121,7 +109,6 @@ class Drivers(Mapping[str, AnyClient]):
         self.root = root
         self.places = places
         self.built = dict(built)
-        self.openers: dict[str, DriverClient] = {}
         self.is_closed = False
         self.motd = ""
         self._watchers: list[Callable[[str, DriverClient], None]] = []
@@ -157,7 +144,7 @@ class Drivers(Mapping[str, AnyClient]):
         found: dict[str, str] = {}
         for path in sorted(paths, key=len):
             uuid = self.places[path].uuid
-            if uuid not in found and (path in self.openers or not is_missing(self[path])):
+            if uuid not in found and not is_missing(self[path]):
                 found[uuid] = path
         return [path for path in paths if path == found.get(self.places[path].uuid)] or paths[:1]
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_jumpstarter.device.drivers import SERIAL_PORT, Drivers, derives_from
+from pytest_jumpstarter.device.drivers import Drivers, derives_from
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from pytest_jumpstarter.device.line_follower import LineFollower
     from pytest_jumpstarter.device.shared_port import SharedPort
+
+SERIAL_PORT = "jumpstarter_driver_pyserial.client"
+"""The module of Jumpstarter's client for serial ports."""
 
 
 class SerialPorts:
@@ -45,8 +48,8 @@ class SerialPorts:
         self._is_busy = is_busy
         self._ports: dict[object, SharedPort] = {}
         drivers.watch_built(self._share)
-        for path in drivers.openers:
-            self.at(path)
+        for path in drivers.usable(drivers.reported(SERIAL_PORT)):
+            _ = drivers[path]  # built now: its import must not delay reading when the board is switched on
 
     @property
     def used(self) -> list[SharedPort]:
@@ -60,7 +63,7 @@ class SerialPorts:
 
         places = self._drivers.places
         uuid = places[path].uuid
-        opener = driver or self._drivers.openers.get(path) or self._drivers[path]  # building it may add its port
+        opener = self._drivers[path] if driver is None else driver  # building it may add its port
         if uuid not in self._ports:  # a MissingDriver raises its error here
             shortest = min((known for known, place in places.items() if place.uuid == uuid), key=len)
             self._ports[uuid] = port = SharedPort(opener, shortest, self._is_busy)
