@@ -11,6 +11,8 @@ from runs import running, wait_for
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 
+pytestmark = pytest.mark.usefixtures("all_plugins")
+
 PLUGINS = {
     "anyio": """
         from pytest import fixture

@@ -17,6 +17,8 @@ from unpacked import dumped, unpacked
 
 from pytest_jumpstarter.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("all_plugins")
+
 NUMBER = COUNT // 12
 """How many texts are drawn, of twelve words each; a test has one of them."""
 

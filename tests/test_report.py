@@ -165,6 +165,7 @@ def test_wrong_file_is_refused_at_once(pytester: pytest.Pytester, option: str, w
     result.stderr.fnmatch_lines([f"*{words}"])
 
 
+@pytest.mark.usefixtures("all_plugins")
 def test_pytest_html_has_our_columns(suite: pytest.Pytester) -> None:
     """The page of pytest-html names exporter and lease of each test, and has more on its device."""
     suite.makepyfile("def test_it(dut): print('LEASE', dut.lease.name)\ndef test_plain(): pass")
@@ -179,6 +180,7 @@ def test_pytest_html_has_our_columns(suite: pytest.Pytester) -> None:
     assert '"name": "device dut"' in page
 
 
+@pytest.mark.usefixtures("all_plugins")
 def test_pytest_html_has_subtests_and_no_secret_ids(suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The row of a test that failed has the errors of all its subtests; no id and no file name shows a secret."""
     monkeypatch.setenv("JMP_GRPC_PASSPHRASE", "s3cret-of-the-lab")

@@ -13,6 +13,8 @@ from unpacked import unpacked
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.lab import Lab
 
+pytestmark = pytest.mark.usefixtures("all_plugins")
+
 CANARY = f"canary{secrets.token_hex(12)}"
 
 

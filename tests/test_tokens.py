@@ -28,6 +28,8 @@ from pytest_jumpstarter.errors import TokenExpired
 from pytest_jumpstarter.masking import mask
 from pytest_jumpstarter.types.__main__ import main as write_types
 
+pytestmark = pytest.mark.usefixtures("all_plugins")
+
 # Imported here, since pytester takes back what a run in this process imports.
 pytest.importorskip("authlib.integrations.requests_client")
 

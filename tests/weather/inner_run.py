@@ -58,7 +58,9 @@ class Run:
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        command = [*HEEDING_SIGNALS, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", *self._args]
+        few = ("cacheprovider", "anyio", "html", "metadata")
+        options = [f"-pno:{name}" for name in few]
+        command = [*HEEDING_SIGNALS, sys.executable, "-m", "pytest", *options, "-rA", *self._args]
         self._began = time.monotonic()
         self._process = subprocess.Popen(
             command,
