@@ -125,6 +125,7 @@ def shown(result: pytest.RunResult) -> str:
     return re.sub(r"=+|\d+\.\d+s|/[\w./-]+|\bgw\d\b|0x\w+", "", result.stdout.str())
 
 
+@pytest.mark.usefixtures("all_plugins")
 @pytest.mark.parametrize("mode", ["made", "logged"])
 @pytest.mark.parametrize(
     ("args", "values"),
