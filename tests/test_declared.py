@@ -8,8 +8,9 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -41,6 +42,12 @@ OPTIONAL = {
 }
 
 
+@cache
+def distributions() -> Mapping[str, Sequence[str]]:
+    """Return the distributions that have each package."""
+    return packages_distributions()
+
+
 def declared(*extras: str) -> set[str]:
     """Return the names of the distributions that the project asks for, with its own name for each of `extras`."""
     optional = PROJECT_TABLE["optional-dependencies"]
@@ -63,7 +70,7 @@ def test_declared_once(extra: str) -> None:
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_what_is_imported_is_declared(path: Path) -> None:
     """Each package that a module imports is a dependency of the project; for the lab, one of its extra `lab` too."""
-    found = packages_distributions()
+    found = distributions()
     known = declared("lab") if part_of(path) == "lab" else declared()
     names = {each for each in imports(path) if each.partition(".")[0] not in {*sys.stdlib_module_names, *OPTIONAL}}
     roots = {each.partition(".")[0] for each in names} - {"pytest_jumpstarter", "_pytest", "google"}
