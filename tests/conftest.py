@@ -17,7 +17,7 @@ import pytest
 from faulty import FaultyLab, counting, faulty_lab, prepare
 from mutations import wanted
 from packaging.utils import canonicalize_name
-from runs import environ_of, exporting, until
+from runs import FEW_PLUGINS, environ_of, exporting, until
 
 from pytest_jumpstarter.client.v1 import Client, Lease
 from pytest_jumpstarter.client.v1.tls import ClosingSocket
@@ -100,10 +100,6 @@ LAB_FILE = "---\n".join(
 )
 
 
-FEW_PLUGINS = "-p no:anyio -p no:html -p no:metadata"
-"""Without them, most inner runs take a fifth less CPU time."""
-
-
 @pytest.fixture
 def all_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let inner runs load all plugins that are installed, as the runs of users do."""
@@ -122,7 +118,7 @@ def _no_lab_of_the_developer(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # now, because it removes the variable
-    monkeypatch.setenv("PYTEST_ADDOPTS", "" if "neighbours" in request.fixturenames else FEW_PLUGINS)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "" if "neighbours" in request.fixturenames else " ".join(FEW_PLUGINS))
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
@@ -42,10 +42,7 @@ OPTIONAL = {
 }
 
 
-@cache
-def distributions() -> Mapping[str, Sequence[str]]:
-    """Return the distributions that have each package."""
-    return packages_distributions()
+distributions = cache(packages_distributions)  # which reads the metadata of all of them, each time
 
 
 def declared(*extras: str) -> set[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from runs import HEEDING_SIGNALS
+from runs import FEW_PLUGINS, HEEDING_SIGNALS
 
 STEP = """
 import os, pathlib, time
@@ -58,9 +58,8 @@ class Run:
         self._lines: list[str] = []
 
     def __enter__(self) -> Self:
-        few = ("cacheprovider", "anyio", "html", "metadata")
-        options = [f"-pno:{name}" for name in few]
-        command = [*HEEDING_SIGNALS, sys.executable, "-m", "pytest", *options, "-rA", *self._args]
+        command = [*HEEDING_SIGNALS, sys.executable, "-m", "pytest", "-pno:cacheprovider", *FEW_PLUGINS, "-rA"]
+        command += self._args
         self._began = time.monotonic()
         self._process = subprocess.Popen(
             command,
