@@ -230,7 +230,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _concerns_us(session: pytest.Session) -> bool:
     """Return whether an option of ours is set, or a test requests a device or has our marker, or did so before."""
     stash = session.config.stash
-    if not stash.get(_CONCERNS_US, False):  # else a host collects again; what was registered must be forgotten
+    if not stash.get(_CONCERNS_US, False):  # once it does, a later collection must forget what was registered
         is_set = stash[SETTINGS].is_any_set or stash[STATES] or session.config.getoption("jmp_check")
         stash[_CONCERNS_US] = bool(is_set) or any(
             roles_of(item) or item.get_closest_marker("jumpstarter") for item in session.items
