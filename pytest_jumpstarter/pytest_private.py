@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -317,13 +318,10 @@ def junit_write(config: pytest.Config, replacing: Callable[[Path], AbstractConte
 
     if (xml := config.stash.get(xml_key, None)) is None:
         return
-    elements, file = xml.node_reporters_ordered, xml.logfile
-    xml.node_reporters_ordered = [each for each in elements if each.to_xml().get("name")]  # the others have not ended
-    try:
-        with replacing(Path(file)) as xml.logfile:
-            xml.pytest_sessionfinish()
-    finally:
-        xml.node_reporters_ordered, xml.logfile = elements, file
+    now = copy(xml)  # a second signal may come in the middle of it, and then another thread writes the file, too
+    now.node_reporters_ordered = [test for test in xml.node_reporters_ordered if test.to_xml().get("name")]  # has ended
+    with replacing(Path(xml.logfile)) as now.logfile:
+        now.pytest_sessionfinish()
 
 
 def junit_error(config: pytest.Config, element: Any, kind: str) -> None:

@@ -2,7 +2,8 @@
 Stop a run in order after SIGINT, SIGTERM or SIGHUP: its leases are released first, then pytest ends the run.
 
 A CI system waits about ten seconds between its signal and SIGKILL. So a separate thread releases the leases at once,
-while the main thread leaves the test. A second signal writes the reports, waits for that thread, then ends the process.
+while the main thread leaves the test. After a second signal another thread writes the reports, since what the signal
+interrupted may hold a lock that they need; when both threads have ended, the process ends.
 The signals may be so close that the second interrupts the handler of the first, so nothing here waits for a lock.
 """
 
@@ -24,7 +25,7 @@ from pytest_jumpstarter.host import real_time
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RELEASE_TIMEOUT = 5.0
-"""Seconds for releasing all leases after a signal."""
+"""Seconds for releasing all leases after a signal, and for what is done before a second one ends the process."""
 
 _LOOK_INTERVAL = 0.01
 
@@ -39,8 +40,8 @@ class OrderlyStop:
 
     Attributes:
         received: The signal that ends the run; 0 if there was none.
-        before_end: Called after a second signal, before it ends the process: writes what would be lost, and removes
-            what would be left behind.
+        before_end: Called after a second signal, before it ends the process, in a thread, the last one first: writes
+            what would be lost, and removes what would be left behind.
     """
 
     def __init__(self, release: Callable[[], None], on_hangup: Callable[[], None] | None = None) -> None:
@@ -50,7 +51,7 @@ class OrderlyStop:
         self._on_hangup = on_hangup
         self._former: dict[int, Any] = {}
         self._is_starting = False
-        self._is_releasing = False
+        self._threads: list[Callable[[], None]] = []
         self._second = 0
         self._pid = os.getpid()
 
@@ -75,9 +76,9 @@ class OrderlyStop:
             exec("")
 
     def wait_released(self) -> None:
-        """Wait until the thread that releases the leases has ended, if a signal started it."""
+        """Wait until the threads that signals started have ended."""
         deadline = real_time.monotonic() + RELEASE_TIMEOUT
-        while self._is_releasing and real_time.monotonic() < deadline:
+        while self._threads and real_time.monotonic() < deadline:
             real_time.sleep(_LOOK_INTERVAL)  # not `join`: a second signal may come in the middle of it
 
     def require_none(self) -> None:
@@ -118,31 +119,40 @@ class OrderlyStop:
     def _start_release(self, number: int) -> None:
         """Start the thread that releases the leases; a signal that comes meanwhile is noted as the second."""
         self._is_starting = True
-        try:
-            self.received = number
-            self._is_releasing = True
-            start_new_thread(self._run_release, ())  # `Thread.start` would wait for locks
-        except RuntimeError:  # there are no more threads: the leases are released as the run ends
-            self._is_releasing = False
-        finally:
-            self._is_starting = False
+        self.received = number
+        self._start(self._release)  # without a thread the leases are released as the run ends
+        self._is_starting = False
 
-    def _run_release(self) -> None:
+    def _start(self, work: Callable[[], None]) -> bool:
+        """Start a thread; return False if there are no more threads."""
+        self._threads.append(work)
         try:
-            self._release()
+            start_new_thread(self._work, (work,))  # `Thread.start` would wait for locks
+        except RuntimeError:
+            self._threads.remove(work)
+            return False
+        return True
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
         finally:
-            self._is_releasing = False
+            self._threads.remove(work)
 
     def _exit(self) -> BaseException:
         name = signal.Signals(self.received).name
         return pytest.exit.Exception(f"{name} received", returncode=128 + self.received)
 
     def _end_after_release(self, number: int) -> None:
-        while self.before_end:  # meanwhile the leases are released in their thread
-            with suppress(Exception):  # the process ends in any case
-                self.before_end.pop()()
+        if not self._start(self._prepare_end):
+            self._prepare_end()
         self.wait_released()
         self._end_as(number)
+
+    def _prepare_end(self) -> None:
+        while self.before_end:
+            with suppress(Exception):  # the process ends in any case
+                self.before_end.pop()()
 
     def _end_as(self, number: int) -> None:
         """End the process by the signal itself, with its default handler."""

@@ -530,6 +530,56 @@ def test_cancelled_in_a_teardown_that_hangs(suite: pytest.Pytester, signals: tup
         assert "test_holds" in html.unescape(text), name
 
 
+TWICE = """
+import os, pathlib, signal, pytest
+def test_fails(dut): assert dut is None, "the product is to blame"
+def test_holds(dut):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        if pathlib.Path("GOES-ON").exists(): os.kill(os.getpid(), signal.SIGTERM)
+        raise
+def test_later(dut): pass
+"""
+AGAIN = "import os, signal\ndef again(*_): os.kill(os.getpid(), signal.SIGTERM)\n"
+ON_FILE = """
+import pathlib
+replace = pathlib.Path.replace
+def pytest_keyboard_interrupt():
+    def patched(self, target):
+        replace(self, target)
+        if target.name == {name!r}: again()
+    pathlib.Path.replace = patched
+"""
+
+
+@pytest.mark.parametrize(
+    "conftest",
+    [
+        "import pathlib\npathlib.Path('GOES-ON').touch()",
+        AGAIN + "def pytest_keyboard_interrupt(): again()",
+        AGAIN + "import pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(): again()",
+        *(AGAIN + ON_FILE.format(name=name) for name in FILES),
+        AGAIN + "def pytest_terminal_summary(): again()",
+        AGAIN + "def pytest_unconfigure(): again()",
+    ],
+    ids=["test", "interrupt", "finish", *FILES, "summary", "unconfigure"],
+)
+def test_second_signal_at_any_moment(suite: pytest.Pytester, client: Client, conftest: str) -> None:
+    """Whenever a second signal comes, all outputs have told all, the summary is whole, and the board is free."""
+    suite.makepyfile(TWICE)
+    suite.makeconftest(conftest)
+    with (
+        (suite.path / "out.txt").open("w") as out,
+        running(suite, *OPTIONS, "--capture=fd", stdout=out) as process,
+    ):
+        assert process.wait(60) in (-signal.SIGTERM, 143)
+    words = ["AssertionError: the product is to blame", "::test_holds", "::test_later", "SIGINT ended the run"]
+    assert missing(suite.path, words) == [], (suite.path / "out.txt").read_text()
+    assert [*client.list_leases()] == []
+    assert [*suite.path.glob(".*.[0-9]*")] == []
+
+
 def missing(folder: Path, words: Sequence[str], names: Sequence[str] = ("out.txt", *FILES)) -> list[tuple[str, str]]:
     """Return the words that files do not have."""
     files = {name: folder / name for name in names}

@@ -33,6 +33,7 @@ RUN_END: pytest.StashKey[RunEnd] = pytest.StashKey()
 NOT_ENDED = "the run has not ended, or its process was killed"
 """What reports say instead of an exit code while the run goes on."""
 
+_NOT_SHOWN = -1  # in place of the exit code that the summary has shown
 _TEXT = 32_768  # characters of a problem at most
 _WARNINGS = 20  # of too many warnings at most
 
@@ -42,8 +43,7 @@ class RunEnd:
     Collects what ends the run, in the process that prints, and sets its exit code.
 
     Attributes:
-        stop: Knows the signal that ends the run; None before the first device.
-        terminal: Knows the leases that were not released, and the hooks that failed; None before the first device.
+        terminal: Knows the leases that were not released, and the hooks that failed; None before `watch`.
         has_failed_late: Whether a hook of a plugin or conftest file raised an error as the run ended.
         device_errors: How many failures are device errors.
         failures: How many failures there are in all.
@@ -53,27 +53,32 @@ class RunEnd:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        self.stop: OrderlyStop | None = None
         self.terminal: Terminal | None = None
         self.has_failed_late: bool = False
         self.device_errors: int = 0
         self.failures: int = 0
         self.meaning = self.ended_by = ""
         self._config = config
+        self._stop: OrderlyStop | None = None
         self._session: pytest.Session | None = None
         self._problems: list[Problem] = []
         self._collected: list[str] = []
         self._begun: dict[str, bool] = {}
-        self._chosen = self._shown = -1
+        self._chosen, self._shown = -1, _NOT_SHOWN
         self._in_junit = (-1, 0)
         self._pytests_code = 0
         self._has_summary = self._is_finished = False
         self.writers: list[Callable[[bool], None]] = [self._write_junit]
 
+    def watch(self, stop: OrderlyStop, terminal: Terminal) -> None:
+        """From now on learn of signals and of what goes to the terminal; a second signal first tells how it ended."""
+        self._stop, self.terminal = stop, terminal
+        stop.before_end.append(self._tell_all)
+
     @property
     def signal(self) -> int:
         """The signal that ended the run; 0 if there was none."""
-        return self.stop.received if self.stop is not None else 0
+        return self._stop.received if self._stop is not None else 0
 
     @property
     def problems(self) -> list[Problem]:
@@ -214,8 +219,6 @@ class RunEnd:
             self._write_files()
         if self.signal not in (0, signal.SIGINT):  # after SIGINT pytest shows the summary itself
             self._show_summary()
-        if self.stop is not None:
-            self.stop.before_end.append(self._write_all)
         try:
             return (yield)
         except Exception as exc:
@@ -226,6 +229,8 @@ class RunEnd:
             return None
         finally:
             self._finish()
+            if self._stop is not None and self._stop.received:
+                self._stop.restore()  # a second signal has nothing to tell any more
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_unconfigure(self) -> Generator[None, object, object]:
@@ -266,9 +271,12 @@ class RunEnd:
         """Show the exit code with its meaning, and the tests that did not end."""
         if self._session is None:
             return
-        self._shown = code = self.settle()
-        if not (code or self.is_early):
-            return
+        code = self.settle()
+        if code or self.is_early:
+            self._show_code(terminalreporter, code)
+        self._shown = code  # not earlier: a second signal may come in the middle of the summary
+
+    def _show_code(self, terminalreporter: pytest.TerminalReporter, code: int) -> None:
         ended_by = f" ({self.ended_by})" if self.ended_by and self.ended_by not in self.meaning else ""
         terminalreporter.write_line(f"jumpstarter: exit code {code}: {self.meaning}{ended_by}", red=True)
         for words, tests in (("interrupted", self.interrupted), ("never began", self.never_began)):
@@ -301,19 +309,21 @@ class RunEnd:
             self.add_problem("warning", warning.nodeid or "", warning.message)
 
     def _show_summary(self) -> None:
-        """Show what pytest shows at the end of a run, unless it was shown."""
+        """Show what pytest shows at the end of a run, unless it was shown as a whole."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None and not self._has_summary:
+        if reporter is not None and self._shown == _NOT_SHOWN:
             self._config.hook.pytest_terminal_summary(
                 terminalreporter=reporter, exitstatus=pytest.ExitCode.INTERRUPTED, config=self._config
             )
             reporter.flush()
 
-    def _write_all(self) -> None:
+    def _tell_all(self) -> None:
         """Write the files and show the summary, because the process is about to end."""
+        self._write_to_junit()
         self._write_files()
-        with suppress(Exception):
-            self._show_summary()
+        if (capture := self._config.pluginmanager.get_plugin("capturemanager")) is not None:
+            capture.suspend_global_capture()  # of the test that was interrupted
+        self._show_summary()
 
     def _write_files(self, *, is_end: bool = True) -> None:
         """Write JUnit and the files of reports."""
@@ -327,8 +337,8 @@ class RunEnd:
         self._require_no_signal()
 
     def _require_no_signal(self) -> None:
-        if self.stop is not None:
-            self.stop.require_none()
+        if self._stop is not None:
+            self._stop.require_none()
 
     def _write_junit(self, is_end: bool) -> None:
         if not is_end:

@@ -198,6 +198,7 @@ class Run:
             return
         self.is_paused = False
         with ExitStack() as stack:
+            stack.callback(self.stop.restore)
             stack.callback(self._leave)
             self._release_devices()
             if self._held is not None and self.lab_access.has_lab:
@@ -211,12 +212,17 @@ class Run:
                 self.stop.wait_released()
                 with ExitStack() as stack:
                     stack.callback(self.events.on_end)
-                    stack.callback(self.stop.restore)
+                    stack.callback(self._restore_signals)
                     stack.callback(source.close)
                     stack.callback(self.sets.end_all)
         finally:
             self.stop.wait_released()  # a signal may have come meanwhile
             self.source = None  # not earlier, because the thread of the signal uses it
+
+    def _restore_signals(self) -> None:
+        """Restore the signal handlers; after a signal not yet, because a second one may come before all is told."""
+        if not self.stop.received:
+            self.stop.restore()
 
     def _leave(self) -> None:
         """Disconnect from the lab controller, and stop the embedded lab."""

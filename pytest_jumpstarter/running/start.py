@@ -85,8 +85,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         config.pluginmanager.register(events.progress, "jumpstarter-progress")
     config.pluginmanager.register(terminal, "jumpstarter-terminal")
     config.pluginmanager.register(pipeline, "jumpstarter-pipeline")
-    end = run_end(config)
-    end.stop, end.terminal = run.stop, terminal
+    run_end(config).watch(run.stop, terminal)
     atexit.register(gc.freeze)  # otherwise the interpreter searches all imported modules for cycles at its end, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure releases whatever the fixture did not
     return run
@@ -164,5 +163,4 @@ def start_workers_controller(config: pytest.Config, settings: Settings) -> None:
     config.pluginmanager.register(workers_controller, "jumpstarter-workers")
     config.pluginmanager.register(terminal, "jumpstarter-terminal")
     safe_reports(config)
-    end = run_end(config)
-    end.stop, end.terminal = workers_controller.stop, terminal
+    run_end(config).watch(workers_controller.stop, terminal)
