@@ -35,6 +35,7 @@ NO_WAIT = {
     "option_values.py:SHORTEST_TTL",  # a limit of an option
     "client/v1/rules.py:_LONGEST",  # of a message
     "device/recording.py:_RESOLUTION",
+    "device/transfers.py:_SOON",  # how fast a side must be
     "report/timeline.py:_MIN_WIDTH",
     "leasing/lease_request.py:DEFAULT_DURATION",  # of a lease
     *(f"history/verdicts.py:{name}" for name in ("LEVEL", "TOLERATED", "_STILL_FAILS", "_SLOWEST", "_SLOWER")),
