@@ -187,6 +187,20 @@ def test_a_fatal_message_in_pieces(console: Console, board: Board) -> None:
     console.expect("again", timeout=TIMEOUT)
 
 
+@pytest.mark.parametrize("not_matching", [(), "not syncing"], ids=["fatal", "not_matching"])
+def test_the_rest_of_a_fatal_line_is_waited_for(console: Console, board: Board, not_matching: str) -> None:
+    """A message that comes in pieces is told to the end of its line, and the next wait gets what follows it."""
+    console.fatal = () if not_matching else console.fatal
+    say(console, board, b"x\r\nKernel panic - not syncing: sysrq trigg")
+    threading.Timer(0.1, board.say, [b"ered crash\r\nRebooting"]).start()
+    with pytest.raises(AssertionError, match="'Kernel panic - not syncing: sysrq triggered crash'"):
+        console.expect("login: ", timeout=TIMEOUT, not_matching=not_matching)
+    console.expect("crash\r\nRebooting", timeout=TIMEOUT)
+    say(console, board, b"Kernel panic - not syncing: without an end")
+    with pytest.raises(AssertionError, match="'Kernel panic - not syncing: without an end'"):
+        console.expect("login: ", timeout=TIMEOUT, not_matching=not_matching)
+
+
 def test_end_and_reopening(console: Console, board: Board, port: SharedPort, portal: BlockingPortal) -> None:
     """A stream that broke says why, gives all that came, takes nothing, and is not open again when the port is."""
     board.say(b"last words")

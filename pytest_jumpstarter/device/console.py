@@ -45,6 +45,9 @@ Regexes: TypeAlias = str | Sequence[str]
 _Pattern = TypeVar("_Pattern", bound=Pattern)
 _Result = TypeVar("_Result")
 
+_REST_OF_LINE = 0.5
+"""Seconds to wait for the rest of a line that ends an `expect`."""
+
 _LINE = re.compile(r"[^\n]*\n")
 
 
@@ -375,7 +378,7 @@ class Console:
         return f" ({safe(words_of(trouble.__cause__))})" if trouble is not None and trouble.__cause__ else ""
 
     def _said_instead(self, wanted: str, otherwise: str = "") -> str:
-        rest = first_characters(self.spawn.buffer.partition("\n")[0], SHOWN_LINE)
+        rest = first_characters(self.spawn.rest_of_line(_REST_OF_LINE), SHOWN_LINE)
         line = f"{last_characters(self.before.rpartition(chr(10))[2], SHOWN_LINE)}{self.after}{rest}"
         return (
             f"{self.name}: {wanted} was waited for{otherwise}, and the board said {shortened(line.strip())!r}; "

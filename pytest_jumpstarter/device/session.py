@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pexpect
@@ -184,6 +185,16 @@ class Session(SpawnBase):  # type: ignore[type-arg]  # at run time it is no gene
             if text := self._decoded(data):
                 self._pexpect._log(text, "read")
                 return text
+
+    def rest_of_line(self, timeout: float) -> str:
+        """Return what follows the match in its line; wait for the end of the line for `timeout` seconds."""
+        if str(self.after).endswith("\n"):
+            return ""
+        deadline = real_time.monotonic() + timeout
+        with suppress(pexpect.TIMEOUT, pexpect.EOF):
+            while "\n" not in (rest := self.buffer) and len(rest) < CHUNK_BYTES:
+                self._ahead.append(self.read_nonblocking(CHUNK_BYTES, max(0.0, deadline - real_time.monotonic())))
+        return self.buffer.partition("\n")[0]
 
     def _decoded(self, data: bytes) -> str:
         end = self._reader.position

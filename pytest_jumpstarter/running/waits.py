@@ -187,6 +187,11 @@ WAITS = (
         "`timeout` of `expect`: --jmp-console-timeout, DEFAULT_TIMEOUT; the end of the stream",
     ),
     Wait(
+        "device/session.py:Session.rest_of_line",
+        "the rest of a line that ended an `expect`",
+        "_REST_OF_LINE of the console",
+    ),
+    Wait(
         "device/line_follower.py:LineFollower.close",
         "the last lines of a console to be shown",
         "_CLOSE_TIMEOUT",
