@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_jumpstarter.masking import safe
 
-_NUMBERS = (int, float)
+_SAFE = frozenset((int, float, bool, type(None)))
+_MANY = frozenset((list, tuple, dict))
 
 
 def safe_data(value: Any) -> Any:
@@ -55,7 +56,9 @@ def make_safe(thing: Any, *, inside: tuple[str, ...], kept: Collection[str] = ()
         kept: The names of attributes that stay as they are.
     """
     for name in [*getattr(thing, "__dict__", ()), *_slots(type(thing))]:  # type: ignore[arg-type]  # a class can be hashed
-        if name in kept or (value := getattr(thing, name, None)) is None or isinstance(value, _NUMBERS):
+        if name in kept or (kind := type(value := getattr(thing, name, None))) in _SAFE:
+            continue
+        if kind in _MANY and not value:
             continue
         if (changed := _made_safe(value, inside, kept)) != value:
             object.__setattr__(thing, name, changed)
