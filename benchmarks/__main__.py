@@ -144,6 +144,23 @@ def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> N
             measure_without_lab(bench, (socket, address), image, size, figures)
 
 
+def measure_with_database(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
+    """Measure the first call on an idle board, in a lab whose writes take as long as those of a real one."""
+    image = write_image(folder / "small", 1)
+    for _ in range(size.rounds):
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(SideProcess(name, str(bench.config), image, size, bench))
+                for name in ("ours", "theirs")
+            ]
+            for process in processes:
+                process.figures()
+            for _ in range(size.turns):
+                for process in processes:
+                    time.sleep(IDLE)
+                    figures.add(process.name, database=process.figures("first")["first"])
+
+
 def measure_without_lab(bench: Bench, places: tuple[str, str], image: Path, size: Size, figures: Figures) -> None:
     """Measure the same without a lab: in a shell, and directly; Jumpstarter's client on a socket is the limit."""
     with ExitStack() as stack:
@@ -225,6 +242,8 @@ def main() -> None:
         measure_sides(bench, folder, size, figures)
         measure_ends(bench, folder, size, figures)
         measure_classes(bench, folder, size, figures)
+        slow = stack.enter_context(Bench.with_database(folder, document(BOARD)))
+        measure_with_database(slow, folder, size, figures)
     print("\n".join([*table.lines(figures.by_name), "", *table.stage_lines(figures.stages)]))
     if args.json is not None:
         args.json.write_text(json.dumps(table.summary(figures.by_name) | {"stages": figures.stages}, indent=2))

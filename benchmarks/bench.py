@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_jumpstarter.client.v1 import Client
 from pytest_jumpstarter.lab import Lab
+from pytest_jumpstarter.lab.faults import order
 
 PATIENCE = 60.0
 """Seconds for anything that the lab is expected to do."""
@@ -41,6 +42,11 @@ def write_image(file: Path, size_mib: int) -> Path:
     return file
 
 
+WRITES = "CreateLease,UpdateLease,DeleteLease,ReportStatus"
+WRITE_SECONDS = 0.03
+"""What a write takes. Source: controller 0.9.0 on a Kubernetes API, from CreateLease until the lease is Ready."""
+
+
 class Bench:
     """
     A running lab, and a look at it from outside.
@@ -63,6 +69,17 @@ class Bench:
         file = folder / "lab.yaml"
         file.write_text(exporters)
         with Lab([file]) as lab, Client.from_config(lab.client_config) as client:
+            yield cls(lab, client)
+
+    @classmethod
+    @contextmanager
+    def with_database(cls, folder: Path, exporters: str) -> Iterator[Bench]:
+        """Serve a lab as `open` does, which takes as long for each request that changes something as a real one."""
+        file = folder / "lab-with-database.yaml"
+        file.write_text(exporters)
+        lab = Lab([file], arguments=["--faults", str(folder)])
+        with lab, Client.from_config(lab.client_config) as client:
+            order(folder, f"slow {WRITES} {WRITE_SECONDS:g}s to everyone")
             yield cls(lab, client)
 
     def wait_until_free(self) -> None:

@@ -50,8 +50,15 @@ class Row:
 
 
 ROWS = (
-    Row(what="Idle board: request to first driver call, clients imported", name="idle", unit="s", must=0.33, aim=0.25),
-    Row(what="Board just given back: the same", name="free", unit="s", must=0.33, aim=0.25),
+    Row(what="Idle board: request to first driver call, clients imported", name="idle", unit="s", must=None, aim=None),
+    Row(
+        what="The same where a lab's write takes 30 ms, as on Kubernetes",
+        name="database",
+        unit="s",
+        must=0.33,
+        aim=0.25,
+    ),
+    Row(what="Board just given back: the same", name="free", unit="s", must=None, aim=None),
     Row(what="Board handed over: the same", name="handed", unit="s", must=0.25, aim=0.2),
     Row(what="Board just given back, cold process", name="cold", unit="s", must=0.5, aim=0.4),
     Row(what="Last test ends to released and exited", name="end", unit="s", must=0.25, aim=0.1),
