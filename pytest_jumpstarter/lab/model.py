@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -75,6 +76,15 @@ class StatusFeed:
             self._last = view
             self._queue.put_nowait(view)
 
+    async def first(self, patience: float) -> LeaseView:
+        """Wait for the first message; a lease within `patience` seconds replaces the message that there is none."""
+        view = await self.get()
+        if not view.is_leased:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    view = await self.get()
+        return view
+
     async def get(self) -> LeaseView:
         """Wait for the next message."""
         return await self._queue.get()
@@ -88,6 +98,7 @@ class Exporter:
         devices: The number of drivers that it registered; None while it is not registered.
         last_seen: The time of its last sign of life, by the loop's clock; None if there was none.
         lease: The lease to which it is assigned.
+        was_told: Whether it has opened a Status stream before.
         has_seen_idle: Whether `leased=false` was sent to it since its last lease ended. Jumpstarter's exporter needs
             this before it can start another lease, so no lease is assigned before.
     """
@@ -104,6 +115,7 @@ class Exporter:
         self.status_message = "Never seen"
         self.last_seen: float | None = None
         self.lease: Lease | None = None
+        self.was_told = False
         self.has_seen_idle = True
         self.feeds: list[StatusFeed] = []
         self.changed = asyncio.Event()
