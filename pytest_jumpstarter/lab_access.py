@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ class LabAccess:
             runs it.
         token_elsewhere: Renews an expired token in another process, as `TokenRenewal` has it; None: in this one.
         say: Called with each line that people should see when the embedded lab has started.
+        meanwhile: Called in a thread while the embedded lab starts.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class LabAccess:
         lab_elsewhere: Callable[[], Path] | None = None,
         token_elsewhere: Callable[[str], Mapping[str, Any] | None] | None = None,
         say: Callable[[str], None] = lambda _: None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._say = say
+        self._meanwhile = meanwhile
         self._get_own_client = own_client
         self._own_client: Client | None = None
         self._lab_elsewhere = lab_elsewhere
@@ -177,7 +181,8 @@ class LabAccess:
             documents = read_documents([setting.value])
             for text in shared_ports([document.config for document in documents]):  # before our exporters open them
                 self._say(text)
-            lab.start()
+            with _in_thread(self._meanwhile):
+                lab.start()
         except LabError as exc:
             self._failure = LabError(f"{exc} (from {setting.source})")
             raise self._failure from exc
@@ -195,6 +200,7 @@ def lab_access_of(
     lab_elsewhere: Callable[[], Path] | None = None,
     token_elsewhere: Callable[[str], Mapping[str, Any] | None] | None = None,
     say: Callable[[str], None] = lambda _: None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> LabAccess:
     """Return the access to the lab of a pytest run, whose hooks may provide a client."""
 
@@ -203,8 +209,26 @@ def lab_access_of(
         return client
 
     return LabAccess(
-        settings, own_client=own_client, lab_elsewhere=lab_elsewhere, token_elsewhere=token_elsewhere, say=say
+        settings,
+        own_client=own_client,
+        lab_elsewhere=lab_elsewhere,
+        token_elsewhere=token_elsewhere,
+        say=say,
+        meanwhile=meanwhile,
     )
+
+
+@contextmanager
+def _in_thread(work: Callable[[], None] | None) -> Iterator[None]:
+    """Do some work in a thread meanwhile, and wait for its end; nothing is done if no thread can be started."""
+    thread = threading.Thread(target=work, name="jumpstarter-imports", daemon=True)
+    with suppress(RuntimeError):
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread.is_alive():
+            thread.join()
 
 
 def _config_of(client: Client, settings: Settings) -> ClientConfig:

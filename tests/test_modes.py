@@ -409,3 +409,25 @@ def test_keys_that_the_embedded_lab_ignores(pytester: pytest.Pytester, args: tup
     told = [line for line in result.outlines if "ignored" in line]
     assert told == ["jumpstarter: lab.yaml:1: ignored: endpoint, token"]
     assert "secret-of-the-file" not in result.stdout.str() + result.stderr.str()
+
+
+IMPORTED = """
+import sys
+CLIENTS = "jumpstarter_driver_composite.client"
+def pytest_jumpstarter_lease_request(): print("IMPORTED", CLIENTS in sys.modules)
+def pytest_unconfigure(config): print("CONTROLLER", hasattr(config, "workerinput") or CLIENTS not in sys.modules)
+"""
+
+
+def test_imports_while_the_lab_starts(pytester: pytest.Pytester) -> None:
+    """What driver clients need is imported while the lab of a run starts."""
+    document = exporter_document("one", "board: x", "  power: {type: jumpstarter_driver_power.driver.MockPower}\n")
+    (pytester.path / "lab.yaml").write_text(document)
+    pytester.makepyfile(DRIVE)
+    pytester.makeconftest(IMPORTED)
+    result = pytester.runpytest_subprocess("-s", "--jmp-lab=lab.yaml", "--jmp-selector=board=x")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*IMPORTED True"])
+    result = pytester.runpytest_subprocess("-s", "-n1", "--jmp-lab=lab.yaml", "--jmp-selector=board=x")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*CONTROLLER True"])  # it starts the lab, and connects to no exporter

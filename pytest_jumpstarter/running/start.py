@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -63,6 +64,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         lab_elsewhere=worker_end.lab if worker_end else None,
         token_elsewhere=worker_end.token if worker_end else _nobody if given else None,
         say=terminal.say,
+        meanwhile=_import_clients,
     )
     ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
     past_capture = PastCapture(config) if worker_end is None else None
@@ -89,6 +91,14 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     atexit.register(gc.freeze)  # otherwise the interpreter searches all imported modules for cycles at its end, twice
     config.add_cleanup(run.finish)  # the second layer: pytest_unconfigure releases whatever the fixture did not
     return run
+
+
+def _import_clients() -> None:
+    """Import what driver clients need; the first test that needs a device gets an error."""
+    with suppress(Exception):
+        from pytest_jumpstarter.device.exporter_connection import warm_up
+
+        warm_up()
 
 
 def _nobody(_: str) -> None:

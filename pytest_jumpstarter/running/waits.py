@@ -124,6 +124,7 @@ WAITS = (
         "CHOICE_TIMEOUT for a choice, LISTING_TIMEOUT for a message, _TIMEOUT for `-n auto`, else 15 s for each page; "
         "tried again for CONTROLLER_GRACE before a run, at most for --jmp-wait",
     ),
+    Wait("lab_access.py:_in_thread", "imports, while the embedded lab starts", "the end of the imports"),
     Wait("running/run.py:Run._wait_for_people", "people with a lease", "the end of that lease, each _LOOK_INTERVAL"),
     # The exporter
     Wait(
