@@ -4,8 +4,9 @@ What a console costs, beside pexpect and labgrid on a serial port of this machin
     python benchmarks/console.py [--rounds 7] [--no-labgrid]
 
 A board behind a pseudo-terminal answers each line. Ours is reached through the embedded lab, its router and an exporter
-with Jumpstarter's driver for serial ports; raw pexpect and labgrid's `SerialDriver` (if it is installed) have a
-terminal of this machine. Turn and turn about:
+with Jumpstarter's driver for serial ports, and so is *theirs*, by Jumpstarter's own client. *Shell* is that client on
+the socket of an exporter, without lab and router: what exporter and client take in any case. Raw pexpect and labgrid's
+`SerialDriver` (if it is installed) have a terminal of this machine. Turn and turn about:
 
 - *round trip*: `sendline` and `expect` of a short answer, the median of many;
 - *bulk*: 64 KiB of output, then `expect`; CPU seconds are those of this process;
@@ -25,6 +26,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script
 
 import pexpect.fdpexpect
 
-from benchmarks.side import ours
+from benchmarks.side import ours, theirs, without_lab
 from pytest_jumpstarter.lab import Lab
 
 EXPORT = """\
 apiVersion: jumpstarter.dev/v1alpha1
 kind: ExporterConfig
-metadata: {{name: serial, labels: {{board: serial}}}}
+metadata: {{name: serial, {metadata}}}
 export:
   console: {{type: jumpstarter_driver_pyserial.driver.PySerial, config: {{url: {tty}}}}}
 """
@@ -88,32 +90,60 @@ def board() -> Iterator[str]:
 
 
 @contextmanager
+def lab_of(path: str) -> Iterator[Lab]:
+    """Run a lab whose exporter has the board."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "lab.yaml")
+        file.write_text(EXPORT.format(tty=path, metadata="labels: {board: serial}"))
+        with Lab([file]) as lab:
+            yield lab
+
+
+@contextmanager
 def by_us(path: str) -> Iterator[Run]:
     """Reach the board through the embedded lab."""
-    with ExitStack() as stack:
-        file = Path(stack.enter_context(tempfile.TemporaryDirectory()), "lab.yaml")
-        file.write_text(EXPORT.format(tty=path))
-        lab = stack.enter_context(Lab([file]))
-        console = stack.enter_context(ours(str(lab.client_config), "serial")).console()
+    with lab_of(path) as lab, ours(str(lab.client_config), "serial") as dut:
+        yield partial(_run, dut.console())
 
-        def run(line: str, wanted: str) -> None:
-            console.sendline(line)
-            console.expect(wanted)
 
-        yield run
+@contextmanager
+def by_jumpstarter(path: str) -> Iterator[Run]:
+    """Reach the board through the embedded lab by Jumpstarter's own client."""
+    with lab_of(path) as lab, theirs(str(lab.client_config), "serial") as client, client.console.pexpect() as session:
+        yield partial(_run, _as_text(session))
+
+
+@contextmanager
+def in_shell(path: str) -> Iterator[Run]:
+    """Reach the board by Jumpstarter's own client on the socket of an exporter."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "exporter.yaml")
+        file.write_text(EXPORT.format(tty=path, metadata="namespace: none") + "endpoint: none:1\ntoken: none\n")
+        command = [sys.executable, "-m", "benchmarks.direct", str(file)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            place = process.stdout.readline().split()[0]
+            with without_lab(place, "serial") as client, client.console.pexpect() as session:
+                yield partial(_run, _as_text(session))
+            process.stdin.close()
+
+
+def _run(session: Any, line: str, wanted: str) -> None:
+    session.sendline(line)
+    session.expect(wanted)
+
+
+def _as_text(session: Any) -> Any:
+    """Return a session of pexpect with text in place of bytes, as the others have it."""
+    return pexpect.fdpexpect.fdspawn(session.child_fd, encoding="utf-8", timeout=30)
 
 
 @contextmanager
 def by_pexpect(path: str) -> Iterator[Run]:
     """Reach the board by pexpect alone."""
     number = os.open(path, os.O_RDWR | os.O_NOCTTY)
-    session: Any = pexpect.fdpexpect.fdspawn(number, encoding="utf-8", timeout=30)
-
-    def run(line: str, wanted: str) -> None:
-        session.sendline(line)
-        session.expect(wanted)
-
-    yield run
+    yield partial(_run, pexpect.fdpexpect.fdspawn(number, encoding="utf-8", timeout=30))
     os.close(number)
 
 
@@ -201,7 +231,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-labgrid", action="store_true")
     args = parser.parse_args()
-    sides: dict[str, Callable[[str], Any]] = {"ours": by_us, "pexpect": by_pexpect}
+    sides: dict[str, Callable[[str], Any]] = {
+        "ours": by_us,
+        "theirs": by_jumpstarter,
+        "shell": in_shell,
+        "pexpect": by_pexpect,
+    }
     if not args.no_labgrid:
         sides["labgrid"] = by_labgrid
     found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}

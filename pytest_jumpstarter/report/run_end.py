@@ -319,11 +319,14 @@ class RunEnd:
 
     def _tell_all(self) -> None:
         """Write the files and show the summary, because the process is about to end."""
-        self._write_to_junit()
-        self._write_files()
+        for tell in (self._write_to_junit, self._write_files, self._end_capture, self._show_summary):
+            with suppress(Exception):  # the others still tell what they can
+                tell()
+
+    def _end_capture(self) -> None:
+        """End the capture of the output of a test that was interrupted: the summary would go there."""
         if (capture := self._config.pluginmanager.get_plugin("capturemanager")) is not None:
-            capture.suspend_global_capture()  # of the test that was interrupted
-        self._show_summary()
+            capture.suspend_global_capture()
 
     def _write_files(self, *, is_end: bool = True) -> None:
         """Write JUnit and the files of reports."""
