@@ -17,6 +17,7 @@ the socket of an exporter, without lab and router: what exporter and client take
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ import tempfile
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -35,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script
 
 import pexpect.fdpexpect
 
-from benchmarks.side import ours, theirs, without_lab
+from benchmarks.side import WORD, ours, theirs, without_lab
 from pytest_jumpstarter.lab import Lab
 
 EXPORT = """\
@@ -186,6 +187,42 @@ def measure(run: Run) -> dict[str, float]:
     }
 
 
+SIDES: dict[str, Callable[[str], AbstractContextManager[Run]]] = {
+    "ours": by_us,
+    "theirs": by_jumpstarter,
+    "shell": in_shell,
+    "pexpect": by_pexpect,
+    "labgrid": by_labgrid,
+}
+
+
+def measure_on_order(side: str) -> None:
+    """Measure a side once for each line of input."""
+    with board() as path, SIDES[side](path) as run:
+        for _ in sys.stdin:
+            print(WORD, json.dumps(measure(run)), flush=True)
+
+
+@contextmanager
+def process_of(side: str) -> Iterator[Callable[[], dict[str, float]]]:
+    """Run a process of a side: gRPC's event loops of one process would wake each other."""
+    command = [sys.executable, __file__, f"--side={side}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        orders, answers = process.stdin, process.stdout
+
+        def measure_once() -> dict[str, float]:
+            print("again", file=orders, flush=True)
+            for line in answers:
+                if line.startswith(WORD):
+                    return dict(json.loads(line.removeprefix(WORD)))
+            raise RuntimeError(f"the process of {side} failed")
+
+        yield measure_once
+        orders.close()
+
+
 def backlog(size: float, pattern: str, *, is_ours: bool) -> float:
     """Return the CPU seconds of `expect` on output that has come already."""
     text = LINE.encode() * int(size * MIB / len(LINE)) + b"U-Boot 2024.01 (Jan 01)\r\nboard-1.2 login: "
@@ -230,21 +267,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-labgrid", action="store_true")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sides: dict[str, Callable[[str], Any]] = {
-        "ours": by_us,
-        "theirs": by_jumpstarter,
-        "shell": in_shell,
-        "pexpect": by_pexpect,
-    }
-    if not args.no_labgrid:
-        sides["labgrid"] = by_labgrid
+    if args.side:
+        measure_on_order(args.side)
+        return
+    sides = [side for side in SIDES if side != "labgrid" or not args.no_labgrid]
     found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     with ExitStack() as stack:
-        runs = {side: stack.enter_context(made(stack.enter_context(board()))) for side, made in sides.items()}
+        measures = {side: stack.enter_context(process_of(side)) for side in sides}
         for _ in range(args.rounds):
-            for side, run in runs.items():
-                for name, value in measure(run).items():
+            for side, measure_once in measures.items():
+                for name, value in measure_once().items():
                     found[side].setdefault(name, []).append(value)
     print(f"| what | {' | '.join(sides)} |")
     for name in found["ours"]:
