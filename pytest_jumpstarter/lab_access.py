@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +181,7 @@ class LabAccess:
             documents = read_documents([setting.value])
             for text in shared_ports([document.config for document in documents]):  # before our exporters open them
                 self._say(text)
-            with _in_thread(self._meanwhile):
+            with nullcontext() if self._meanwhile is None else _in_thread(self._meanwhile):
                 lab.start()
         except LabError as exc:
             self._failure = LabError(f"{exc} (from {setting.source})")
@@ -219,7 +219,7 @@ def lab_access_of(
 
 
 @contextmanager
-def _in_thread(work: Callable[[], None] | None) -> Iterator[None]:
+def _in_thread(work: Callable[[], None]) -> Iterator[None]:
     """Do some work in a thread meanwhile, and wait for its end; nothing is done if no thread can be started."""
     thread = threading.Thread(target=work, name="jumpstarter-imports", daemon=True)
     with suppress(RuntimeError):
