@@ -188,14 +188,18 @@ def test_a_fatal_message_in_pieces(console: Console, board: Board) -> None:
 
 
 @pytest.mark.parametrize("not_matching", [(), "not syncing"], ids=["fatal", "not_matching"])
-def test_the_rest_of_a_fatal_line_is_waited_for(console: Console, board: Board, not_matching: str) -> None:
+def test_the_rest_of_a_fatal_line_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, console: Console, board: Board, not_matching: str
+) -> None:
     """A message that comes in pieces is told to the end of its line, and the next wait gets what follows it."""
+    monkeypatch.setattr(f"{Console.__module__}._REST_OF_LINE", TIMEOUT)
     console.fatal = () if not_matching else console.fatal
     say(console, board, b"x\r\nKernel panic - not syncing: sysrq trigg")
     threading.Timer(0.1, board.say, [b"ered crash\r\nRebooting"]).start()
     with pytest.raises(AssertionError, match="'Kernel panic - not syncing: sysrq triggered crash'"):
         console.expect("login: ", timeout=TIMEOUT, not_matching=not_matching)
     console.expect("crash\r\nRebooting", timeout=TIMEOUT)
+    monkeypatch.setattr(f"{Console.__module__}._REST_OF_LINE", 0.1)
     say(console, board, b"Kernel panic - not syncing: without an end")
     with pytest.raises(AssertionError, match="'Kernel panic - not syncing: without an end'"):
         console.expect("login: ", timeout=TIMEOUT, not_matching=not_matching)
