@@ -20,8 +20,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import side, suites, table
-from benchmarks.bench import Bench, document, write_image
+from benchmarks import suites, table
+from benchmarks.bench import WRITE_SECONDS, Bench, document, write_image
+from benchmarks.processes import MeasuringProcess, served_drivers
 
 BOARD = "bench"
 IDLE = 1.0
@@ -66,54 +67,28 @@ class Figures:
             self.by_name[name][side].append(figure)
 
 
-@contextmanager
-def served_drivers(config: Path) -> Iterator[tuple[str, str]]:
-    """Serve an exporter's drivers without a lab; yield the path of the socket, and `HOST:PORT`."""
-    command = [sys.executable, "-m", "benchmarks.direct", str(config)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        socket, address = process.stdout.readline().split()
-        yield socket, address
-        process.stdin.close()
-
-
-class SideProcess:
-    """
-    The process of one side, which waits between its leases.
-
-    Attributes:
-        name: The side.
-    """
+class SideProcess(MeasuringProcess):
+    """The process of one side, which waits between its leases."""
 
     def __init__(self, name: str, place: str, image: Path, size: Size, bench: Bench) -> None:
-        self.name = name
         self._bench = bench
         command = [sys.executable, "-m", "benchmarks.side", name, place, BOARD, str(image)]
         command += [f"--calls={size.calls}", f"--blocks={size.blocks}", f"--started={time.monotonic()}"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> SideProcess:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._process.communicate()  # ends it, for it reads to the end of input
-        if self._process.returncode and kind is None:
-            raise RuntimeError(f"the process of {self.name} failed")
+        super().__init__(name, command)
 
     def figures(self, order: str = "", *, after: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """Give an order, if any, then do `after`; return what comes of it, once the board is free again."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        if order:
-            print(order, file=self._process.stdin, flush=True)
-        after()
-        for line in self._process.stdout:
-            word, _, rest = line.partition(" ")
-            if word == side.WORD:
-                self._bench.wait_until_free()
-                return dict(json.loads(rest))
-        raise RuntimeError(f"the process of {self.name} failed")
+        """Return what comes of an order, once the board is free again."""
+        found = super().figures(order, after=after)
+        self._bench.wait_until_free()
+        return found
+
+
+@contextmanager
+def leasing(image: Path, size: Size, bench: Bench) -> Iterator[list[MeasuringProcess]]:
+    """Start the processes of both sides that lease."""
+    with ExitStack() as stack:
+        sides = (SideProcess(name, str(bench.config), image, size, bench) for name in ("ours", "theirs"))
+        yield [stack.enter_context(process) for process in sides]
 
 
 def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> None:
@@ -125,15 +100,11 @@ def measure_sides(bench: Bench, folder: Path, size: Size, figures: Figures) -> N
     image = write_image(folder / "image", size.image_mib)
     with served_drivers(bench.config_dir / "exporters" / f"{BOARD}.yaml") as (socket, address):
         for _ in range(size.rounds):
-            with ExitStack() as stack:
-                leasing = [
-                    stack.enter_context(SideProcess(name, str(bench.config), image, size, bench))
-                    for name in ("ours", "theirs")
-                ]
-                for process in leasing:
+            with leasing(image, size, bench) as processes:
+                for process in processes:
                     figures.add(process.name, cold=process.figures()["cold"])
                 for turn in range(size.turns):
-                    for process in leasing:
+                    for process in processes:
                         order = "all" if turn == size.turns - 1 else "calls"
                         found = process.figures(order)
                         figures.add(process.name, free=found.pop("first"), **found)
@@ -148,11 +119,7 @@ def measure_with_database(bench: Bench, folder: Path, size: Size, figures: Figur
     """Measure the first call on an idle board, in a lab whose writes take as long as those of a real one."""
     image = write_image(folder / "small", 1)
     for _ in range(size.rounds):
-        with ExitStack() as stack:
-            processes = [
-                stack.enter_context(SideProcess(name, str(bench.config), image, size, bench))
-                for name in ("ours", "theirs")
-            ]
+        with leasing(image, size, bench) as processes:
             for process in processes:
                 process.figures()
             for _ in range(size.turns):
@@ -242,7 +209,7 @@ def main() -> None:
         measure_sides(bench, folder, size, figures)
         measure_ends(bench, folder, size, figures)
         measure_classes(bench, folder, size, figures)
-        slow = stack.enter_context(Bench.with_database(folder, document(BOARD)))
+        slow = stack.enter_context(Bench.open(folder, document(BOARD), write_seconds=WRITE_SECONDS))
         measure_with_database(slow, folder, size, figures)
     print("\n".join([*table.lines(figures.by_name), "", *table.stage_lines(figures.stages)]))
     if args.json is not None:

@@ -42,7 +42,7 @@ def write_image(file: Path, size_mib: int) -> Path:
     return file
 
 
-WRITES = "CreateLease,UpdateLease,DeleteLease,ReportStatus"
+_WRITES = "CreateLease,UpdateLease,DeleteLease,ReportStatus"
 WRITE_SECONDS = 0.03
 """What a write takes. Source: controller 0.9.0 on a Kubernetes API, from CreateLease until the lease is Ready."""
 
@@ -64,22 +64,18 @@ class Bench:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, exporters: str) -> Iterator[Bench]:
-        """Serve a lab of these documents, with its file in `folder`, for as long as the context is open."""
+    def open(cls, folder: Path, exporters: str, *, write_seconds: float = 0.0) -> Iterator[Bench]:
+        """
+        Serve a lab of these documents, with its file in `folder`, for as long as the context is open.
+
+        Each request that changes something takes `write_seconds` longer.
+        """
         file = folder / "lab.yaml"
         file.write_text(exporters)
-        with Lab([file]) as lab, Client.from_config(lab.client_config) as client:
-            yield cls(lab, client)
-
-    @classmethod
-    @contextmanager
-    def with_database(cls, folder: Path, exporters: str) -> Iterator[Bench]:
-        """Serve a lab as `open` does, which takes as long for each request that changes something as a real one."""
-        file = folder / "lab-with-database.yaml"
-        file.write_text(exporters)
-        lab = Lab([file], arguments=["--faults", str(folder)])
+        lab = Lab([file], arguments=["--faults", str(folder)] if write_seconds else [])
         with lab, Client.from_config(lab.client_config) as client:
-            order(folder, f"slow {WRITES} {WRITE_SECONDS:g}s to everyone")
+            if write_seconds:
+                order(folder, f"slow {_WRITES} {write_seconds:g}s to everyone")
             yield cls(lab, client)
 
     def wait_until_free(self) -> None:

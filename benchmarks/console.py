@@ -17,7 +17,6 @@ the socket of an exporter, without lab and router: what exporter and client take
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -36,7 +35,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script
 
 import pexpect.fdpexpect
 
-from benchmarks.side import WORD, ours, theirs, without_lab
+from benchmarks.processes import MeasuringProcess, served_drivers
+from benchmarks.side import ours, report, theirs, without_lab
 from pytest_jumpstarter.lab import Lab
 
 EXPORT = """\
@@ -120,14 +120,12 @@ def in_shell(path: str) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "exporter.yaml")
         file.write_text(EXPORT.format(tty=path, metadata="namespace: none") + "endpoint: none:1\ntoken: none\n")
-        command = [sys.executable, "-m", "benchmarks.direct", str(file)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdin is not None
-            place = process.stdout.readline().split()[0]
-            with without_lab(place, "serial") as client, client.console.pexpect() as session:
-                yield partial(_run, _as_text(session))
-            process.stdin.close()
+        with (
+            served_drivers(file) as (socket, _),
+            without_lab(socket, "serial") as client,
+            client.console.pexpect() as session,
+        ):
+            yield partial(_run, _as_text(session))
 
 
 def _run(session: Any, line: str, wanted: str) -> None:
@@ -197,30 +195,10 @@ SIDES: dict[str, Callable[[str], AbstractContextManager[Run]]] = {
 
 
 def measure_on_order(side: str) -> None:
-    """Measure a side once for each line of input."""
+    """Measure a side once for each line of input; its process is its own, since gRPC's event loops wake each other."""
     with board() as path, SIDES[side](path) as run:
         for _ in sys.stdin:
-            print(WORD, json.dumps(measure(run)), flush=True)
-
-
-@contextmanager
-def process_of(side: str) -> Iterator[Callable[[], dict[str, float]]]:
-    """Run a process of a side: gRPC's event loops of one process would wake each other."""
-    command = [sys.executable, __file__, f"--side={side}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        orders, answers = process.stdin, process.stdout
-
-        def measure_once() -> dict[str, float]:
-            print("again", file=orders, flush=True)
-            for line in answers:
-                if line.startswith(WORD):
-                    return dict(json.loads(line.removeprefix(WORD)))
-            raise RuntimeError(f"the process of {side} failed")
-
-        yield measure_once
-        orders.close()
+            report(**measure(run))
 
 
 def backlog(size: float, pattern: str, *, is_ours: bool) -> float:
@@ -275,11 +253,12 @@ def main() -> None:
     sides = [side for side in SIDES if side != "labgrid" or not args.no_labgrid]
     found: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     with ExitStack() as stack:
-        measures = {side: stack.enter_context(process_of(side)) for side in sides}
+        commands = {side: [sys.executable, __file__, f"--side={side}"] for side in sides}
+        processes = [stack.enter_context(MeasuringProcess(*command)) for command in commands.items()]
         for _ in range(args.rounds):
-            for side, measure_once in measures.items():
-                for name, value in measure_once().items():
-                    found[side].setdefault(name, []).append(value)
+            for process in processes:
+                for name, value in process.figures("again").items():
+                    found[process.name].setdefault(name, []).append(value)
     print(f"| what | {' | '.join(sides)} |")
     for name in found["ours"]:
         print(f"| {name} | {' | '.join(spread(found[side][name]) for side in sides)} |")
