@@ -194,7 +194,7 @@ class Session(SpawnBase):  # type: ignore[type-arg]  # at run time it is no gene
         with suppress(pexpect.TIMEOUT, pexpect.EOF):
             while "\n" not in (rest := self.buffer) and len(rest) < CHUNK_BYTES:
                 self._ahead.append(self.read_nonblocking(CHUNK_BYTES, max(0.0, deadline - real_time.monotonic())))
-        return self.buffer.partition("\n")[0]
+        return rest.partition("\n")[0]
 
     def _decoded(self, data: bytes) -> str:
         end = self._reader.position

@@ -120,7 +120,11 @@ class ControllerService(jumpstarter_pb2_grpc.ControllerServiceServicer):
     async def Status(
         self, _request: jumpstarter_pb2.StatusRequest, context: Context
     ) -> AsyncGenerator[jumpstarter_pb2.StatusResponse, None]:
-        """Send an exporter whether it is leased, first at once, then on each change; the stream is its heartbeat."""
+        """
+        Send an exporter whether it is leased, first at once, then on each change; the stream is its heartbeat.
+
+        Only one that connects for the first time has to wait for the word that nobody leases it (`_FIRST_LEASE`).
+        """
         exporter = self._access.exporter(context)
         feed = self._scheduler.connect(exporter)
         is_new, exporter.was_told = not exporter.was_told and exporter.has_seen_idle, True

@@ -193,8 +193,7 @@ def sets_of(tests: Iterable[Iterable[str]]) -> dict[str, frozenset[str]]:
 def _import_all() -> None:
     """Import what a device needs, which takes more than half a second."""
     with suppress(Exception):  # the first test that needs a device gets the error
-        import pytest_jumpstarter.leasing.from_controller
-        import pytest_jumpstarter.running.start  # noqa: F401
-        from pytest_jumpstarter.device.exporter_connection import warm_up
+        import pytest_jumpstarter.leasing.from_controller  # noqa: F401
+        from pytest_jumpstarter.running.start import import_clients
 
-        warm_up()
+        import_clients()

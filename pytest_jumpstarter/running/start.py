@@ -64,7 +64,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
         lab_elsewhere=worker_end.lab if worker_end else None,
         token_elsewhere=worker_end.token if worker_end else _nobody if given else None,
         say=terminal.say,
-        meanwhile=_import_clients,
+        meanwhile=import_clients,
     )
     ids = LeaseIds(run=given.get(RUN_ID, ""), worker=worker)
     past_capture = PastCapture(config) if worker_end is None else None
@@ -93,7 +93,7 @@ def start_run(session: pytest.Session, settings: Settings) -> Run:
     return run
 
 
-def _import_clients() -> None:
+def import_clients() -> None:
     """Import what driver clients need; the first test that needs a device gets an error."""
     with suppress(Exception):
         from pytest_jumpstarter.device.exporter_connection import warm_up
